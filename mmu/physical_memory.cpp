@@ -1,0 +1,223 @@
+#include "mmu/physical_memory.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+namespace kiln {
+
+RamBlock::RamBlock(std::string name, uint64_t size) : name_(std::move(name)), size_((size + kPageMask) & ~kPageMask) {
+    void* p = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        throw std::runtime_error("the host has no room for " + std::to_string(size_ >> 20) + " MiB of guest memory (" +
+                                 name_ + "): give a smaller -m");
+    data_ = static_cast<uint8_t*>(p);
+    codeLines_.resize(size_ / kPageSize);
+}
+
+RamBlock::~RamBlock() { munmap(data_, size_); }
+
+PhysicalMemory::~PhysicalMemory() {
+    for (Region* r : regions_) delete r;
+}
+
+Region* PhysicalMemory::add(Region region) {
+    Region* r = regions_.emplace_back(new Region(region));
+    flatten();
+    return r;
+}
+
+Region* PhysicalMemory::mapRam(PhysAddr base, uint64_t size, RamBlock& ram, uint64_t offset, int priority) {
+    return add({RegionKind::Ram, base, size, priority, true, &ram, offset, nullptr});
+}
+
+Region* PhysicalMemory::mapRom(PhysAddr base, uint64_t size, RamBlock& ram, uint64_t offset, int priority) {
+    return add({RegionKind::Rom, base, size, priority, true, &ram, offset, nullptr});
+}
+
+Region* PhysicalMemory::mapIo(PhysAddr base, uint64_t size, IoHandler& handler, int priority) {
+    return add({RegionKind::Io, base, size, priority, true, nullptr, 0, &handler});
+}
+
+void PhysicalMemory::unmap(Region* region) {
+    std::erase(regions_, region);
+    delete region;
+    flatten();
+}
+
+void PhysicalMemory::setEnabled(Region* region, bool enabled) {
+    if (region->enabled == enabled) return;
+    region->enabled = enabled;
+    flatten();
+}
+
+void PhysicalMemory::move(Region* region, PhysAddr base) {
+    if (region->base == base) return;
+    region->base = base;
+    flatten();
+}
+
+void PhysicalMemory::setKind(Region* region, RegionKind kind) {
+    if (region->kind == kind) return;
+    region->kind = kind;
+    flatten();
+}
+
+// Cuts the address space at every region border and keeps, for each piece, the region of highest priority (of
+// equal ones, the newest). Regions are few and change rarely; look-ups are many.
+void PhysicalMemory::flatten() {
+    std::vector<uint64_t> cuts;
+    for (const Region* r : regions_)
+        if (r->enabled && r->size) cuts.insert(cuts.end(), {r->base.value, r->base.value + r->size});
+    std::sort(cuts.begin(), cuts.end());
+    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+    flats_.clear();
+    for (size_t i = 0; i + 1 < cuts.size(); i++) {
+        const Region* top = nullptr;
+        for (const Region* r : regions_)
+            if (r->enabled && r->base.value <= cuts[i] && cuts[i + 1] <= r->base.value + r->size &&
+                (!top || r->priority >= top->priority))
+                top = r;
+        if (!top) continue;
+        if (!flats_.empty() && flats_.back().region == top && flats_.back().end == cuts[i])
+            flats_.back().end = cuts[i + 1];
+        else
+            flats_.push_back({cuts[i], cuts[i + 1], top});
+    }
+    if (onChange) onChange();
+}
+
+// The flat range that holds `addr`, or the first one behind it, or null.
+const PhysicalMemory::Flat* PhysicalMemory::flat(PhysAddr addr) const {
+    auto it = std::upper_bound(flats_.begin(), flats_.end(), addr.value,
+                               [](uint64_t a, const Flat& f) { return a < f.end; });
+    return it == flats_.end() ? nullptr : &*it;
+}
+
+PhysicalMemory::Target PhysicalMemory::find(PhysAddr addr) const {
+    const Flat* f = flat(addr);
+    if (!f) return {nullptr, false, nullptr, PhysAddr(~0ull)};
+    if (addr.value < f->begin) return {nullptr, false, nullptr, PhysAddr(f->begin)};
+    const Region* r = f->region;
+    if (r->kind == RegionKind::Io) return {nullptr, false, r, PhysAddr(f->end)};
+    uint8_t* host = r->ram->data() + r->ramOffset + (addr.value - r->base.value);
+    return {host, r->kind == RegionKind::Ram, r, PhysAddr(f->end)};
+}
+
+uint64_t PhysicalMemory::access(PhysAddr addr, unsigned size) {
+    Target t = find(addr);
+    if (t.end.value - addr.value < size) {  // two regions meet inside the access
+        uint64_t v = 0;
+        for (unsigned i = 0; i < size; i++) v |= access(addr + i, 1) << (i * 8);
+        return v;
+    }
+    if (t.host) {
+        uint64_t v = 0;
+        std::memcpy(&v, t.host, size);
+        return v;
+    }
+    if (!t.region) return openBus(size);
+    return t.region->io->ioRead(addr.value - t.region->base.value, size) & openBus(size);
+}
+
+void PhysicalMemory::access(PhysAddr addr, unsigned size, uint64_t value) {
+    Target t = find(addr);
+    if (t.end.value - addr.value < size) {
+        for (unsigned i = 0; i < size; i++) access(addr + i, 1, value >> (i * 8) & 0xff);
+        return;
+    }
+    if (t.host) {
+        if (!t.writable) return;
+        std::memcpy(t.host, &value, size);
+        noteWrite(addr, size);
+    } else if (t.region) {
+        t.region->io->ioWrite(addr.value - t.region->base.value, size, value & openBus(size));
+    }
+}
+
+// The largest naturally aligned piece of `left` bytes at `addr`, at most 8: how DMA to registers is split.
+static unsigned alignedPiece(uint64_t addr, uint64_t left) {
+    unsigned size = 8;
+    while (size > left || addr % size) size /= 2;
+    return size;
+}
+
+void PhysicalMemory::read(PhysAddr addr, void* out, uint64_t size) {
+    auto* to = static_cast<uint8_t*>(out);
+    while (size) {
+        Target t = find(addr);
+        uint64_t n = std::min(size, t.end.value - addr.value);
+        if (t.host) {
+            std::memcpy(to, t.host, n);
+        } else if (!t.region) {
+            std::memset(to, 0xff, n);
+        } else {
+            n = alignedPiece(addr.value, n);
+            uint64_t v = access(addr, unsigned(n));
+            std::memcpy(to, &v, n);
+        }
+        to += n, addr = addr + n, size -= n;
+    }
+}
+
+void PhysicalMemory::write(PhysAddr addr, const void* in, uint64_t size) {
+    auto* from = static_cast<const uint8_t*>(in);
+    while (size) {
+        Target t = find(addr);
+        uint64_t n = std::min(size, t.end.value - addr.value);
+        if (t.host) {
+            if (t.writable) {
+                std::memcpy(t.host, from, n);
+                noteWrite(addr, n);
+            }
+        } else if (t.region) {
+            n = alignedPiece(addr.value, n);
+            uint64_t v = 0;
+            std::memcpy(&v, from, n);
+            access(addr, unsigned(n), v);
+        }
+        from += n, addr = addr + n, size -= n;
+    }
+}
+
+uint64_t* PhysicalMemory::codeLines(PhysAddr addr) const {
+    Target t = find(addr);
+    if (!t.host) return nullptr;
+    return &t.region->ram->codeLines_[uint64_t(t.host - t.region->ram->data()) / kPageSize];
+}
+
+// Bits of the 64-byte lines that `size` bytes at page offset `offset` touch; stays inside one page.
+static uint64_t lineMask(uint64_t offset, uint64_t size) {
+    uint64_t first = offset / 64, last = (offset + size - 1) / 64;
+    return (~0ull >> (63 - (last - first))) << first;
+}
+
+void PhysicalMemory::markCode(PhysAddr addr, uint64_t size) {
+    uint64_t* lines = codeLines(addr);
+    if (!lines) return;
+    bool first = *lines == 0;
+    *lines |= lineMask(addr.pageOffset(), size);
+    if (first && onCodePage) onCodePage(addr.page());
+}
+
+void PhysicalMemory::clearCodePage(PhysAddr page) {
+    if (uint64_t* lines = codeLines(page)) *lines = 0;
+}
+
+bool PhysicalMemory::pageHasCode(PhysAddr addr) const {
+    const uint64_t* lines = codeLines(addr);
+    return lines && *lines;
+}
+
+void PhysicalMemory::noteWrite(PhysAddr addr, uint64_t size) {
+    while (size) {
+        uint64_t n = std::min(size, kPageSize - addr.pageOffset());
+        const uint64_t* lines = codeLines(addr);
+        if (lines && (*lines & lineMask(addr.pageOffset(), n)) && onCodeWrite) onCodeWrite(addr, n);
+        addr = addr + n, size -= n;
+    }
+}
+
+}  // namespace kiln

@@ -1,0 +1,127 @@
+// The guest-physical address space: RAM, ROM and memory-mapped registers in prioritised regions, flattened
+// into ranges for look-up. Also keeps, per RAM page, whether decoded code was read from it, so that every
+// write (CPU or DMA) can drop what it overwrites.
+//
+// Not modelled: caches and memory types; every access is strongly ordered.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mmu/address.hpp"
+#include "mmu/io.hpp"
+
+namespace kiln {
+
+// A page-aligned block of host memory that guests see as RAM or ROM. Anonymous, zeroed, returned to the host
+// lazily: untouched pages cost nothing.
+class RamBlock {
+  public:
+    // Throws std::runtime_error when the host has no room for `size` bytes (rounded up to pages).
+    RamBlock(std::string name, uint64_t size);
+    ~RamBlock();
+    RamBlock(const RamBlock&) = delete;
+    RamBlock& operator=(const RamBlock&) = delete;
+
+    uint8_t* data() { return data_; }
+    const uint8_t* data() const { return data_; }
+    uint64_t size() const { return size_; }
+    const std::string& name() const { return name_; }
+
+  private:
+    friend class PhysicalMemory;
+    std::string name_;
+    uint8_t* data_;
+    uint64_t size_;
+    // One bit per 64-byte line of a page from which decoded code was read; 0 for most pages.
+    std::vector<uint64_t> codeLines_;
+};
+
+enum class RegionKind : uint8_t { Ram, Rom, Io };
+
+// One mapping of a RamBlock part or an IoHandler. Created by PhysicalMemory::map*, owned by it.
+struct Region {
+    RegionKind kind;
+    PhysAddr base;
+    uint64_t size;
+    int priority;  // the higher one is seen
+    bool enabled;
+    RamBlock* ram;       // Ram, Rom
+    uint64_t ramOffset;  // of `base` in `ram`
+    IoHandler* io;       // Io
+};
+
+class PhysicalMemory {
+  public:
+    PhysicalMemory() = default;
+    PhysicalMemory(const PhysicalMemory&) = delete;
+    PhysicalMemory& operator=(const PhysicalMemory&) = delete;
+    ~PhysicalMemory();
+
+    Region* mapRam(PhysAddr base, uint64_t size, RamBlock& ram, uint64_t offset = 0, int priority = 0);
+    Region* mapRom(PhysAddr base, uint64_t size, RamBlock& ram, uint64_t offset = 0, int priority = 0);
+    Region* mapIo(PhysAddr base, uint64_t size, IoHandler& handler, int priority = 0);
+    void unmap(Region* region);
+    void setEnabled(Region* region, bool enabled);
+    void move(Region* region, PhysAddr base);
+    void setKind(Region* region, RegionKind kind);  // Ram <-> Rom (PAM registers)
+
+    // Where an address leads. `host` is null for registers and open bus; `end` is the first address behind the
+    // flat range around `addr`.
+    struct Target {
+        uint8_t* host = nullptr;     // of `addr` itself
+        bool writable = false;       // false: ROM, writes are dropped
+        const Region* region = nullptr;
+        PhysAddr end;
+    };
+    Target find(PhysAddr addr) const;
+
+    // Copies between host and guest, as a bus master (DMA) does. Open bus reads all ones. Any length.
+    void read(PhysAddr addr, void* out, uint64_t size);
+    void write(PhysAddr addr, const void* in, uint64_t size);
+    template <class T>
+    T read(PhysAddr addr) {
+        T v;
+        read(addr, &v, sizeof v);
+        return v;
+    }
+    template <class T>
+    void write(PhysAddr addr, T v) {
+        write(addr, &v, sizeof v);
+    }
+
+    // Access of 1, 2, 4 or 8 bytes that stays in one page, RAM or not: the CPU's slow path.
+    uint64_t access(PhysAddr addr, unsigned size);
+    void access(PhysAddr addr, unsigned size, uint64_t value);
+
+    // Code tracking. `markCode` says decoded code was read from these bytes; a later write to a marked line
+    // calls `onCodeWrite` with the written range and clears nothing by itself (the listener re-marks).
+    void markCode(PhysAddr addr, uint64_t size);
+    void clearCodePage(PhysAddr page);
+    bool pageHasCode(PhysAddr addr) const;
+    std::function<void(PhysAddr, uint64_t size)> onCodeWrite;
+    // A RAM page got its first code mark: cached writable translations of it must go.
+    std::function<void(PhysAddr page)> onCodePage;
+    // A region appeared, moved or vanished: every cached translation must go.
+    std::function<void()> onChange;
+
+    // Called by whoever wrote `size` bytes to host memory of `addr` without write(): checks the code marks.
+    void noteWrite(PhysAddr addr, uint64_t size);
+
+  private:
+    struct Flat {
+        uint64_t begin, end;
+        const Region* region;
+    };
+    Region* add(Region region);
+    void flatten();
+    const Flat* flat(PhysAddr addr) const;
+    uint64_t* codeLines(PhysAddr addr) const;
+
+    std::vector<Region*> regions_;
+    std::vector<Flat> flats_;
+};
+
+}  // namespace kiln

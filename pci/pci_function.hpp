@@ -1,0 +1,127 @@
+// A PCI function: type-0 configuration space (PCI 3.0, chapter 6), BARs that follow the guest's writes, INTx.
+// Not modelled yet: capabilities, MSI, bridges.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "apic/irq_line.hpp"
+#include "apic/device.hpp"
+#include "mmu/io.hpp"
+#include "mmu/physical_memory.hpp"
+
+namespace kiln {
+
+// Bus, device and function number packed as in a configuration address.
+struct Bdf {
+    uint16_t value = 0;
+    constexpr Bdf() = default;
+    constexpr Bdf(unsigned bus, unsigned device, unsigned function)
+        : value(uint16_t(bus << 8 | device << 3 | function)) {}
+    constexpr unsigned bus() const { return value >> 8; }
+    constexpr unsigned device() const { return value >> 3 & 31; }
+    constexpr unsigned function() const { return value & 7; }
+    constexpr auto operator<=>(const Bdf&) const = default;
+};
+
+struct PciIdentity {
+    uint16_t vendor, device;
+    uint32_t classCode;  // 24 bits: base class, subclass, programming interface
+    uint8_t revision = 0;
+    uint16_t subsystemVendor = 0, subsystem = 0;
+    uint8_t headerType = 0;  // bit 7: multi-function
+};
+
+class PciBus;
+
+class PciFunction : public Device {
+  public:
+    explicit PciFunction(PciIdentity identity);
+
+    // -- built once, before PciBus::add
+    void addIoBar(unsigned index, uint32_t size, IoHandler& handler);                 // size: power of two >= 4
+    void addMemoryBar(unsigned index, uint64_t size, IoHandler& handler);             // 32-bit, size >= 16
+    void addMemoryBar(unsigned index, uint64_t size, RamBlock& ram, bool prefetchable);
+    void addRom(RamBlock& rom);                                                       // expansion ROM BAR
+    void setInterruptPin(unsigned pin);                                               // 1..4 = INTA..INTD
+
+    // Reads or writes 1, 2 or 4 bytes of configuration space, never across a dword. Overriders call the base.
+    virtual uint32_t configRead(uint16_t offset, unsigned size);
+    virtual void configWrite(uint16_t offset, unsigned size, uint32_t value);
+
+    void reset() override;
+    void state(StateVisitor& visit) override;
+
+    IrqLine& intx() { return intx_; }
+    Bdf bdf() const { return bdf_; }
+    bool busMaster() const { return config_[4] & 4; }  // DMA allowed
+
+  protected:
+    // Raw bytes of configuration space and which of their bits the guest may write.
+    std::array<uint8_t, 256> config_{};
+    std::array<uint8_t, 256> writable_{};
+    void set16(unsigned offset, uint16_t v) { config_[offset] = uint8_t(v), config_[offset + 1] = uint8_t(v >> 8); }
+    void set32(unsigned offset, uint32_t v) { set16(offset, uint16_t(v)), set16(offset + 2, uint16_t(v >> 16)); }
+    uint32_t get32(unsigned offset) const {
+        return config_[offset] | config_[offset + 1] << 8 | config_[offset + 2] << 16 | uint32_t(config_[offset + 3]) << 24;
+    }
+
+  private:
+    friend class PciBus;
+    struct Bar {
+        enum Kind : uint8_t { None, Io, Memory, Ram, Rom } kind = None;
+        uint64_t size = 0;
+        IoHandler* handler = nullptr;
+        RamBlock* ram = nullptr;
+        Region* region = nullptr;  // while decoded
+        bool mapped = false;
+        uint32_t at = 0;
+    };
+    void updateMappings();
+
+    std::array<uint8_t, 256> powerOn_{};  // config_ as built
+    std::array<Bar, 7> bars_;             // 6 is the expansion ROM
+    PciBus* bus_ = nullptr;
+    Bdf bdf_;
+    IrqLine intx_;
+};
+
+// Bus 0: configuration accesses by port 0xCF8/0xCFC (PCI 3.0, 3.2.2.3) and by ECAM (PCIe, 7.2.2).
+class PciBus {
+  public:
+    PciBus(PhysicalMemory& memory, PortBus& ports);
+
+    // Puts the function at `bdf`; its INTx goes to `intx` when it has an interrupt pin.
+    void add(Bdf bdf, PciFunction& function, IrqInput* intx = nullptr);
+    const std::vector<PciFunction*>& functions() const { return functions_; }
+    void reset();
+
+    uint32_t configRead(Bdf bdf, uint16_t offset, unsigned size);   // absent function: all ones
+    void configWrite(Bdf bdf, uint16_t offset, unsigned size, uint32_t value);
+
+    IoHandler& ports() { return mechanism1_; }  // 8 ports from 0xCF8
+    IoHandler& ecam() { return ecam_; }         // 1 MiB a bus
+
+    PhysicalMemory& memory;
+    PortBus& portBus;
+
+  private:
+    struct Mechanism1 : IoHandler {
+        explicit Mechanism1(PciBus& b) : bus(b) {}
+        uint64_t ioRead(uint64_t offset, unsigned size) override;
+        void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+        PciBus& bus;
+        uint32_t address = 0;
+    } mechanism1_{*this};
+    struct Ecam : IoHandler {
+        explicit Ecam(PciBus& b) : bus(b) {}
+        uint64_t ioRead(uint64_t offset, unsigned size) override;
+        void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+        PciBus& bus;
+    } ecam_{*this};
+    std::vector<PciFunction*> functions_;
+};
+
+}  // namespace kiln
