@@ -1,0 +1,80 @@
+// What local APICs, I/O APICs and message-signalled interrupts talk over: SDM vol. 3, chapter 11, sections
+// 11.6 (interprocessor interrupts), 11.7 (system and APIC bus arbitration) and 11.11 (MSI).
+//
+// A message is delivered at once, on the caller's stack. Not modelled: arbitration IDs, focus processor
+// checking, bus errors, remote read, interrupt remapping.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "apic/irq_line.hpp"
+#include "mmu/io.hpp"
+
+namespace kiln {
+
+class LocalApic;
+class IoApic;
+
+// Bits 8..10 of ICR, LVT, redirection entry and MSI data.
+enum class DeliveryMode : uint8_t { Fixed, LowestPriority, Smi, RemoteRead, Nmi, Init, StartUp, ExtInt };
+
+struct ApicMessage {
+    uint32_t destination = 0;
+    bool wide = false;  // a 32-bit destination (x2APIC ICR); otherwise 8 bits
+    bool logical = false;
+    DeliveryMode mode = DeliveryMode::Fixed;
+    uint8_t vector = 0;
+    bool level = false;  // level-triggered: sets the vector's TMR bit
+};
+
+// Bits 18..19 of ICR.
+enum class Shorthand : uint8_t { None, Self, AllIncludingSelf, AllExcludingSelf };
+
+// Also the IoHandler of the 1 MiB window at 0xFEE00000: the current CPU's APIC page, and MSI writes
+// elsewhere.
+class ApicBus : public IoHandler {
+  public:
+    void add(LocalApic& apic) { locals_.push_back(&apic); }
+    void add(IoApic& apic) { ioApics_.push_back(&apic); }
+    const std::vector<LocalApic*>& locals() const { return locals_; }
+
+    // True when some local APIC accepted the message.
+    bool deliver(const ApicMessage& message);
+    // An interprocessor interrupt; `message.destination` counts only without a shorthand.
+    bool deliver(const ApicMessage& message, Shorthand shorthand, LocalApic& sender);
+    bool deliverMsi(const Msi& msi);
+    static ApicMessage decode(const Msi& msi);
+
+    // A level-triggered interrupt was finished somewhere: I/O APICs look at their pins again.
+    void broadcastEoi(uint8_t vector);
+
+    // The 8259 pair's INTR output, wired to LINT0 of every CPU.
+    void setIntr(bool level);
+    bool intr() const { return intr_; }
+    // The INTA cycle: gives the vector of the 8259 pair. Set by the board.
+    std::function<uint8_t()> onIntAck;
+    uint8_t interruptAcknowledge() { return onIntAck ? onIntAck() : 0xFF; }
+
+    // Whose page an access to the window reaches: the CPU that is executing. The run loop sets it.
+    void setCurrent(LocalApic* apic) { current_ = apic; }
+
+    // Window accesses; offset 0 is 0xFEE00000.
+    static constexpr uint64_t kWindowBase = 0xFEE00000;
+    static constexpr uint64_t kWindowSize = 0x100000;
+    uint64_t ioRead(uint64_t offset, unsigned size) override;
+    void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+
+  private:
+    LocalApic* lowestPriority(const ApicMessage& message, Shorthand shorthand, LocalApic* sender);
+    bool send(const ApicMessage& message, Shorthand shorthand, LocalApic* sender);
+    bool inCurrentPage(uint64_t offset) const;
+
+    std::vector<LocalApic*> locals_;
+    std::vector<IoApic*> ioApics_;
+    LocalApic* current_ = nullptr;
+    size_t lastLowest_ = 0;  // ties of lowest priority go round
+    bool intr_ = false;
+};
+
+}  // namespace kiln
