@@ -1,0 +1,44 @@
+// Decoded blocks, keyed by physical address and code mode, shared by all processors of a machine. Overwriting code
+// kills the blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so that
+// even a block that overwrites itself stops before its next instruction.
+#pragma once
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "cpu/insn.hpp"
+#include "mmu/physical_memory.hpp"
+
+namespace kiln {
+
+class CodeCache {
+  public:
+    explicit CodeCache(PhysicalMemory& memory);
+
+    Block* find(PhysAddr start, CodeMode mode) const;
+    Block* insert(std::unique_ptr<Block> block);
+    void flush();  // all blocks die
+
+    // Frees dead blocks. Only when no processor is inside a block; the listeners forget their pointers first.
+    bool hasDead() const { return !dead_.empty(); }
+    void collect();
+    // Called when blocks died: cached pointers to them lead to the leaving instruction, and must go before collect().
+    std::vector<std::function<void()>> onDeath;
+
+    size_t blocks() const { return blocks_.size(); }
+    uint64_t killed() const { return killed_; }
+
+  private:
+    static uint64_t key(PhysAddr start, CodeMode mode) { return start.value << 2 | uint64_t(mode); }
+    void codeWritten(PhysAddr addr, uint64_t size);
+    void kill(Block* block);
+    void unlink(Block* block, PhysAddr page);
+
+    PhysicalMemory& memory_;
+    std::unordered_map<uint64_t, std::unique_ptr<Block>> blocks_;
+    std::unordered_map<uint64_t, std::vector<Block*>> pages_;  // page address -> blocks with bytes on it
+    std::vector<std::unique_ptr<Block>> dead_;
+    uint64_t killed_ = 0;
+};
+
+}  // namespace kiln

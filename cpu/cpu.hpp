@@ -1,0 +1,322 @@
+// One processor: its state, its TLBs, and the interpreter's run loop. This header is the room's table of contents:
+//
+//   state.hpp flags.hpp      architectural state            memory.cpp      loads and stores, TLB fill
+//   insn.hpp decoder.cpp     Insn, Block, Row; Zydis        segments.cpp    segment loads, far transfers
+//   body.hpp                 how a body becomes a handler   exceptions.cpp  delivery through IVT, IDT, TSS
+//   code_cache.cpp           blocks by physical address     control_registers.cpp, msr.cpp, cpuid.cpp
+//   execute.cpp              the run loop                   move, arithmetic, ... .cpp   bodies and their rows
+//
+// Not modelled yet: hardware breakpoints, SMM, AVX and later.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "apic/clock.hpp"
+#include "apic/local_apic.hpp"
+#include "cpu/code_cache.hpp"
+#include "cpu/fault.hpp"
+#include "cpu/insn.hpp"
+#include "cpu/state.hpp"
+#include "mmu/io.hpp"
+#include "mmu/log.hpp"
+#include "mmu/page_walk.hpp"
+#include "mmu/physical_memory.hpp"
+#include "mmu/tlb.hpp"
+
+namespace kiln {
+
+// What a processor is connected to.
+struct CpuPorts {
+    PhysicalMemory& memory;
+    PortBus& ports;
+    LocalApic& apic;
+    Clock& clock;
+    Log& log;
+    CodeCache& code;
+    std::function<void(const std::string& why)> shutdown;  // triple fault
+    std::function<void()> a20Changed{};
+};
+
+class Cpu : public CpuState {
+  public:
+    static constexpr uint64_t kTscHz = 1'000'000'000;
+
+    Cpu(CpuPorts ports, unsigned id);
+    ~Cpu();
+
+    // The state after RESET# (SDM vol. 3, table 10-1): CS:EIP = F000:FFF0 with base FFFF0000h.
+    void reset();
+
+    // -- running (execute.cpp)
+    // Executes about `instructions` of them, less when the processor halts or somebody calls leave().
+    void run(int64_t instructions);
+    void leave();                      // stop at the end of the current block
+    uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_); }
+    bool wakeable() const;             // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
+    uint64_t tsc();
+    void singleStep() ;                // executes one instruction (debugger, TF)
+
+    // -- memory (here and in memory.cpp); `offset` is an effective address, faults are thrown
+    template <class T> T load(unsigned segment, uint64_t offset);
+    template <class T> void store(unsigned segment, uint64_t offset, T value);
+    // Read, then write the same place: throws before reading when the write would fault.
+    template <class T> struct Place;
+    template <class T> Place<T> modify(unsigned segment, uint64_t offset);
+    // By linear address with supervisor rights, as descriptor tables and the TSS are reached.
+    template <class T> T loadSystem(uint64_t linear);
+    template <class T> void storeSystem(uint64_t linear, T value);
+    // By linear address with the rights of privilege level `cpl` (stack switches inside far transfers).
+    uint64_t loadLinear(uint64_t linear, unsigned size, bool user);
+    void storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user);
+    // Throws what a write of `size` bytes there would.
+    void checkWrite(unsigned segment, uint64_t offset, unsigned size);
+    // Host pointer for up to the rest of the page, or null when not plain memory. For string instructions.
+    const uint8_t* readablePointer(unsigned segment, uint64_t offset, unsigned size);
+    uint8_t* writablePointer(unsigned segment, uint64_t offset, unsigned size);
+    // The linear address of an offset after the segment's checks.
+    uint64_t linearOf(unsigned segment, uint64_t offset, unsigned size, Access access);
+    // Translation without side effects on the guest's faults: for the debugger and INVLPG-like uses. False: unmapped.
+    bool translate(uint64_t linear, PhysAddr& out);
+
+    uint64_t effectiveAddress(const Insn& i) const {
+        static constexpr uint64_t kMask[4] = {0xffff, 0xffffffff, ~0ull, ~0ull};
+        return (gpr.get<uint64_t>(i.base) + (gpr.get<uint64_t>(i.index) << i.scale) + uint64_t(int64_t(i.disp))) &
+               kMask[i.addressSize];
+    }
+    template <class T> T loadOperand(const Insn& i) { return load<T>(i.seg, effectiveAddress(i)); }
+    template <class T> void storeOperand(const Insn& i, T v) { store<T>(i.seg, effectiveAddress(i), v); }
+    template <class T> Place<T> modifyOperand(const Insn& i) { return modify<T>(i.seg, effectiveAddress(i)); }
+
+    // -- stack (segments.cpp); sizes follow SS.B or 64-bit mode
+    uint64_t stackMask() const { return stackMask_; }
+    template <class T> void push(T v);
+    template <class T> T pop();
+    void setSp(uint64_t v) { gpr[Rsp] = (gpr[Rsp] & ~stackMask_) | (v & stackMask_); }
+
+    // -- control flow; offsets are relative to CS
+    uint64_t nextRip(const Insn& i) const { return gpr.slot[17] + i.offset + i.length; }
+    uint64_t currentRip() const;                // of the instruction running now
+    uint64_t ipMask() const { return ipMask_; } // FFFF, FFFFFFFF or all ones by CS
+    // Near transfer with limit or canonical check; the caller ends the block.
+    void jumpTo(uint64_t target);
+
+    // -- segments and far transfers (segments.cpp)
+    void loadSegment(SegReg which, uint16_t selector);   // MOV, POP, LDS...
+    void loadLdt(uint16_t selector);
+    void loadTaskRegister(uint16_t selector);
+    void farJump(uint16_t selector, uint64_t offset);
+    void farCall(uint16_t selector, uint64_t offset, unsigned width);   // width: log2 of bytes
+    void farReturn(unsigned width, uint16_t releaseBytes);
+    void interruptReturn(unsigned width);
+    // The 8 bytes of a descriptor, or false when outside its table.
+    bool readDescriptor(uint16_t selector, uint64_t& descriptor);
+    static Segment unpack(uint16_t selector, uint64_t descriptor);
+    void setCpl(unsigned level);
+    void segmentsChanged();                     // recomputes what is derived from segments, modes and CPL
+
+    // -- exceptions and interrupts (exceptions.cpp)
+    enum class Source : uint8_t { External, Exception, SoftwareInt, Int3OrInto, Int1 };
+    void deliver(uint8_t vector, Source source, bool hasError = false, uint32_t error = 0);
+    void softwareInterrupt(uint8_t vector, Source source, uint64_t returnRip);
+
+    // -- control registers, MSRs, CPUID, TLB (control_registers.cpp, msr.cpp, cpuid.cpp)
+    void setCr0(uint64_t v);
+    void setCr3(uint64_t v);
+    void setCr4(uint64_t v);
+    void setEfer(uint64_t v);
+    void modesChanged();                        // paging, mode or SMAP state may differ: look everything up anew
+    void flushTlb(bool globalToo);
+    void flushPage(uint64_t linear);
+    uint64_t readMsr(uint32_t index);           // throws #GP(0)
+    void writeMsr(uint32_t index, uint64_t v);
+    struct CpuidResult { uint32_t eax, ebx, ecx, edx; };
+    CpuidResult cpuid(uint32_t leaf, uint32_t subleaf) const;
+    // POPF, IRET: stores the bits of `mask` from `v` and reacts to TF, AC and VM.
+    void writeFlags(uint64_t v, uint64_t mask);
+    // #GP(0) unless ports port..port+size-1 may be used (IOPL, I/O permission bitmap).
+    void checkIo(uint16_t port, unsigned size);
+    void a20(bool enabled);
+
+    // -- x87 and SSE availability: one test each on the fast path
+    // Throws #NM (CR0.EM or TS) and pending #MF when `waits`.
+    void checkX87(bool waits = true) { if (x87Trap_ | (waits && (fpu.status & 0x80))) x87Fault(waits); }
+    void checkMmx() { if (mmxTrap_ | (fpu.status & 0x80)) mmxFault(); }
+    void checkSse() { if (sseTrap_) sseFault(); }
+
+    CpuPorts io;
+    const unsigned id;
+
+    // -- for handlers and the run loop only
+    const Insn* at = nullptr;      // the instruction running now
+    const Insn* next = nullptr;    // builds without tail calls: the one to run next
+    const Block* block = nullptr;  // holds `at`
+    uint64_t blockRip() const { return gpr.slot[17]; }
+    // Goes on at rip: the next block's first handler when it is at hand, else back to the run loop.
+    const Insn* enterNext();
+    const Insn* branchTaken(const Insn& i);    // direct branch to blockRip + disp
+    void refund(const Insn* lastRun);          // leaving a block early: counts only what ran
+    uint64_t lookupTag() const { return lookupTag_; }
+    void codeInvalidated();                    // blocks died: forget cached ways to them
+
+  private:
+    struct FastSegment {
+        uint64_t base = 0;
+        uint64_t readEnd = 0, writeEnd = 0;  // first offset that needs a closer look
+    };
+    struct JumpEntry {
+        uint64_t rip = 0, tag = 0;
+        const Block* block = nullptr;
+    };
+    static constexpr unsigned kJumpEntries = 4096;
+
+    void readSlow(unsigned segment, uint64_t offset, void* out, unsigned size);
+    void writeSlow(unsigned segment, uint64_t offset, const void* in, unsigned size);
+    void readLinear(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
+    void writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
+    Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
+    Tlb& tlbFor(bool user, bool implicit);
+    void readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
+    void writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
+    void alignmentCheck(uint64_t linear, unsigned size);
+    PhysAddr fetchPage(uint64_t linear);
+    const Block* findBlock();
+    Block* decodeHere(PhysAddr start, bool single);
+    void handleEvents();
+    void runBlock(const Block* b);
+    void deliverFault(const Fault& f);
+    bool interruptible() const;
+    void x87Fault(bool waits);
+    void mmxFault();
+    void sseFault();
+
+    void enterHandlerReal(uint8_t vector);
+    void enterHandlerProtected(uint8_t vector, Source source, bool hasError, uint32_t error);
+    void enterHandlerLong(uint8_t vector, Source source, bool hasError, uint32_t error);
+    void readTssStack(unsigned level, uint16_t& ss, uint64_t& sp, uint16_t errorSelector);
+    void taskSwitch(uint16_t selector, uint64_t descriptor, int how, bool hasError, uint32_t error);
+    void setFlat(SegReg which, uint16_t selector, unsigned dpl, bool code);
+    void setReal(SegReg which, uint16_t selector);
+    friend struct FarTransfer;
+
+    std::array<FastSegment, 6> fast_;
+    uint64_t linearMask_ = 0xffffffff;
+    uint64_t stackMask_ = 0xffff, ipMask_ = 0xffff;
+    uint64_t codeEnd_ = 0x10000;      // first offset behind CS
+    uint64_t lookupTag_ = 0;          // epoch and mode: equal means a JumpEntry is still good
+    uint64_t epoch_ = 1;
+    CodeMode codeMode_ = CodeMode::Code16;
+    bool alignmentChecks_ = false;
+    uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0;
+
+    int64_t slice_ = 0;               // instructions left; a block's are taken off when it is entered
+    int64_t sliceLength_ = 0;
+    uint64_t executedBefore_ = 0;
+    bool stepOne_ = false;
+
+    Tlb* dataTlb_ = nullptr;
+    std::array<Tlb, 3> tlbs_;         // supervisor, supervisor under SMAP, user
+    struct FetchEntry {
+        uint64_t page = ~0ull, tag = 0;
+        PhysAddr phys;
+    };
+    std::array<FetchEntry, 256> fetch_;
+    std::unique_ptr<std::array<JumpEntry, kJumpEntries>> jumps_;
+    PagingState paging_;
+    uint64_t a20Mask_ = ~0ull;
+    unsigned faultDepth_ = 0;
+    int deliveringVector_ = -1;
+    int64_t tscOffset_ = 0;
+};
+
+template <class T>
+inline T Cpu::load(unsigned segment, uint64_t offset) {
+    const FastSegment& s = fast_[segment];
+    if (offset + sizeof(T) <= s.readEnd) [[likely]] {
+        uint64_t linear = (s.base + offset) & linearMask_;
+        const Tlb::Entry& e = dataTlb_->at(linear);
+        if (e.readTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
+            T v;
+            std::memcpy(&v, reinterpret_cast<const void*>(linear + e.addend), sizeof v);
+            return v;
+        }
+    }
+    T v{};
+    readSlow(segment, offset, &v, sizeof v);
+    return v;
+}
+
+template <class T>
+inline void Cpu::store(unsigned segment, uint64_t offset, T value) {
+    const FastSegment& s = fast_[segment];
+    if (offset + sizeof(T) <= s.writeEnd) [[likely]] {
+        uint64_t linear = (s.base + offset) & linearMask_;
+        const Tlb::Entry& e = dataTlb_->at(linear);
+        if (e.writeTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
+            std::memcpy(reinterpret_cast<void*>(linear + e.addend), &value, sizeof value);
+            return;
+        }
+    }
+    writeSlow(segment, offset, &value, sizeof value);
+}
+
+// A place that is read and then written. `host` is null where the slow path must do both.
+template <class T>
+struct Cpu::Place {
+    Cpu& cpu;
+    T* host;
+    unsigned segment;
+    uint64_t offset;
+    T value;
+
+    void write(T v) {
+        if (host) [[likely]] std::memcpy(host, &v, sizeof v);
+        else cpu.store<T>(segment, offset, v);
+    }
+};
+
+template <class T>
+inline Cpu::Place<T> Cpu::modify(unsigned segment, uint64_t offset) {
+    const FastSegment& s = fast_[segment];
+    if (offset + sizeof(T) <= s.writeEnd && offset + sizeof(T) <= s.readEnd) [[likely]] {
+        uint64_t linear = (s.base + offset) & linearMask_;
+        const Tlb::Entry& e = dataTlb_->at(linear);
+        if (e.writeTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
+            T* host = reinterpret_cast<T*>(linear + e.addend);
+            T v;
+            std::memcpy(&v, host, sizeof v);
+            return {*this, host, segment, offset, v};
+        }
+    }
+    checkWrite(segment, offset, sizeof(T));
+    return {*this, nullptr, segment, offset, load<T>(segment, offset)};
+}
+
+template <class T>
+inline T Cpu::loadSystem(uint64_t linear) {
+    T v;
+    readLinear(linear, &v, sizeof v, false, true);
+    return v;
+}
+
+template <class T>
+inline void Cpu::storeSystem(uint64_t linear, T value) {
+    writeLinear(linear, &value, sizeof value, false, true);
+}
+
+template <class T>
+inline void Cpu::push(T v) {
+    uint64_t sp = (gpr[Rsp] - sizeof(T)) & stackMask_;
+    store<T>(Ss, sp, v);
+    setSp(sp);
+}
+
+template <class T>
+inline T Cpu::pop() {
+    T v = load<T>(Ss, gpr[Rsp] & stackMask_);
+    setSp(gpr[Rsp] + sizeof(T));
+    return v;
+}
+
+}  // namespace kiln
