@@ -1,13 +1,15 @@
-// The IBM VGA (Personal System/2 Hardware Interface Technical Reference, "Video Subsystem"; register summary as
-// in FreeVGA) with the Bochs VBE extension "DISPI" (ID 0xB0C5), as in the QEMU "standard VGA" specification.
-// Registers and the memory path are here; pictures come from vga_renderer.hpp, PCI from vga_pci.hpp.
+// The IBM VGA (Personal System/2 Hardware Interface Technical Reference, "Video Subsystem"; register summary
+// as in FreeVGA) with the Bochs VBE extension "DISPI" (ID 0xB0C5), as in the QEMU "standard VGA"
+// specification. Registers and the memory path are here; pictures come from vga_renderer.hpp, PCI from
+// vga_pci.hpp.
 //
-// Video memory interleaves the four planes: byte `address * 4 + plane`. With DISPI enabled at more than 4 bits
-// a pixel it is linear instead, and the window at 0xA0000 shows one 64 KiB bank of it.
+// Video memory interleaves the four planes: byte `address * 4 + plane`. With DISPI enabled at more than 4
+// bits a pixel it is linear instead, and the window at 0xA0000 shows one 64 KiB bank of it.
 //
 // Not modelled: the vertical-retrace interrupt, light pen, diagnostic bits of input status 1, the odd/even
 // page bit of the miscellaneous register, the video-enable effect of port 0x3C3, DISPI bank granularities
-// other than 64 KiB, and dropping decoded code when code inside the frame buffer is overwritten through 0xA0000.
+// other than 64 KiB, and dropping decoded code when code inside the frame buffer is overwritten through
+// 0xA0000.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -22,7 +24,18 @@ namespace kiln {
 
 // DISPI register numbers (port 0x1CE).
 enum class Dispi : uint8_t {
-    Id, XRes, YRes, Bpp, Enable, Bank, VirtWidth, VirtHeight, XOffset, YOffset, VideoMemory64K, Count
+    Id,
+    XRes,
+    YRes,
+    Bpp,
+    Enable,
+    Bank,
+    VirtWidth,
+    VirtHeight,
+    XOffset,
+    YOffset,
+    VideoMemory64K,
+    Count
 };
 
 struct VgaRegisters {
@@ -30,8 +43,8 @@ struct VgaRegisters {
 
     uint8_t misc = 0, feature = 0, videoEnable = 0;
     uint8_t sequencerIndex = 0, graphicsIndex = 0, crtcIndex = 0;
-    uint8_t attributeIndex = 0;       // bit 5: the palette address source is the display
-    bool attributeData = false;       // the flip-flop: the next write to 0x3C0 is data
+    uint8_t attributeIndex = 0;  // bit 5: the palette address source is the display
+    bool attributeData = false;  // the flip-flop: the next write to 0x3C0 is data
     std::array<uint8_t, 8> sequencer{};
     std::array<uint8_t, 16> graphics{};
     std::array<uint8_t, 32> crtc{};
@@ -47,13 +60,13 @@ struct VgaRegisters {
     uint16_t& get(Dispi r) { return dispi[unsigned(r)]; }
     bool vbeEnabled() const { return get(Dispi::Enable) & 1; }
     bool dac8Bit() const { return get(Dispi::Enable) & 0x20; }
-    bool colour() const { return misc & 1; }            // CRTC at 0x3Dx, not 0x3Bx
+    bool colour() const { return misc & 1; }  // CRTC at 0x3Dx, not 0x3Bx
     bool graphicsMode() const { return graphics[6] & 1; }
-    unsigned verticalDisplayEnd() const;                // last displayed scan line
-    unsigned verticalTotal() const;                     // scan lines a frame
+    unsigned verticalDisplayEnd() const;  // last displayed scan line
+    unsigned verticalTotal() const;       // scan lines a frame
     unsigned lineCompare() const;
     unsigned horizontalTotal() const { return crtc[0] + 5; }  // character clocks a scan line
-    unsigned vbeBytesPerLine() const;                   // with 4 bits a pixel: of all four planes together
+    unsigned vbeBytesPerLine() const;  // with 4 bits a pixel: of all four planes together
 };
 
 class VgaCore : public Device {

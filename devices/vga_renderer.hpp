@@ -18,7 +18,8 @@ class VgaRenderer {
   public:
     explicit VgaRenderer(const VgaCore& vga) : vga_(vga) {}
 
-    // Brings frame() up to date. Returns whether anything in it changed. To be called on the machine's thread.
+    // Brings frame() up to date. Returns whether anything in it changed. To be called on the machine's
+    // thread.
     bool update();
     const Frame& frame() const { return frame_; }
 
@@ -27,8 +28,9 @@ class VgaRenderer {
 
   private:
     struct Geometry {  // of the legacy modes
-        unsigned columns, scanLines, repeat;  // character clocks; scan lines; scan lines a picture row stands for
-        unsigned dots;                        // pixels a character clock
+        unsigned columns, scanLines,
+            repeat;     // character clocks; scan lines; scan lines a picture row stands for
+        unsigned dots;  // pixels a character clock
         unsigned width, height;
     };
     struct Line {  // what the CRTC's counters say about one scan line
@@ -55,12 +57,12 @@ class VgaRenderer {
 
     const VgaCore& vga_;
     Frame frame_;
-    std::array<uint32_t, 256> dac_{};      // DAC index -> XRGB
-    std::array<uint32_t, 16> palette_{};   // attribute controller's output for a 4-bit pixel
-    std::array<uint8_t, 256> glyphs_{};    // scratch
-    std::vector<uint32_t> line_;           // one scan line before panning
-    std::vector<uint8_t> key_, newKey_;    // registers and blink phases of the last picture
-    std::vector<uint8_t> shadow_;          // video memory of the last picture
+    std::array<uint32_t, 256> dac_{};     // DAC index -> XRGB
+    std::array<uint32_t, 16> palette_{};  // attribute controller's output for a 4-bit pixel
+    std::array<uint8_t, 256> glyphs_{};   // scratch
+    std::vector<uint32_t> line_;          // one scan line before panning
+    std::vector<uint8_t> key_, newKey_;   // registers and blink phases of the last picture
+    std::vector<uint8_t> shadow_;         // video memory of the last picture
 };
 
 }  // namespace kiln
