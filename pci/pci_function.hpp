@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "apic/irq_line.hpp"
 #include "apic/device.hpp"
+#include "apic/irq_line.hpp"
 #include "mmu/io.hpp"
 #include "mmu/physical_memory.hpp"
 
@@ -39,13 +39,15 @@ class PciBus;
 class PciFunction : public Device {
   public:
     explicit PciFunction(PciIdentity identity);
+    PciFunction(const PciFunction&) = delete;
+    PciFunction& operator=(const PciFunction&) = delete;
 
     // -- built once, before PciBus::add
-    void addIoBar(unsigned index, uint32_t size, IoHandler& handler);                 // size: power of two >= 4
-    void addMemoryBar(unsigned index, uint64_t size, IoHandler& handler);             // 32-bit, size >= 16
+    void addIoBar(unsigned index, uint32_t size, IoHandler& handler);      // size: power of two >= 4
+    void addMemoryBar(unsigned index, uint64_t size, IoHandler& handler);  // 32-bit, size >= 16
     void addMemoryBar(unsigned index, uint64_t size, RamBlock& ram, bool prefetchable);
-    void addRom(RamBlock& rom);                                                       // expansion ROM BAR
-    void setInterruptPin(unsigned pin);                                               // 1..4 = INTA..INTD
+    void addRom(RamBlock& rom);          // expansion ROM BAR
+    void setInterruptPin(unsigned pin);  // 1..4 = INTA..INTD
 
     // Reads or writes 1, 2 or 4 bytes of configuration space, never across a dword. Overriders call the base.
     virtual uint32_t configRead(uint16_t offset, unsigned size);
@@ -54,7 +56,7 @@ class PciFunction : public Device {
     void reset() override;
     void state(StateVisitor& visit) override;
 
-    IrqLine& intx() { return intx_; }
+    void setIntx(bool level);  // drives INTx#; the command register's interrupt disable bit masks it
     Bdf bdf() const { return bdf_; }
     bool busMaster() const { return config_[4] & 4; }  // DMA allowed
 
@@ -62,43 +64,59 @@ class PciFunction : public Device {
     // Raw bytes of configuration space and which of their bits the guest may write.
     std::array<uint8_t, 256> config_{};
     std::array<uint8_t, 256> writable_{};
-    void set16(unsigned offset, uint16_t v) { config_[offset] = uint8_t(v), config_[offset + 1] = uint8_t(v >> 8); }
-    void set32(unsigned offset, uint32_t v) { set16(offset, uint16_t(v)), set16(offset + 2, uint16_t(v >> 16)); }
+    void set16(unsigned offset, uint16_t v) {
+        config_[offset] = uint8_t(v), config_[offset + 1] = uint8_t(v >> 8);
+    }
+    void set32(unsigned offset, uint32_t v) {
+        set16(offset, uint16_t(v)), set16(offset + 2, uint16_t(v >> 16));
+    }
     uint32_t get32(unsigned offset) const {
-        return config_[offset] | config_[offset + 1] << 8 | config_[offset + 2] << 16 | uint32_t(config_[offset + 3]) << 24;
+        return config_[offset] | config_[offset + 1] << 8 | config_[offset + 2] << 16 |
+               uint32_t(config_[offset + 3]) << 24;
     }
 
   private:
     friend class PciBus;
+    static constexpr uint64_t kUnmapped = ~0ull;
     struct Bar {
         enum Kind : uint8_t { None, Io, Memory, Ram, Rom } kind = None;
         uint64_t size = 0;
         IoHandler* handler = nullptr;
         RamBlock* ram = nullptr;
         Region* region = nullptr;  // while decoded
-        bool mapped = false;
-        uint32_t at = 0;
+        uint64_t at = kUnmapped;
     };
+    void declareBar(unsigned index, Bar bar, uint32_t typeBits);
+    uint64_t wantedAddress(unsigned index) const;
+    void mapBar(Bar& bar, uint64_t at);
+    void unmapBar(Bar& bar);
     void updateMappings();
+    bool interruptDisabled() const { return config_[5] & 4; }
 
     std::array<uint8_t, 256> powerOn_{};  // config_ as built
     std::array<Bar, 7> bars_;             // 6 is the expansion ROM
     PciBus* bus_ = nullptr;
     Bdf bdf_;
     IrqLine intx_;
+    bool intxAsserted_ = false;
 };
 
 // Bus 0: configuration accesses by port 0xCF8/0xCFC (PCI 3.0, 3.2.2.3) and by ECAM (PCIe, 7.2.2).
 class PciBus {
   public:
     PciBus(PhysicalMemory& memory, PortBus& ports);
+    PciBus(const PciBus&) = delete;
+    PciBus& operator=(const PciBus&) = delete;
 
-    // Puts the function at `bdf`; its INTx goes to `intx` when it has an interrupt pin.
+    // Puts the function at `bdf`, for good (it must live as long as the machine). Its INTx goes to `intx`
+    // when it has an interrupt pin.
     void add(Bdf bdf, PciFunction& function, IrqInput* intx = nullptr);
+    PciFunction* find(Bdf bdf) const;  // null when nobody is there
     const std::vector<PciFunction*>& functions() const { return functions_; }
     void reset();
+    void state(StateVisitor& visit);  // the bus's own; functions are visited as devices
 
-    uint32_t configRead(Bdf bdf, uint16_t offset, unsigned size);   // absent function: all ones
+    uint32_t configRead(Bdf bdf, uint16_t offset, unsigned size);  // absent function: all ones
     void configWrite(Bdf bdf, uint16_t offset, unsigned size, uint32_t value);
 
     IoHandler& ports() { return mechanism1_; }  // 8 ports from 0xCF8
@@ -106,6 +124,7 @@ class PciBus {
 
     PhysicalMemory& memory;
     PortBus& portBus;
+    IoHandler* resetControl = nullptr;  // the chipset's port 0xCF9, which lies inside the address register
 
   private:
     struct Mechanism1 : IoHandler {
