@@ -70,7 +70,8 @@ void VgaCore::state(StateVisitor& visit) {
     visit("dispi", r_.dispi);
     visit("latch", latch_);
     visit.bytes("vram", vram_.data(), vram_.size());
-    r_.dacComponent %= 3;  // whatever was loaded
+    r_.dacComponent %= 3;  // whatever was loaded must not lead out of bounds
+    if (r_.vbeEnabled()) dispiNormalise();
     updateMemoryPath();
 }
 

@@ -59,7 +59,6 @@ class VgaRenderer {
     Frame frame_;
     std::array<uint32_t, 256> dac_{};     // DAC index -> XRGB
     std::array<uint32_t, 16> palette_{};  // attribute controller's output for a 4-bit pixel
-    std::array<uint8_t, 256> glyphs_{};   // scratch
     std::vector<uint32_t> line_;          // one scan line before panning
     std::vector<uint8_t> key_, newKey_;   // registers and blink phases of the last picture
     std::vector<uint8_t> shadow_;         // video memory of the last picture
