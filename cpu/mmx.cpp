@@ -1,0 +1,372 @@
+// The packed-integer instructions that exist for MM and for XMM registers: MMX, and what SSE, SSE2 and SSSE3
+// added to both (SDM vol. 1, chapter 9, 10.4.4, 11.4.2, 12.5). Moves are in sse_move.cpp.
+#include <limits>
+
+#include "cpu/simd.hpp"
+
+namespace kiln {
+namespace {
+
+template <class T>
+T saturate(int32_t v) {
+    constexpr int32_t low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
+    return T(v < low ? low : v > high ? high : v);
+}
+template <class T>
+using Wide = std::conditional_t<std::is_signed_v<T>, std::conditional_t<sizeof(T) == 2, int32_t, int16_t>,
+                                std::conditional_t<sizeof(T) == 2, uint32_t, uint16_t>>;
+
+// -- arithmetic, lane by lane
+struct AddWrap {
+    template <class T>
+    static T of(T a, T b) {
+        return T(a + b);
+    }
+};
+struct SubWrap {
+    template <class T>
+    static T of(T a, T b) {
+        return T(a - b);
+    }
+};
+struct AddSaturate {
+    template <class T>
+    static T of(T a, T b) {
+        return saturate<T>(int32_t(a) + int32_t(b));
+    }
+};
+struct SubSaturate {
+    template <class T>
+    static T of(T a, T b) {
+        return saturate<T>(int32_t(a) - int32_t(b));
+    }
+};
+struct MulLow {
+    template <class T>
+    static T of(T a, T b) {
+        return T(uint32_t(a) * uint32_t(b));
+    }
+};
+struct MulHigh {
+    template <class T>
+    static T of(T a, T b) {
+        return T(Wide<T>(Wide<T>(a) * Wide<T>(b)) >> 16);
+    }
+};
+struct MulHighRounded {  // PMULHRSW: 15-bit fractions
+    static int16_t of(int16_t a, int16_t b) { return int16_t(((a * b >> 14) + 1) >> 1); }
+};
+struct Average {
+    template <class T>
+    static T of(T a, T b) {
+        return T((uint32_t(a) + uint32_t(b) + 1) >> 1);
+    }
+};
+struct Min {
+    template <class T>
+    static T of(T a, T b) {
+        return a < b ? a : b;
+    }
+};
+struct Max {
+    template <class T>
+    static T of(T a, T b) {
+        return a > b ? a : b;
+    }
+};
+struct Equal {
+    template <class T>
+    static T of(T a, T b) {
+        return T(a == b ? -1 : 0);
+    }
+};
+struct Greater {
+    template <class T>
+    static T of(T a, T b) {
+        return T(a > b ? -1 : 0);
+    }
+};
+struct And {
+    static uint64_t of(uint64_t a, uint64_t b) { return a & b; }
+};
+struct AndNot {
+    static uint64_t of(uint64_t a, uint64_t b) { return ~a & b; }
+};
+struct Or {
+    static uint64_t of(uint64_t a, uint64_t b) { return a | b; }
+};
+struct Xor {
+    static uint64_t of(uint64_t a, uint64_t b) { return a ^ b; }
+};
+struct Sign {  // a with b's sign multiplied in
+    template <class T>
+    static T of(T a, T b) {
+        return T(b < 0 ? 0 - std::make_unsigned_t<T>(a) : b == 0 ? 0 : a);
+    }
+};
+struct Absolute {
+    template <class T>
+    static T of(T a) {
+        return T(a < 0 ? 0 - std::make_unsigned_t<T>(a) : a);
+    }
+};
+
+// -- sums of products
+struct MultiplyAddWords {  // PMADDWD
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<int16_t>(a), y = split<int16_t>(b);
+        std::array<uint32_t, kLanes<uint32_t, V>> r;
+        for (unsigned n = 0; n < r.size(); n++)
+            r[n] = uint32_t(x[2 * n] * y[2 * n]) + uint32_t(x[2 * n + 1] * y[2 * n + 1]);
+        return join<V>(r);
+    }
+};
+struct MultiplyAddBytes {  // PMADDUBSW: unsigned destination, signed source
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<uint8_t>(a);
+        auto y = split<int8_t>(b);
+        std::array<int16_t, kLanes<int16_t, V>> r;
+        for (unsigned n = 0; n < r.size(); n++)
+            r[n] = saturate<int16_t>(x[2 * n] * y[2 * n] + x[2 * n + 1] * y[2 * n + 1]);
+        return join<V>(r);
+    }
+};
+struct MultiplyEvenUnsigned {  // PMULUDQ
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<uint32_t>(a), y = split<uint32_t>(b);
+        std::array<uint64_t, kLanes<uint64_t, V>> r;
+        for (unsigned n = 0; n < r.size(); n++) r[n] = uint64_t(x[2 * n]) * y[2 * n];
+        return join<V>(r);
+    }
+};
+struct SumOfDifferences {  // PSADBW
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<uint8_t>(a), y = split<uint8_t>(b);
+        std::array<uint64_t, kLanes<uint64_t, V>> r{};
+        for (unsigned n = 0; n < sizeof(V); n++)
+            r[n / 8] += uint64_t(x[n] > y[n] ? x[n] - y[n] : y[n] - x[n]);
+        return join<V>(r);
+    }
+};
+// Neighbours are combined; destination pairs fill the low half, source pairs the high one.
+template <class T, class F>
+struct Horizontal {
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<T>(a), y = split<T>(b);
+        auto r = x;
+        constexpr unsigned half = kLanes<T, V> / 2;
+        for (unsigned n = 0; n < half; n++) {
+            r[n] = F::of(x[2 * n], x[2 * n + 1]);
+            r[half + n] = F::of(y[2 * n], y[2 * n + 1]);
+        }
+        return join<V>(r);
+    }
+};
+
+// -- packing and unpacking
+template <class From, class To>
+struct Pack {
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<From>(a), y = split<From>(b);
+        std::array<To, kLanes<To, V>> r;
+        for (unsigned n = 0; n < x.size(); n++) {
+            r[n] = saturate<To>(x[n]);
+            r[x.size() + n] = saturate<To>(y[n]);
+        }
+        return join<V>(r);
+    }
+};
+template <class T, bool high>
+struct Interleave {
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<T>(a), y = split<T>(b);
+        auto r = x;
+        constexpr unsigned half = kLanes<T, V> / 2, first = high ? half : 0;
+        for (unsigned n = 0; n < half; n++) {
+            r[2 * n] = x[first + n];
+            r[2 * n + 1] = y[first + n];
+        }
+        return join<V>(r);
+    }
+};
+// The MM forms of PUNPCKL read only 32 bits of memory.
+template <class T>
+Handler interleaveLow(const Shape& s) {
+    if (isMm(s, 0)) return vectorForm<Mm, Interleave<T, false>, FromLow<uint32_t>>(s);
+    return vectorForm<Xmm, Interleave<T, false>>(s);
+}
+struct ShuffleBytes {  // PSHUFB
+    template <class V>
+    static V run(const V& a, const V& b) {
+        auto x = split<uint8_t>(a), y = split<uint8_t>(b);
+        auto r = x;
+        for (unsigned n = 0; n < sizeof(V); n++) r[n] = y[n] & 0x80 ? 0 : x[y[n] & (sizeof(V) - 1)];
+        return join<V>(r);
+    }
+};
+struct AlignRight {  // PALIGNR: bytes imm.. of destination:source
+    template <class V>
+    static V run(const V& a, const V& b, uint8_t imm) {
+        auto x = split<uint8_t>(a), y = split<uint8_t>(b);
+        auto r = x;
+        for (unsigned n = 0; n < sizeof(V); n++) {
+            unsigned from = n + imm;
+            r[n] = from < sizeof(V) ? y[from] : from < 2 * sizeof(V) ? x[from - sizeof(V)] : 0;
+        }
+        return join<V>(r);
+    }
+};
+struct ShuffleWordsMm {  // PSHUFW
+    static Mm run(const Mm&, const Mm& b, uint8_t imm) {
+        auto y = split<uint16_t>(b);
+        auto r = y;
+        for (unsigned n = 0; n < 4; n++) r[n] = y[imm >> 2 * n & 3];
+        return join<Mm>(r);
+    }
+};
+
+// -- shifts: one count for all lanes, from the low quadword of operand 2 or an immediate
+struct ShiftLeft {
+    template <class T>
+    static T of(T v, uint64_t count) {
+        return count < 8 * sizeof(T) ? T(v << count) : T(0);
+    }
+};
+struct ShiftRight {  // arithmetic for signed T
+    template <class T>
+    static T of(T v, uint64_t count) {
+        constexpr uint64_t bits = 8 * sizeof(T);
+        if (std::is_signed_v<T>) return T(v >> (count < bits ? count : bits - 1));
+        return count < bits ? T(v >> count) : T(0);
+    }
+};
+template <class T, class F, class V>
+V shiftLanes(const V& a, uint64_t count) {
+    auto x = split<T>(a);
+    for (auto& lane : x) lane = F::of(lane, count);
+    return join<V>(x);
+}
+template <class T, class F>
+struct Shift {
+    template <class V>
+    static V run(const V& a, const V& b) {
+        return shiftLanes<T, F>(a, b.template get<uint64_t>(0));
+    }
+};
+template <class V, class T, class F>
+void shiftByImmediate(Cpu& c, const Insn& i) {
+    checkAvailable<V>(c);
+    settleTags<V>(c);
+    setVector<V>(c, i.a, shiftLanes<T, F>(getVector<V>(c, i.a), uint8_t(i.imm)));
+}
+template <class T, class F>
+Handler shift(const Shape& s) {
+    if (!s.isImm(1)) return mmOrXmm<Shift<T, F>>(s);
+    return isMm(s, 0) ? straight<shiftByImmediate<Mm, T, F>> : straight<shiftByImmediate<Xmm, T, F>>;
+}
+
+void emms(Cpu& c, const Insn&) {
+    c.checkMmx();
+    c.fpu.empty = 0xff;
+}
+
+}  // namespace
+
+std::span<const Row> mmxRows() {
+    using I8 = int8_t;
+    using I16 = int16_t;
+    using I32 = int32_t;
+    using U8 = uint8_t;
+    using U16 = uint16_t;
+    using U32 = uint32_t;
+    using U64 = uint64_t;
+    static constexpr Row rows[] = {
+        {ZYDIS_MNEMONIC_PADDB, mmOrXmm<Lanes<U8, AddWrap>>},
+        {ZYDIS_MNEMONIC_PADDW, mmOrXmm<Lanes<U16, AddWrap>>},
+        {ZYDIS_MNEMONIC_PADDD, mmOrXmm<Lanes<U32, AddWrap>>},
+        {ZYDIS_MNEMONIC_PADDQ, mmOrXmm<Lanes<U64, AddWrap>>},
+        {ZYDIS_MNEMONIC_PSUBB, mmOrXmm<Lanes<U8, SubWrap>>},
+        {ZYDIS_MNEMONIC_PSUBW, mmOrXmm<Lanes<U16, SubWrap>>},
+        {ZYDIS_MNEMONIC_PSUBD, mmOrXmm<Lanes<U32, SubWrap>>},
+        {ZYDIS_MNEMONIC_PSUBQ, mmOrXmm<Lanes<U64, SubWrap>>},
+        {ZYDIS_MNEMONIC_PADDSB, mmOrXmm<Lanes<I8, AddSaturate>>},
+        {ZYDIS_MNEMONIC_PADDSW, mmOrXmm<Lanes<I16, AddSaturate>>},
+        {ZYDIS_MNEMONIC_PADDUSB, mmOrXmm<Lanes<U8, AddSaturate>>},
+        {ZYDIS_MNEMONIC_PADDUSW, mmOrXmm<Lanes<U16, AddSaturate>>},
+        {ZYDIS_MNEMONIC_PSUBSB, mmOrXmm<Lanes<I8, SubSaturate>>},
+        {ZYDIS_MNEMONIC_PSUBSW, mmOrXmm<Lanes<I16, SubSaturate>>},
+        {ZYDIS_MNEMONIC_PSUBUSB, mmOrXmm<Lanes<U8, SubSaturate>>},
+        {ZYDIS_MNEMONIC_PSUBUSW, mmOrXmm<Lanes<U16, SubSaturate>>},
+        {ZYDIS_MNEMONIC_PMULLW, mmOrXmm<Lanes<U16, MulLow>>},
+        {ZYDIS_MNEMONIC_PMULHW, mmOrXmm<Lanes<I16, MulHigh>>},
+        {ZYDIS_MNEMONIC_PMULHUW, mmOrXmm<Lanes<U16, MulHigh>>},
+        {ZYDIS_MNEMONIC_PMULHRSW, mmOrXmm<Lanes<I16, MulHighRounded>>},
+        {ZYDIS_MNEMONIC_PMULUDQ, mmOrXmm<MultiplyEvenUnsigned>},
+        {ZYDIS_MNEMONIC_PMADDWD, mmOrXmm<MultiplyAddWords>},
+        {ZYDIS_MNEMONIC_PMADDUBSW, mmOrXmm<MultiplyAddBytes>},
+        {ZYDIS_MNEMONIC_PSADBW, mmOrXmm<SumOfDifferences>},
+        {ZYDIS_MNEMONIC_PAVGB, mmOrXmm<Lanes<U8, Average>>},
+        {ZYDIS_MNEMONIC_PAVGW, mmOrXmm<Lanes<U16, Average>>},
+        {ZYDIS_MNEMONIC_PMINUB, mmOrXmm<Lanes<U8, Min>>},
+        {ZYDIS_MNEMONIC_PMAXUB, mmOrXmm<Lanes<U8, Max>>},
+        {ZYDIS_MNEMONIC_PMINSW, mmOrXmm<Lanes<I16, Min>>},
+        {ZYDIS_MNEMONIC_PMAXSW, mmOrXmm<Lanes<I16, Max>>},
+        {ZYDIS_MNEMONIC_PSIGNB, mmOrXmm<Lanes<I8, Sign>>},
+        {ZYDIS_MNEMONIC_PSIGNW, mmOrXmm<Lanes<I16, Sign>>},
+        {ZYDIS_MNEMONIC_PSIGND, mmOrXmm<Lanes<I32, Sign>>},
+        {ZYDIS_MNEMONIC_PABSB, mmOrXmm<Each<I8, Absolute>>},
+        {ZYDIS_MNEMONIC_PABSW, mmOrXmm<Each<I16, Absolute>>},
+        {ZYDIS_MNEMONIC_PABSD, mmOrXmm<Each<I32, Absolute>>},
+        {ZYDIS_MNEMONIC_PHADDW, mmOrXmm<Horizontal<U16, AddWrap>>},
+        {ZYDIS_MNEMONIC_PHADDD, mmOrXmm<Horizontal<U32, AddWrap>>},
+        {ZYDIS_MNEMONIC_PHADDSW, mmOrXmm<Horizontal<I16, AddSaturate>>},
+        {ZYDIS_MNEMONIC_PHSUBW, mmOrXmm<Horizontal<U16, SubWrap>>},
+        {ZYDIS_MNEMONIC_PHSUBD, mmOrXmm<Horizontal<U32, SubWrap>>},
+        {ZYDIS_MNEMONIC_PHSUBSW, mmOrXmm<Horizontal<I16, SubSaturate>>},
+
+        {ZYDIS_MNEMONIC_PCMPEQB, mmOrXmm<Lanes<I8, Equal>>},
+        {ZYDIS_MNEMONIC_PCMPEQW, mmOrXmm<Lanes<I16, Equal>>},
+        {ZYDIS_MNEMONIC_PCMPEQD, mmOrXmm<Lanes<I32, Equal>>},
+        {ZYDIS_MNEMONIC_PCMPGTB, mmOrXmm<Lanes<I8, Greater>>},
+        {ZYDIS_MNEMONIC_PCMPGTW, mmOrXmm<Lanes<I16, Greater>>},
+        {ZYDIS_MNEMONIC_PCMPGTD, mmOrXmm<Lanes<I32, Greater>>},
+        {ZYDIS_MNEMONIC_PAND, mmOrXmm<Lanes<U64, And>>},
+        {ZYDIS_MNEMONIC_PANDN, mmOrXmm<Lanes<U64, AndNot>>},
+        {ZYDIS_MNEMONIC_POR, mmOrXmm<Lanes<U64, Or>>},
+        {ZYDIS_MNEMONIC_PXOR, mmOrXmm<Lanes<U64, Xor>>},
+
+        {ZYDIS_MNEMONIC_PACKSSWB, mmOrXmm<Pack<I16, I8>>},
+        {ZYDIS_MNEMONIC_PACKSSDW, mmOrXmm<Pack<I32, I16>>},
+        {ZYDIS_MNEMONIC_PACKUSWB, mmOrXmm<Pack<I16, U8>>},
+        {ZYDIS_MNEMONIC_PUNPCKLBW, interleaveLow<U8>},
+        {ZYDIS_MNEMONIC_PUNPCKLWD, interleaveLow<U16>},
+        {ZYDIS_MNEMONIC_PUNPCKLDQ, interleaveLow<U32>},
+        {ZYDIS_MNEMONIC_PUNPCKHBW, mmOrXmm<Interleave<U8, true>>},
+        {ZYDIS_MNEMONIC_PUNPCKHWD, mmOrXmm<Interleave<U16, true>>},
+        {ZYDIS_MNEMONIC_PUNPCKHDQ, mmOrXmm<Interleave<U32, true>>},
+        {ZYDIS_MNEMONIC_PSHUFB, mmOrXmm<ShuffleBytes>},
+        {ZYDIS_MNEMONIC_PALIGNR, mmOrXmm<AlignRight>},
+        {ZYDIS_MNEMONIC_PSHUFW, mm<ShuffleWordsMm>},
+
+        {ZYDIS_MNEMONIC_PSLLW, shift<U16, ShiftLeft>},
+        {ZYDIS_MNEMONIC_PSLLD, shift<U32, ShiftLeft>},
+        {ZYDIS_MNEMONIC_PSLLQ, shift<U64, ShiftLeft>},
+        {ZYDIS_MNEMONIC_PSRLW, shift<U16, ShiftRight>},
+        {ZYDIS_MNEMONIC_PSRLD, shift<U32, ShiftRight>},
+        {ZYDIS_MNEMONIC_PSRLQ, shift<U64, ShiftRight>},
+        {ZYDIS_MNEMONIC_PSRAW, shift<I16, ShiftRight>},
+        {ZYDIS_MNEMONIC_PSRAD, shift<I32, ShiftRight>},
+
+        {ZYDIS_MNEMONIC_EMMS, only<emms>},
+    };
+    return rows;
+}
+
+}  // namespace kiln

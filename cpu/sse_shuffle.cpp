@@ -1,0 +1,174 @@
+// Instructions that move lanes about in XMM registers, blend them, or insert and extract one (SDM vol. 2;
+// vol. 1, 10.4.4, 11.4.1.4, 12.10). PSHUFB, PALIGNR and the narrow PUNPCKs are in mmx.cpp.
+#include "cpu/simd.hpp"
+
+namespace kiln {
+namespace {
+
+template <bool high>
+struct InterleaveQuads {
+    static Xmm run(const Xmm& a, const Xmm& b) { return {{a.q[high], b.q[high]}}; }
+};
+template <unsigned first>
+struct InterleaveFloats {  // UNPCKLPS, UNPCKHPS
+    static Xmm run(const Xmm& a, const Xmm& b) {
+        auto x = split<uint32_t>(a), y = split<uint32_t>(b);
+        return join<Xmm>(std::array<uint32_t, 4>{x[first], y[first], x[first + 1], y[first + 1]});
+    }
+};
+
+// -- shuffles by an immediate's 2-bit fields
+struct ShuffleDwords {  // PSHUFD
+    static Xmm run(const Xmm&, const Xmm& b, uint8_t imm) {
+        auto x = split<uint32_t>(b);
+        return join<Xmm>(std::array<uint32_t, 4>{x[imm & 3], x[imm >> 2 & 3], x[imm >> 4 & 3], x[imm >> 6]});
+    }
+};
+template <unsigned half>
+struct ShuffleWords {  // PSHUFLW, PSHUFHW
+    static Xmm run(const Xmm&, const Xmm& b, uint8_t imm) {
+        auto x = split<uint16_t>(b);
+        auto r = x;
+        for (unsigned n = 0; n < 4; n++) r[4 * half + n] = x[4 * half + (imm >> 2 * n & 3)];
+        return join<Xmm>(r);
+    }
+};
+struct ShuffleFloats {  // SHUFPS: two from the destination, two from the source
+    static Xmm run(const Xmm& a, const Xmm& b, uint8_t imm) {
+        auto x = split<uint32_t>(a), y = split<uint32_t>(b);
+        return join<Xmm>(std::array<uint32_t, 4>{x[imm & 3], x[imm >> 2 & 3], y[imm >> 4 & 3], y[imm >> 6]});
+    }
+};
+struct ShuffleDoubles {  // SHUFPD
+    static Xmm run(const Xmm& a, const Xmm& b, uint8_t imm) { return {{a.q[imm & 1], b.q[imm >> 1 & 1]}}; }
+};
+
+// -- blends
+template <class T>
+struct BlendByImmediate {
+    static Xmm run(const Xmm& a, const Xmm& b, uint8_t imm) {
+        auto x = split<T>(a), y = split<T>(b);
+        for (unsigned n = 0; n < x.size(); n++)
+            if (imm >> n & 1) x[n] = y[n];
+        return join<Xmm>(x);
+    }
+};
+template <class T, class Source>
+void blendByXmm0(Cpu& c, const Insn& i) {  // by the top bit of each lane of XMM0
+    c.checkSse();
+    auto y = split<T>(Source::template load<Xmm>(c, i));
+    auto x = split<T>(getXmm(c, i.a)), mask = split<T>(getXmm(c, 0));
+    for (unsigned n = 0; n < x.size(); n++) x[n] = mask[n] >> (8 * sizeof(T) - 1) ? y[n] : x[n];
+    setXmm(c, i.a, join<Xmm>(x));
+}
+template <class T>
+Handler blendVariable(const Shape& s) {
+    return s.isMem(1) ? straight<blendByXmm0<T, FromMem>> : straight<blendByXmm0<T, FromReg>>;
+}
+
+// -- one lane. Register sources and destinations are 32 bits wide however narrow the lane is.
+template <class V, class T, class Source>
+void insert(Cpu& c, const Insn& i) {
+    checkAvailable<V>(c);
+    T v = Source::template load<T>(c, i);
+    settleTags<V>(c);
+    V a = getVector<V>(c, i.a);
+    a.template set<T>(i.imm & (kLanes<T, V> - 1), v);
+    setVector<V>(c, i.a, a);
+}
+template <class V, class T>
+Handler insertForm(const Shape& s) {
+    return s.isMem(1) ? straight<insert<V, T, Mem>> : straight<insert<V, T, RegB>>;
+}
+template <class T>
+Handler insertXmm(const Shape& s) {
+    return insertForm<Xmm, T>(s);
+}
+Handler insertWord(const Shape& s) {
+    return isMm(s, 0) ? insertForm<Mm, uint16_t>(s) : insertForm<Xmm, uint16_t>(s);
+}
+
+template <class V, class T>
+T lane(Cpu& c, const Insn& i) {
+    return getVector<V>(c, i.b).template get<T>(i.imm & (kLanes<T, V> - 1));
+}
+template <class T>
+void extractToMemory(Cpu& c, const Insn& i) {
+    c.checkSse();
+    c.storeOperand<T>(i, lane<Xmm, T>(c, i));
+}
+template <class V, class T>
+void extractToRegister(Cpu& c, const Insn& i) {
+    checkAvailable<V>(c);
+    settleTags<V>(c);
+    if constexpr (sizeof(T) == 8)
+        c.gpr.set<uint64_t>(i.a, lane<V, T>(c, i));
+    else
+        c.gpr.set<uint32_t>(i.a, lane<V, T>(c, i));  // clears the upper half: serves r64 too
+}
+template <class T>
+Handler extract(const Shape& s) {
+    return s.isMem(0) ? straight<extractToMemory<T>> : straight<extractToRegister<Xmm, T>>;
+}
+Handler extractWord(const Shape& s) {
+    return isMm(s, 1) ? straight<extractToRegister<Mm, uint16_t>> : extract<uint16_t>(s);
+}
+
+// INSERTPS: imm 7..6 source lane (registers only), 5..4 destination lane, 3..0 lanes to clear.
+Xmm insertFloat(Xmm a, uint32_t v, uint8_t imm) {
+    a.set<uint32_t>(imm >> 4 & 3, v);
+    for (unsigned n = 0; n < 4; n++)
+        if (imm >> n & 1) a.set<uint32_t>(n, 0);
+    return a;
+}
+void insertpsReg(Cpu& c, const Insn& i) {
+    c.checkSse();
+    setXmm(c, i.a, insertFloat(getXmm(c, i.a), c.vec[i.b].get<uint32_t>(i.imm >> 6 & 3), uint8_t(i.imm)));
+}
+void insertpsMem(Cpu& c, const Insn& i) {
+    c.checkSse();
+    uint32_t v = c.loadOperand<uint32_t>(i);
+    setXmm(c, i.a, insertFloat(getXmm(c, i.a), v, uint8_t(i.imm)));
+}
+
+}  // namespace
+
+std::span<const Row> sseShuffleRows() {
+    static constexpr Row rows[] = {
+        {ZYDIS_MNEMONIC_PUNPCKLQDQ, xmm<InterleaveQuads<false>>},
+        {ZYDIS_MNEMONIC_PUNPCKHQDQ, xmm<InterleaveQuads<true>>},
+        {ZYDIS_MNEMONIC_UNPCKLPD, xmm<InterleaveQuads<false>>},
+        {ZYDIS_MNEMONIC_UNPCKHPD, xmm<InterleaveQuads<true>>},
+        {ZYDIS_MNEMONIC_UNPCKLPS, xmm<InterleaveFloats<0>>},
+        {ZYDIS_MNEMONIC_UNPCKHPS, xmm<InterleaveFloats<2>>},
+        {ZYDIS_MNEMONIC_PSHUFD, xmm<ShuffleDwords>},
+        {ZYDIS_MNEMONIC_PSHUFLW, xmm<ShuffleWords<0>>},
+        {ZYDIS_MNEMONIC_PSHUFHW, xmm<ShuffleWords<1>>},
+        {ZYDIS_MNEMONIC_SHUFPS, xmm<ShuffleFloats>},
+        {ZYDIS_MNEMONIC_SHUFPD, xmm<ShuffleDoubles>},
+
+        {ZYDIS_MNEMONIC_PBLENDW, xmm<BlendByImmediate<uint16_t>>},
+        {ZYDIS_MNEMONIC_BLENDPS, xmm<BlendByImmediate<uint32_t>>},
+        {ZYDIS_MNEMONIC_BLENDPD, xmm<BlendByImmediate<uint64_t>>},
+        {ZYDIS_MNEMONIC_PBLENDVB, blendVariable<uint8_t>},
+        {ZYDIS_MNEMONIC_BLENDVPS, blendVariable<uint32_t>},
+        {ZYDIS_MNEMONIC_BLENDVPD, blendVariable<uint64_t>},
+
+        {ZYDIS_MNEMONIC_PINSRB, insertXmm<uint8_t>},
+        {ZYDIS_MNEMONIC_PINSRW, insertWord},
+        {ZYDIS_MNEMONIC_PINSRD, insertXmm<uint32_t>},
+        {ZYDIS_MNEMONIC_PINSRQ, insertXmm<uint64_t>},
+        {ZYDIS_MNEMONIC_PEXTRB, extract<uint8_t>},
+        {ZYDIS_MNEMONIC_PEXTRW, extractWord},
+        {ZYDIS_MNEMONIC_PEXTRD, extract<uint32_t>},
+        {ZYDIS_MNEMONIC_PEXTRQ, extract<uint64_t>},
+        {ZYDIS_MNEMONIC_EXTRACTPS, extract<uint32_t>},
+        {ZYDIS_MNEMONIC_INSERTPS,
+         [](const Shape& s) -> Handler {
+             return s.isMem(1) ? straight<insertpsMem> : straight<insertpsReg>;
+         }},
+    };
+    return rows;
+}
+
+}  // namespace kiln
