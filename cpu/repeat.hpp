@@ -1,0 +1,105 @@
+// What the string instructions and INS/OUTS share: implied registers of the address size, the repeat
+// prefixes, and the stretch of elements that lies in one page (SDM vol. 1, 7.3.9; vol. 2, REP).
+//
+// A repeated instruction keeps its registers up to date as it goes, so a fault in the middle restarts it
+// behind the elements done. After kElementsAtOnce it goes back to the run loop with rip on itself, so that
+// interrupts get in.
+#pragma once
+#include <algorithm>
+#include <limits>
+
+#include "cpu/body.hpp"
+
+namespace kiln {
+
+constexpr uint64_t kElementsAtOnce = 4096;
+
+// Elements until the run loop must look at interrupts; TF traps after each one.
+inline uint64_t repeatBudget(const Cpu& c) { return c.flags.test(flag::TF) ? 1 : kElementsAtOnce; }
+
+// The register as far as the address size (U) sees it. Writing follows the rules of register writes: 32 bits
+// extend.
+template <class U>
+U indexOf(const Cpu& c, Gpr r) {
+    return c.gpr.get<U>(uint8_t(r * 8));
+}
+template <class U>
+void setIndex(Cpu& c, Gpr r, U v) {
+    c.gpr.set<U>(uint8_t(r * 8), v);
+}
+// Moves past `n` elements of type T in the direction of DF.
+template <class T, class U>
+void advance(Cpu& c, Gpr r, uint64_t n = 1) {
+    uint64_t bytes = n * sizeof(T);
+    setIndex<U>(c, r, U(indexOf<U>(c, r) + (c.flags.test(flag::DF) ? 0 - bytes : bytes)));
+}
+
+// How many elements from `offset` upward lie in one page, inside the segment and before the address wraps.
+// Throws what an access to the first one would. 0: the first one crosses a page.
+template <class T, class U>
+uint64_t elementsInPage(Cpu& c, unsigned segment, U offset, Access access) {
+    uint64_t linear = c.linearOf(segment, offset, sizeof(T), access);
+    uint64_t bytes = kPageSize - (linear & kPageMask);
+    if (!c.code64()) {
+        const Segment& s = c.seg[segment];
+        uint64_t end = uint64_t(s.limit) + 1;
+        if (c.protectedMode() && s.expandDown()) end = s.big() ? 1ull << 32 : 1ull << 16;
+        bytes = std::min(bytes, end - offset);
+    }
+    if constexpr (sizeof(U) < 8)
+        bytes = std::min<uint64_t>(bytes, uint64_t(std::numeric_limits<U>::max()) + 1 - offset);
+    return bytes / sizeof(T);
+}
+
+// Repeats `run(most)` until rCX is 0. It does between 1 and `most` elements and says how many. False:
+// unfinished.
+template <class U, class Run>
+bool repeat(Cpu& c, Run run) {
+    uint64_t budget = repeatBudget(c);
+    while (U count = indexOf<U>(c, Rcx)) {
+        if (budget == 0) return false;
+        uint64_t done = run(std::min<uint64_t>(count, budget));
+        budget -= std::min(done, budget);
+    }
+    return true;
+}
+
+// Counts rCX down by elements that are done.
+template <class U>
+void countDown(Cpu& c, uint64_t n = 1) {
+    setIndex<U>(c, Rcx, U(indexOf<U>(c, Rcx) - n));
+}
+
+// Where neither a run over host memory is possible, elements go one by one, this many before the next look.
+constexpr uint64_t kSingly = 32;
+
+// The handler around a body that says whether it has finished.
+template <bool (*body)(Cpu&, const Insn&)>
+void repeating(Cpu& c, const Insn* i) {
+    c.at = i;
+    if (!body(c, *i)) {
+        c.rip = c.currentRip();
+        c.refund(i);
+#if !KILN_TAIL_CALLS
+        c.next = nullptr;
+#endif
+        return;
+    }
+    KILN_DISPATCH(c, i + 1);
+}
+
+// Calls `visit` with the element type and the address type of an implied-operand instruction.
+template <class Visit>
+Handler byAddressSize(const Shape& s, Visit visit) {
+    switch (s.z.address_width) {
+        case 16: return visit.template operator()<uint16_t>();
+        case 32: return visit.template operator()<uint32_t>();
+        default: return visit.template operator()<uint64_t>();
+    }
+}
+
+inline bool hasRepeatPrefix(const Shape& s) {
+    return s.z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+}
+
+}  // namespace kiln
