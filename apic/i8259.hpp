@@ -29,7 +29,7 @@ class I8259 {
     uint8_t read(unsigned a0);
     void write(unsigned a0, uint8_t value);
     uint8_t elcr() const { return elcr_; }
-    void setElcr(uint8_t value) { elcr_ = value; }
+    void setElcr(uint8_t value);
     void reset();
     void state(StateVisitor& visit);
 
@@ -37,7 +37,7 @@ class I8259 {
     int interrupting() const;  // the input that asks now, or -1
     unsigned priority(unsigned input) const { return (input - lowest_ - 1) & 7; }  // 0 is the highest
     int highest(uint8_t set) const;
-    bool levelTriggered(unsigned n) const { return ltim_ || (elcr_ >> n & 1); }
+    bool levelTriggered(unsigned n) const;
     void icw1(uint8_t value);
     void ocw2(uint8_t value);
     void ocw3(uint8_t value);

@@ -83,7 +83,7 @@ class LocalApic : public Device, public IoHandler {
     uint32_t initialId() const { return initialId_; }  // for CPUID
 
     // -- wires
-    IrqInput& lint0() { return lint0_; }
+    void lint0Changed(bool level);  // the 8259 pair's INTR; called by ApicBus::setIntr
     IrqInput& lint1() { return lint1_; }
     void performanceInterrupt() { fireLvt(kLvtPerformance); }
     void thermalInterrupt() { fireLvt(kLvtThermal); }
@@ -92,8 +92,7 @@ class LocalApic : public Device, public IoHandler {
     bool matches(const ApicMessage& message) const;  // is it addressed to this APIC?
     bool accept(const ApicMessage& message);         // delivers it; false when refused
     bool acceptsFixed() const { return enabled() && softwareEnabled(); }
-    uint8_t arbitrationPriority() const;       // APR: the lower, the sooner it gets lowest-priority messages
-    void intrChanged() { updateAttention(); }  // ApicBus::intr() changed
+    uint8_t arbitrationPriority() const;  // APR: the lower, the sooner it gets lowest-priority messages
 
     // -- Device: RESET#. INIT keeps the ID and the base MSR.
     std::string_view name() const override { return "local-apic"; }
@@ -121,7 +120,7 @@ class LocalApic : public Device, public IoHandler {
     // Registers are named by their x2APIC number: page offset / 16.
     bool readRegister(unsigned reg, uint32_t& value);
     bool writeRegister(unsigned reg, uint32_t value);
-    static bool existsInBothModes(unsigned reg);
+    bool writableMsr(unsigned reg, uint64_t value) const;
 
     void clearRegisters();  // the state after INIT
     bool softwareEnabled() const { return svr_ & 0x100; }
@@ -182,7 +181,7 @@ class LocalApic : public Device, public IoHandler {
     uint64_t tscDeadline_ = 0;
     Timer timer_;
 
-    IrqInput lint0_, lint1_;
+    IrqInput lint1_;
 };
 
 }  // namespace kiln

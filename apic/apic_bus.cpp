@@ -1,0 +1,92 @@
+#include "apic/apic_bus.hpp"
+
+#include "apic/io_apic.hpp"
+#include "apic/local_apic.hpp"
+
+namespace kiln {
+
+ApicMessage ApicBus::decode(const Msi& msi) {
+    ApicMessage m;
+    m.destination = msi.address >> 12 & 0xFF;
+    m.logical = msi.address >> 2 & 1;  // also without the redirection hint, as chipsets do
+    m.vector = uint8_t(msi.data);
+    m.mode = DeliveryMode(msi.data >> 8 & 7);
+    m.level = msi.data >> 15 & 1;
+    return m;
+}
+
+bool ApicBus::deliverMsi(const Msi& msi) {
+    bool deassert = (msi.data >> 15 & 1) && !(msi.data >> 14 & 1);
+    return !deassert && deliver(decode(msi));
+}
+
+bool ApicBus::deliver(const ApicMessage& message) { return send(message, Shorthand::None, nullptr); }
+
+bool ApicBus::deliver(const ApicMessage& message, Shorthand shorthand, LocalApic& sender) {
+    return send(message, shorthand, &sender);
+}
+
+static bool addressed(const LocalApic& apic, const ApicMessage& message, Shorthand shorthand,
+                      const LocalApic* sender) {
+    switch (shorthand) {
+        case Shorthand::None: return apic.matches(message);
+        case Shorthand::Self: return &apic == sender;
+        case Shorthand::AllIncludingSelf: return true;
+        case Shorthand::AllExcludingSelf: return &apic != sender;
+    }
+    return false;
+}
+
+bool ApicBus::send(const ApicMessage& message, Shorthand shorthand, LocalApic* sender) {
+    if (message.mode == DeliveryMode::LowestPriority) {
+        LocalApic* target = lowestPriority(message, shorthand, sender);
+        return target && target->accept(message);
+    }
+    bool accepted = false;
+    for (LocalApic* apic : locals_)
+        if (addressed(*apic, message, shorthand, sender)) accepted |= apic->accept(message);
+    return accepted;
+}
+
+LocalApic* ApicBus::lowestPriority(const ApicMessage& message, Shorthand shorthand, LocalApic* sender) {
+    LocalApic* best = nullptr;
+    size_t bestIndex = 0;
+    for (size_t i = 1; i <= locals_.size(); i++) {
+        size_t index = (lastLowest_ + i) % locals_.size();
+        LocalApic* apic = locals_[index];
+        if (!apic->acceptsFixed() || !addressed(*apic, message, shorthand, sender)) continue;
+        if (best && apic->arbitrationPriority() >= best->arbitrationPriority()) continue;
+        best = apic;
+        bestIndex = index;
+    }
+    if (best) lastLowest_ = bestIndex;
+    return best;
+}
+
+void ApicBus::broadcastEoi(uint8_t vector) {
+    for (IoApic* io : ioApics_) io->eoi(vector);
+}
+
+void ApicBus::setIntr(bool level) {
+    if (level == intr_) return;
+    intr_ = level;
+    for (LocalApic* apic : locals_) apic->lint0Changed(level);
+}
+
+bool ApicBus::inCurrentPage(uint64_t offset) const {
+    return current_ && current_->enabled() && !current_->x2apic() &&
+           (kWindowBase + offset) >> 12 == current_->apicBase() >> 12;
+}
+
+uint64_t ApicBus::ioRead(uint64_t offset, unsigned size) {
+    return inCurrentPage(offset) ? current_->ioRead(offset & 0xFFF, size) : openBus(size);
+}
+
+void ApicBus::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
+    if (inCurrentPage(offset))
+        current_->ioWrite(offset & 0xFFF, size, value);
+    else if (size == 4)
+        deliverMsi({kWindowBase + offset, uint32_t(value)});
+}
+
+}  // namespace kiln
