@@ -1,7 +1,7 @@
 #include "devices/vga_pci.hpp"
 
+#include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <vector>
 
@@ -19,9 +19,10 @@ constexpr size_t kMaxRom = 128 << 10;  // what fits at 0xC0000
 
 std::vector<uint8_t> readRom(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    std::vector<uint8_t> bytes;
-    if (file) bytes.assign(std::istreambuf_iterator<char>(file), {});
-    if (!file || file.bad())
+    std::vector<uint8_t> bytes(kMaxRom + 1);
+    file.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(bytes.size()));
+    bytes.resize(size_t(file.gcount()));
+    if (!file.is_open() || file.bad())
         throw std::runtime_error(
             "The video BIOS '" + path +
             "' can't be read. It is in Debian's package seabios; -vga none does without.");

@@ -124,7 +124,7 @@ uint32_t VgaRenderer::planes(unsigned address) const {
 unsigned VgaRenderer::panning(const Line& line) const {
     const VgaRegisters& r = vga_.registers();
     uint8_t pan = r.attribute[0x13], mode = r.attribute[0x10];
-    if (line.split && mode & kAttributePanSplit) pan = 0;
+    if (line.split && mode & kAttributePanSplit) return 0;
     if (r.graphicsMode()) return mode & kAttribute8BitPixels ? pan >> 1 & 3 : pan & 7;
     if (r.sequencer[1] & kDotClock8) return pan & 7;
     return pan < 8 ? (pan + 1) : 0;  // nine dots: 8 means none

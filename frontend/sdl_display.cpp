@@ -242,13 +242,17 @@ class SdlDisplay final : public Display {
         int width = int(frame_.width), height = int(frame_.height);
         while (width < kSmallestWidth) width += int(frame_.width), height += int(frame_.height);
         if (frame_.fillsFourByThree) height = width * 3 / 4;
-        SDL_Rect screen;
+        SDL_Rect screen{};
         if (SDL_GetDisplayUsableBounds(std::max(0, SDL_GetWindowDisplayIndex(window_.get())), &screen) == 0) {
             double shrink = std::min({1.0, double(screen.w) / width, double(screen.h) / height});
             width = int(width * shrink), height = int(height * shrink);
         }
         askedWidth_ = width, askedHeight_ = height;
         SDL_SetWindowSize(window_.get(), width, height);
+        int x = 0, y = 0;
+        SDL_GetWindowPosition(window_.get(), &x, &y);
+        if (x + width > screen.x + screen.w || y + height > screen.y + screen.h)
+            SDL_SetWindowPosition(window_.get(), SDL_WINDOWPOS_CENTERED, SDL_WINDOWPOS_CENTERED);
     }
 
     // The largest rectangle of the picture's shape in the middle of the window.
