@@ -1,0 +1,30 @@
+// The ACPI tables (ACPI 6.4, chapter 5) as files for fw_cfg: RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT, HPET
+// and MCFG, with the linker commands by which the firmware puts them into RAM (QEMU's bios-linker-loader
+// interface).
+//
+// Not modelled: SRAT and everything else about NUMA, TPM, PCI Express hot plug, sleeping states other than
+// S5.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "devices/fw_cfg.hpp"
+
+namespace kiln {
+
+// What the tables say about the board; the rest is fixed.
+struct AcpiBoard {
+    unsigned cpus = 1;
+    uint16_t pmBase = 0x600;  // where the firmware puts the ICH9's ACPI registers
+    bool hpet = true;
+};
+
+// The three files: etc/acpi/tables, etc/acpi/rsdp and etc/table-loader.
+struct AcpiFiles {
+    std::vector<uint8_t> tables, rsdp, loader;
+};
+
+AcpiFiles buildAcpi(const AcpiBoard& board);
+void offerAcpi(FwCfg& fwCfg, const AcpiBoard& board);
+
+}  // namespace kiln

@@ -1,0 +1,211 @@
+; The option ROM that starts a kernel given with -kernel. The firmware sees a bootable device (PnP BIOS
+; Specification 1.0A, 3.2: an expansion header with a boot entry vector); booting it copies the kernel's parts out of
+; fw_cfg by DMA and jumps to its real-mode set-up code (Linux, Documentation/x86/boot.rst).
+;
+; The host has patched the set-up header already (devices/linux_loader.cpp), except for where the initial RAM disk lies:
+; only the firmware knows how much RAM it kept for itself.
+
+bits 16
+org 0
+
+; fw_cfg items (devices/fw_cfg.hpp)
+INITRD_ADDRESS  equ 0x0a        ; the highest one the kernel allows
+INITRD_SIZE     equ 0x0b
+KERNEL_ADDRESS  equ 0x07
+KERNEL_SIZE     equ 0x08
+KERNEL_DATA     equ 0x11
+INITRD_DATA     equ 0x12
+CMDLINE_ADDRESS equ 0x13
+CMDLINE_SIZE    equ 0x14
+CMDLINE_DATA    equ 0x15
+SETUP_ADDRESS   equ 0x16
+SETUP_SIZE      equ 0x17
+SETUP_DATA      equ 0x18
+
+DMA_PORT        equ 0x514
+DMA_ERROR       equ 0x01
+DMA_READ_SELECT equ 0x0a        ; read, after selecting the item in the high half
+
+; Scratch memory in segment 0: free until a boot sector would be loaded.
+SCRATCH         equ 0x7000      ; the stack lies below
+descriptor      equ SCRATCH     ; 16 bytes
+number          equ SCRATCH + 16
+initrd_at       equ SCRATCH + 20
+
+RAMDISK_IMAGE   equ 0x218       ; in the set-up header
+
+        dw 0xaa55
+        db 2                    ; blocks of 512 bytes
+        retf                    ; nothing to initialise
+        times 0x1a - ($ - $$) db 0
+        dw pnp_header
+
+pnp_header:
+        db '$PnP', 1, 2         ; revision, length / 16
+        dw 0                    ; no further header
+        db 0
+        db PNP_CHECKSUM
+        dd 0
+        dw manufacturer, product
+        db 0, 0x80, 0           ; device type: other mass storage
+        db 0x00                 ; device indicators
+        dw 0, 0                 ; boot connection, disconnect
+        dw boot                 ; boot entry vector
+        dw 0, 0
+
+; The header's bytes add up to zero. Labels are words: both of their bytes count.
+%define BYTES(x) (((x) - $$) & 0xff) + (((x) - $$) >> 8)
+PNP_CHECKSUM equ (-('$' + 'P' + 'n' + 'P' + 1 + 2 + BYTES(manufacturer) + BYTES(product) + 0x80 + BYTES(boot))) & 0xff
+
+manufacturer    db 'kiln', 0
+product         db 'Linux kernel of -kernel', 0
+
+boot:
+        cld
+        xor ax, ax
+        mov ds, ax
+        mov es, ax
+        cli
+        mov ss, ax
+        mov sp, SCRATCH
+        sti
+
+        mov ax, 0xe801          ; RAM: ax KiB above 1 MiB, bx 64 KiB blocks above 16 MiB
+        xor bx, bx
+        int 0x15
+        jc failed
+        movzx esi, bx
+        shl esi, 16
+        add esi, 16 << 20
+        test bx, bx
+        jnz .have_end
+        movzx esi, ax
+        shl esi, 10
+        add esi, 1 << 20
+.have_end:
+        cli
+        mov ax, INITRD_SIZE
+        call read_number
+        sub esi, eax
+        and esi, ~0xfff
+        mov ax, INITRD_ADDRESS
+        call read_number
+        cmp esi, eax
+        jb .have_initrd_address
+        mov esi, eax
+.have_initrd_address:
+        mov [initrd_at], esi
+
+        mov bx, parts
+.next_part:
+        mov ax, [cs:bx]
+        test ax, ax
+        jz start
+        call read_number
+        mov edi, eax
+        cmp word [cs:bx], INITRD_ADDRESS
+        jne .have_destination
+        mov edi, [initrd_at]
+.have_destination:
+        mov ax, [cs:bx + 2]
+        call read_number
+        mov ecx, eax
+        mov ax, [cs:bx + 4]
+        call read_item
+        add bx, 6
+        jmp .next_part
+
+start:
+        mov ax, SETUP_ADDRESS
+        call read_number
+        shr eax, 4
+        mov ecx, [initrd_at]
+        mov ds, ax
+        cmp dword [RAMDISK_IMAGE + 4], 0        ; ramdisk_size
+        je .no_initrd
+        mov [RAMDISK_IMAGE], ecx
+.no_initrd:
+        mov es, ax
+        mov fs, ax
+        mov gs, ax
+        mov ss, ax
+        mov sp, 0xfff0
+        add ax, 0x20            ; behind the boot sector
+        push ax
+        push word 0
+        xor ebx, ebx
+        xor ecx, ecx
+        xor edx, edx
+        xor esi, esi
+        xor edi, edi
+        xor ebp, ebp
+        retf
+
+; eax = the 32-bit number in item ax
+read_number:
+        push ecx
+        push edi
+        mov edi, number
+        mov ecx, 4
+        call read_item
+        mov eax, [number]
+        pop edi
+        pop ecx
+        ret
+
+; Copies ecx bytes of item ax to physical address edi. fw_cfg's numbers are big-endian.
+read_item:
+        push edx
+        shl eax, 16
+        mov ax, DMA_READ_SELECT
+        bswap eax
+        mov [descriptor], eax
+        bswap ecx
+        mov [descriptor + 4], ecx
+        mov dword [descriptor + 8], 0
+        bswap edi
+        mov [descriptor + 12], edi
+        mov dx, DMA_PORT
+        xor eax, eax
+        out dx, eax
+        add dx, 4
+        mov eax, descriptor
+        bswap eax
+        out dx, eax
+.wait:
+        mov eax, [descriptor]
+        bswap eax
+        test al, DMA_ERROR
+        jnz failed
+        test eax, eax
+        jnz .wait
+        pop edx
+        ret
+
+failed:
+        mov si, message
+.next_character:
+        mov al, [cs:si]
+        test al, al
+        jz .stop
+        mov ah, 0x0e
+        mov bx, 7
+        int 0x10
+        inc si
+        jmp .next_character
+.stop:
+        sti
+        hlt
+        jmp .stop
+
+message db 'kiln: the firmware gave no memory size, or fw_cfg did not answer', 13, 10, 0
+
+; address, size and data item of each part
+parts:
+        dw SETUP_ADDRESS, SETUP_SIZE, SETUP_DATA
+        dw CMDLINE_ADDRESS, CMDLINE_SIZE, CMDLINE_DATA
+        dw KERNEL_ADDRESS, KERNEL_SIZE, KERNEL_DATA
+        dw INITRD_ADDRESS, INITRD_SIZE, INITRD_DATA
+        dw 0
+
+        times 1024 - ($ - $$) db 0      ; the last byte makes the sum zero (devices/linux_loader.cpp)
