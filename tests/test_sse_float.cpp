@@ -118,6 +118,11 @@ constexpr int kRounds = 20000;
         auto a = interesting<Bits>(random), b = interesting<Bits>(random);                                 \
         if (n % 8 == 0) b = a ^ (random() & 1 ? Format<Bits>::kSign : 0);                                  \
         if (n % 8 == 1) b = a + Bits(random() % 4);                                                        \
+        if (n % 8 == 2) { /* products next to the smallest normal number */                                \
+            a = Bits(Format<Bits>::kBias) << Format<Bits>::kFraction;                                      \
+            a += Bits(random() % 9) - 4;                                                                   \
+            b = Format<Bits>::kMinNormal + Bits(random() % 9) - 4;                                         \
+        }                                                                                                  \
         compare(                                                                                           \
             "add" S, a, b, [&](Ieee& e) { return e.add(a, b); }, HOST_BINARY("add" S, Bits));              \
         compare(                                                                                           \
@@ -172,7 +177,10 @@ TEST_CASE("conversions between binary32, binary64 and integers equal the host's"
                 HOST_TO_INTEGER("cvttss2si", int64_t, uint32_t));
         }
         {
-            auto a = interesting<uint64_t>(random), b = a;
+            auto a = interesting<uint64_t>(random);
+            if (n % 8 == 0)
+                a = 0x3810000000000000 - (random() >> random() % 64 >> 12);  // about the least binary32
+            auto b = a;
             compare(
                 "cvtsd2ss", a, b, [&](Ieee& e) { return e.narrow(a); },
                 [=] {
