@@ -70,9 +70,8 @@ void serializing(Cpu& c, const Insn* i) {
     c.at = i;
     c.rip = c.nextRip(*i) & c.ipMask();
     body(c, *i);
-#if !KILN_TAIL_CALLS
+    c.refund(i);
     c.next = nullptr;
-#endif
 }
 
 // -- selectors for rows with one form

@@ -2,6 +2,7 @@
 // kills the blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so that
 // even a block that overwrites itself stops before its next instruction.
 #pragma once
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -15,8 +16,9 @@ class CodeCache {
   public:
     explicit CodeCache(PhysicalMemory& memory);
 
-    Block* find(PhysAddr start, CodeMode mode) const;
+    Block* find(PhysAddr start, CodeMode mode, bool single) const;
     Block* insert(std::unique_ptr<Block> block);
+    void drop(Block* block) { kill(block); }
     void flush();  // all blocks die
 
     // Frees dead blocks. Only when no processor is inside a block; the listeners forget their pointers first.
@@ -29,7 +31,10 @@ class CodeCache {
     uint64_t killed() const { return killed_; }
 
   private:
-    static uint64_t key(PhysAddr start, CodeMode mode) { return start.value << 2 | uint64_t(mode); }
+    static constexpr size_t kMaxBlocks = 400'000;  // about 150 MiB; then everything is decoded anew
+    static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
+        return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);
+    }
     void codeWritten(PhysAddr addr, uint64_t size);
     void kill(Block* block);
     void unlink(Block* block, PhysAddr page);

@@ -53,7 +53,7 @@ class Cpu : public CpuState {
     // Executes about `instructions` of them, less when the processor halts or somebody calls leave().
     void run(int64_t instructions);
     void leave();                      // stop at the end of the current block
-    uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_); }
+    uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
     bool wakeable() const;             // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
     uint64_t tsc();
     void singleStep() ;                // executes one instruction (debugger, TF)
@@ -101,6 +101,7 @@ class Cpu : public CpuState {
     uint64_t ipMask() const { return ipMask_; } // FFFF, FFFFFFFF or all ones by CS
     // Near transfer with limit or canonical check; the caller ends the block.
     void jumpTo(uint64_t target);
+    void checkNearTarget(uint64_t target) const;  // throws #GP(0)
 
     // -- segments and far transfers (segments.cpp)
     void loadSegment(SegReg which, uint16_t selector);   // MOV, POP, LDS...
@@ -153,9 +154,10 @@ class Cpu : public CpuState {
     const Insn* next = nullptr;    // builds without tail calls: the one to run next
     const Block* block = nullptr;  // holds `at`
     uint64_t blockRip() const { return gpr.slot[17]; }
-    // Goes on at rip: the next block's first handler when it is at hand, else back to the run loop.
+    // Goes on at rip: the next block's first instruction when it is at hand, else null: back to the run loop.
     const Insn* enterNext();
-    const Insn* branchTaken(const Insn& i);    // direct branch to blockRip + disp
+    // The same for a direct branch to blockRip + disp, cut to `mask`; the branch is the last instruction run.
+    const Insn* branchTaken(const Insn& i, uint64_t mask);
     void refund(const Insn* lastRun);          // leaving a block early: counts only what ran
     uint64_t lookupTag() const { return lookupTag_; }
     void codeInvalidated();                    // blocks died: forget cached ways to them
@@ -181,11 +183,14 @@ class Cpu : public CpuState {
     void writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
     void alignmentCheck(uint64_t linear, unsigned size);
     PhysAddr fetchPage(uint64_t linear);
-    const Block* findBlock();
+    const Block* findBlock(bool single);
     Block* decodeHere(PhysAddr start, bool single);
     void handleEvents();
     void runBlock(const Block* b);
-    void deliverFault(const Fault& f);
+    void runSingle();
+    void faulted(const Fault& f);
+    void deliverFault(Fault f);
+    static unsigned jumpIndex(uint64_t linear) { return (linear ^ linear >> 12) & (kJumpEntries - 1); }
     bool interruptible() const;
     void x87Fault(bool waits);
     void mmxFault();
@@ -195,10 +200,26 @@ class Cpu : public CpuState {
     void enterHandlerProtected(uint8_t vector, Source source, bool hasError, uint32_t error);
     void enterHandlerLong(uint8_t vector, Source source, bool hasError, uint32_t error);
     void readTssStack(unsigned level, uint16_t& ss, uint64_t& sp, uint16_t errorSelector);
-    void taskSwitch(uint16_t selector, uint64_t descriptor, int how, bool hasError, uint32_t error);
-    void setFlat(SegReg which, uint16_t selector, unsigned dpl, bool code);
+    enum class TaskSwitch : uint8_t { Jump, Call, Interrupt, Return };
+    void taskGate(uint16_t selector, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext);
+    void taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error);
+    void saveTask(bool wide, uint64_t flagsImage);
+    void loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt);
+
+    struct CallGate;
+    CallGate readCallGate(uint16_t selector, uint64_t descriptor);
+    void callThroughGate(CallGate gate);
+    Segment codeForTransfer(uint16_t selector, uint64_t descriptor);
+    Segment codeForReturn(uint16_t selector, uint64_t& descriptor);
+    Segment stackForReturn(uint16_t selector, unsigned level, bool to64, uint64_t& descriptor);
+    void checkTarget(const Segment& cs, uint64_t offset);
+    void commitCode(const Segment& cs, uint64_t descriptor, uint64_t offset);
+    void returnToV86(uint64_t target, uint16_t selector, uint64_t image);
+    void dropInnerSegments();
+    uint64_t stackItem(unsigned n, unsigned width);
+    void setAccessed(uint16_t selector, uint64_t descriptor);
     void setReal(SegReg which, uint16_t selector);
-    friend struct FarTransfer;
+    void loadPdptes(uint64_t newCr3);
 
     std::array<FastSegment, 6> fast_;
     uint64_t linearMask_ = 0xffffffff;
@@ -213,7 +234,7 @@ class Cpu : public CpuState {
     int64_t slice_ = 0;               // instructions left; a block's are taken off when it is entered
     int64_t sliceLength_ = 0;
     uint64_t executedBefore_ = 0;
-    bool stepOne_ = false;
+    int64_t held_ = 0;                // the rest of the slice while a single instruction runs
 
     Tlb* dataTlb_ = nullptr;
     std::array<Tlb, 3> tlbs_;         // supervisor, supervisor under SMAP, user
@@ -303,6 +324,35 @@ inline T Cpu::loadSystem(uint64_t linear) {
 template <class T>
 inline void Cpu::storeSystem(uint64_t linear, T value) {
     writeLinear(linear, &value, sizeof value, false, true);
+}
+
+inline const Insn* Cpu::enterNext() {
+    uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
+    const JumpEntry& e = (*jumps_)[jumpIndex(linear)];
+    if (e.rip != linear || e.tag != lookupTag_ || slice_ <= 0 || rip + e.block->bytes > codeEnd_) return nullptr;
+    slice_ -= e.block->count;
+    block = e.block;
+    gpr.slot[17] = rip;
+    return block->insns.data();
+}
+
+inline const Insn* Cpu::branchTaken(const Insn& i, uint64_t mask) {
+    uint64_t from = gpr.slot[17];
+    uint64_t target = (from + uint64_t(int64_t(i.disp))) & mask;
+    if (target >= codeEnd_) raise(kGP, 0);
+    refund(&i);
+    rip = target;
+    if (const Block* b = i.link; b && slice_ > 0 && target + b->bytes <= codeEnd_) {
+        slice_ -= b->count;
+        block = b;
+        gpr.slot[17] = target;
+        return b->insns.data();
+    }
+    const Block* here = block;
+    const Insn* n = enterNext();
+    // On the same page the way to the target holds as long as both blocks live.
+    if (n && block->start.page() == here->start.page() && ((target ^ from) & ~kPageMask) == 0) i.link = block;
+    return n;
 }
 
 template <class T>

@@ -17,10 +17,10 @@ unsigned precisionOf(const Context& c) {
     return kBits[c.control >> 8 & 3];
 }
 
-// Both normal and finite: the one test in front of the fast paths.
-bool bothNormal(Float80 a, Float80 b) {
+// Both normal, finite and from such formats: the one test in front of the fast paths.
+bool bothNormal(const Context& c, Float80 a, Float80 b) {
     auto normal = [](Float80 x) { return unsigned(exponent(x) - 1) < 0x7ffe; };
-    return normal(a) && normal(b) && (a.mantissa & b.mantissa & kIntegerBit);
+    return normal(a) && normal(b) && (a.mantissa & b.mantissa & kIntegerBit) && !c.denormalOperand;
 }
 
 u128 shiftRightSticky(u128 v, unsigned n) {
@@ -243,7 +243,7 @@ bool specialOperands(Context& c, Float80 a, Float80 b, Float80& result) {
         result = chooseNan(c, a, b);
         return true;
     }
-    if (ka == Kind::Denormal || kb == Kind::Denormal) {
+    if (ka == Kind::Denormal || kb == Kind::Denormal || c.denormalOperand) {
         c.note(kDenormal);
         result = a;
         return !c.masked(kDenormal);
@@ -268,21 +268,21 @@ Float80 round(Context& c, bool sign, int exponent, uint64_t significand, uint64_
 }
 
 Float80 add(Context& c, Float80 a, Float80 b) {
-    if (!bothNormal(a, b)) [[unlikely]]
+    if (!bothNormal(c, a, b)) [[unlikely]]
         return addSpecial(c, a, b, false);
     return addNormalized(c, {sign(a), exponent(a), a.mantissa}, {sign(b), exponent(b), b.mantissa},
                          precisionOf(c));
 }
 
 Float80 subtract(Context& c, Float80 a, Float80 b) {
-    if (!bothNormal(a, b)) [[unlikely]]
+    if (!bothNormal(c, a, b)) [[unlikely]]
         return addSpecial(c, a, b, true);
     return addNormalized(c, {sign(a), exponent(a), a.mantissa}, {!sign(b), exponent(b), b.mantissa},
                          precisionOf(c));
 }
 
 Float80 multiply(Context& c, Float80 a, Float80 b) {
-    if (!bothNormal(a, b)) [[unlikely]] {
+    if (!bothNormal(c, a, b)) [[unlikely]] {
         Float80 r;
         if (specialOperands(c, a, b, r)) return r;
         Kind ka = kind(a), kb = kind(b);
@@ -294,7 +294,7 @@ Float80 multiply(Context& c, Float80 a, Float80 b) {
 }
 
 Float80 divide(Context& c, Float80 a, Float80 b) {
-    if (!bothNormal(a, b)) [[unlikely]] {
+    if (!bothNormal(c, a, b)) [[unlikely]] {
         Float80 r;
         Kind ka = kind(a), kb = kind(b);
         bool s = sign(a) != sign(b);
@@ -400,7 +400,7 @@ Order compare(Context& c, Float80 a, Float80 b, bool quiet) {
         return Order::Unordered;
     }
     if (ka == Kind::QuietNan || kb == Kind::QuietNan) return Order::Unordered;
-    if (ka == Kind::Denormal || kb == Kind::Denormal) c.note(kDenormal);
+    if (ka == Kind::Denormal || kb == Kind::Denormal || c.denormalOperand) c.note(kDenormal);
     if (ka == Kind::Zero && kb == Kind::Zero) return Order::Equal;
     if (sign(a) != sign(b)) return sign(a) ? Order::Less : Order::Greater;
     // A pseudo-denormal has the value of a number with exponent 1.

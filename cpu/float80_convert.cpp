@@ -20,18 +20,20 @@ struct Interchange {
         return T((sign ? kSign : 0) | T(exponent) << FractionBits | fraction);
     }
 
-    static Float80 widen(Context& c, T v) {
+    static Float80 widen(Context& c, T v, bool operand) {
         bool s = v & kSign;
         int e = int(v >> FractionBits) & kMax;
         uint64_t fraction = uint64_t(v & kFraction) << kDrop;
         if (e == kMax) {
             if (!fraction) return infinity(s);
+            if (operand) return pack(s, kMaxExponent, fraction | kIntegerBit);
             if (!(fraction & kQuietBit)) c.note(kInvalid);
             return pack(s, kMaxExponent, fraction | kIntegerBit | kQuietBit);
         }
         if (e) return pack(s, e - kFormatBias + kBias, fraction | kIntegerBit);
         if (!fraction) return zero(s);
-        c.note(kDenormal);
+        if (operand) c.denormalOperand = true;
+        else c.note(kDenormal);
         int shift = std::countl_zero(fraction);
         return pack(s, 1 - kFormatBias + kBias - shift, fraction << shift);
     }
@@ -120,8 +122,10 @@ bool finite(Float80 a) {
 
 }  // namespace
 
-Float80 fromSingle(Context& c, uint32_t v) { return Single::widen(c, v); }
-Float80 fromDouble(Context& c, uint64_t v) { return Double::widen(c, v); }
+Float80 fromSingle(Context& c, uint32_t v) { return Single::widen(c, v, false); }
+Float80 fromDouble(Context& c, uint64_t v) { return Double::widen(c, v, false); }
+Float80 operandFromSingle(Context& c, uint32_t v) { return Single::widen(c, v, true); }
+Float80 operandFromDouble(Context& c, uint64_t v) { return Double::widen(c, v, true); }
 uint32_t toSingle(Context& c, Float80 a) { return Single::narrow(c, a); }
 uint64_t toDouble(Context& c, Float80 a) { return Double::narrow(c, a); }
 

@@ -23,7 +23,10 @@ enum class Rep : uint8_t { None, RepE, RepNe };  // F3, F2
 // operand 3 in `c`. General registers are byte offsets into RegisterFile (AH is 1), all others are register numbers.
 struct Insn {
     Handler run;
-    uint64_t imm;     // sign-extended to 64 bits; a second immediate (ENTER) in bits 32..39
+    union {
+        uint64_t imm;  // sign-extended to 64 bits; a second immediate (ENTER) or a far pointer's selector from bit 32 on
+        mutable const Block* link;  // direct branches: the target's block when it lies on the same page, once known
+    };
     int32_t disp;     // of the memory operand; RIP-relative ones count from the block's first byte.
                       // For direct branches: the distance from the block's first byte to the target
     uint8_t a, b, c;
@@ -51,7 +54,8 @@ struct Block {
     bool dead = false;       // its bytes were overwritten; every Insn leaves to the run loop
     uint16_t bytes = 0;      // length of the code
     uint16_t count = 0;      // instructions, without the trailing pseudo-instruction
-    bool crosses = false;    // its last instruction continues on the page `second`
+    bool single = false;     // one instruction for stepping: never entered from another block
+    bool crosses = false;    // its only instruction continues on the page `second`
     PhysAddr second;
     std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block
 };
@@ -95,6 +99,7 @@ std::span<const Row> moveRows();
 std::span<const Row> arithmeticRows();
 std::span<const Row> shiftRows();
 std::span<const Row> bitRows();
+std::span<const Row> bcdRows();
 std::span<const Row> controlRows();
 std::span<const Row> stackRows();
 std::span<const Row> stringRows();

@@ -156,6 +156,7 @@ struct CpuState {
     } msr;
 
     bool halted = false;
+    bool waitingForSipi = false;  // an application processor after INIT
     bool stiShadow = false;    // interrupts wait for one instruction after STI
     bool movSsShadow = false;  // interrupts and debug traps wait for one instruction after MOV/POP SS
     bool nmiBlocked = false;   // until IRET

@@ -86,7 +86,7 @@ void PhysicalMemory::flatten() {
         else
             flats_.push_back({cuts[i], cuts[i + 1], top});
     }
-    if (onChange) onChange();
+    for (auto& listener : onChange) listener();
 }
 
 // The flat range that holds `addr`, or the first one behind it, or null.
@@ -199,7 +199,8 @@ void PhysicalMemory::markCode(PhysAddr addr, uint64_t size) {
     if (!lines) return;
     bool first = *lines == 0;
     *lines |= lineMask(addr.pageOffset(), size);
-    if (first && onCodePage) onCodePage(addr.page());
+    if (first)
+        for (auto& listener : onCodePage) listener(addr.page());
 }
 
 void PhysicalMemory::clearCodePage(PhysAddr page) {

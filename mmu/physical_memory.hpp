@@ -103,9 +103,9 @@ class PhysicalMemory {
     bool pageHasCode(PhysAddr addr) const;
     std::function<void(PhysAddr, uint64_t size)> onCodeWrite;
     // A RAM page got its first code mark: cached writable translations of it must go.
-    std::function<void(PhysAddr page)> onCodePage;
+    std::vector<std::function<void(PhysAddr page)>> onCodePage;
     // A region appeared, moved or vanished: every cached translation must go.
-    std::function<void()> onChange;
+    std::vector<std::function<void()>> onChange;
 
     // Called by whoever wrote `size` bytes to host memory of `addr` without write(): checks the code marks.
     void noteWrite(PhysAddr addr, uint64_t size);

@@ -1,0 +1,81 @@
+#include "cpu/code_cache.hpp"
+
+#include "cpu/handlers.hpp"
+
+namespace kiln {
+
+CodeCache::CodeCache(PhysicalMemory& memory) : memory_(memory) {
+    memory_.onCodeWrite = [this](PhysAddr addr, uint64_t size) { codeWritten(addr, size); };
+}
+
+Block* CodeCache::find(PhysAddr start, CodeMode mode, bool single) const {
+    auto it = blocks_.find(key(start, mode, single));
+    return it == blocks_.end() ? nullptr : it->second.get();
+}
+
+Block* CodeCache::insert(std::unique_ptr<Block> block) {
+    if (blocks_.size() >= kMaxBlocks) flush();
+    Block* b = block.get();
+    uint64_t first = std::min<uint64_t>(b->bytes, kPageSize - b->start.pageOffset());
+    memory_.markCode(b->start, first);
+    pages_[b->start.page().value].push_back(b);
+    if (b->crosses) {
+        memory_.markCode(b->second, b->bytes - first);
+        pages_[b->second.value].push_back(b);
+    }
+    blocks_[key(b->start, b->mode, b->single)] = std::move(block);
+    return b;
+}
+
+void CodeCache::unlink(Block* block, PhysAddr page) {
+    auto it = pages_.find(page.value);
+    if (it == pages_.end()) return;
+    std::erase(it->second, block);
+    if (!it->second.empty()) return;
+    pages_.erase(it);
+    memory_.clearCodePage(page);
+}
+
+void CodeCache::kill(Block* block) {
+    block->dead = true;
+    for (Insn& i : block->insns) i.run = leaveDeadBlock;
+    unlink(block, block->start.page());
+    if (block->crosses) unlink(block, block->second);
+    auto it = blocks_.find(key(block->start, block->mode, block->single));
+    dead_.push_back(std::move(it->second));
+    blocks_.erase(it);
+    killed_++;
+}
+
+void CodeCache::codeWritten(PhysAddr addr, uint64_t size) {
+    auto page = pages_.find(addr.page().value);
+    if (page == pages_.end()) return;
+    std::vector<Block*> hit;
+    for (Block* b : page->second) {
+        // A block that crosses has its tail at the start of the second page.
+        uint64_t head = std::min<uint64_t>(b->bytes, kPageSize - b->start.pageOffset());
+        bool tail = b->crosses && b->second == addr.page();
+        uint64_t begin = tail ? b->second.value : b->start.value;
+        uint64_t end = begin + (tail ? b->bytes - head : head);
+        if (addr.value < end && begin < addr.value + size) hit.push_back(b);
+    }
+    for (Block* b : hit) kill(b);
+}
+
+void CodeCache::flush() {
+    std::vector<Block*> all;
+    for (auto& [k, b] : blocks_) all.push_back(b.get());
+    for (Block* b : all) kill(b);
+}
+
+void CodeCache::collect() {
+    constexpr size_t kWorthIt = 1024;
+    if (dead_.size() < kWorthIt) return;
+    for (auto& f : onDeath) f();
+    for (auto& [k, b] : blocks_)
+        for (Insn& i : b->insns)
+            if (i.extra == kLinkable) i.link = nullptr;
+    dead_.clear();
+}
+
+}  // namespace kiln

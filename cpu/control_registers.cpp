@@ -1,0 +1,124 @@
+// Control registers, EFER, RFLAGS writes, I/O permission, reset (SDM vol. 3, chapters 2, 9.8 and 10.1).
+#include "cpu/cpu.hpp"
+#include "cpu/features.hpp"
+
+namespace kiln {
+
+void Cpu::reset() {
+    static_cast<CpuState&>(*this) = CpuState{};
+    gpr[Rdx] = kCpuSignature;
+    rip = 0xfff0;
+    flags.set(2);
+    cr0 = cr0::ET | cr0::NW | cr0::CD;
+    for (unsigned i = 0; i < 6; i++) seg[i] = Segment{.rights = 0x93, .limit = 0xffff};
+    seg[Cs] = Segment{.selector = 0xf000, .rights = 0x93, .limit = 0xffff, .base = 0xffff0000};
+    gdtr = idtr = {0, 0xffff};
+    ldtr = Segment{.rights = 0x82, .limit = 0xffff};
+    tr = Segment{.rights = 0x8b, .limit = 0xffff};
+    dr[6] = 0xffff0ff0;
+    dr[7] = 0x400;
+    fpu.control = 0x40;
+    fpu.empty = 0;
+    block = nullptr;
+    a20Mask_ = ~0ull;
+    modesChanged();
+}
+
+void Cpu::modesChanged() {
+    paging_.cr3 = cr3;
+    paging_.enabled = cr0 & cr0::PG;
+    paging_.pae = cr4 & cr4::PAE;
+    paging_.longMode = longMode();
+    paging_.pse = cr4 & cr4::PSE;
+    paging_.wp = cr0 & cr0::WP;
+    paging_.nxe = efer & efer::NXE;
+    paging_.smep = cr4 & cr4::SMEP;
+    paging_.smap = cr4 & cr4::SMAP;
+    paging_.physicalBits = kPhysicalBits;
+    flushTlb(true);
+}
+
+// PAE paging outside long mode keeps the four page-directory-pointer entries in registers (4.4.1).
+void Cpu::loadPdptes(uint64_t newCr3) {
+    constexpr uint64_t kReserved = 0x7ff0'0000'0000'01e6ull | (0x000fffffffffffffull & ~((1ull << kPhysicalBits) - 1)) |
+                                   1ull << 63;
+    uint64_t entries[4];
+    for (unsigned i = 0; i < 4; i++) {
+        entries[i] = io.memory.read<uint64_t>(PhysAddr((newCr3 & 0xffffffe0) + i * 8));
+        if (entries[i] & 1 && entries[i] & kReserved) raise(kGP, 0);
+    }
+    std::copy(std::begin(entries), std::end(entries), paging_.pdpte);
+}
+
+void Cpu::setCr0(uint64_t v) {
+    const bool paging = v & cr0::PG;
+    if (v >> 32 || (paging && !(v & cr0::PE)) || (v & cr0::NW && !(v & cr0::CD))) raise(kGP, 0);
+    const bool turnsOn = paging && !(cr0 & cr0::PG), turnsOff = !paging && (cr0 & cr0::PG);
+    if (turnsOn && efer & efer::LME) {
+        if (!(cr4 & cr4::PAE) || seg[Cs].longMode()) raise(kGP, 0);
+    } else if (paging && cr4 & cr4::PAE && !longMode()) {
+        if (turnsOn || (v ^ cr0) & (cr0::CD | cr0::NW)) loadPdptes(cr3);
+    }
+    if (turnsOff && code64()) raise(kGP, 0);
+    constexpr uint64_t kStored = cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD |
+                                 cr0::PG;
+    const uint64_t old = cr0;
+    cr0 = (v & kStored) | cr0::ET;
+    if (turnsOn && efer & efer::LME) efer |= efer::LMA;
+    if (turnsOff) efer &= ~efer::LMA;
+    if ((old ^ cr0) & (cr0::PE | cr0::PG | cr0::WP)) modesChanged();
+    else segmentsChanged();
+}
+
+void Cpu::setCr3(uint64_t v) {
+    if (longMode() && v >> kPhysicalBits) raise(kGP, 0);
+    if (paging_.enabled && paging_.pae && !longMode()) loadPdptes(v);
+    cr3 = v;
+    paging_.cr3 = v;
+    flushTlb(false);
+}
+
+void Cpu::setCr4(uint64_t v) {
+    if (v & ~kCr4Supported) raise(kGP, 0);
+    if (longMode() && !(v & cr4::PAE)) raise(kGP, 0);
+    if (paging_.enabled && !longMode() && v & cr4::PAE && (v ^ cr4) & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP))
+        loadPdptes(cr3);
+    const uint64_t changed = cr4 ^ v;
+    cr4 = v;
+    if (changed & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP | cr4::SMAP)) modesChanged();
+    else segmentsChanged();
+}
+
+void Cpu::setEfer(uint64_t v) {
+    if (v & ~(efer::SCE | efer::LME | efer::LMA | efer::NXE)) raise(kGP, 0);
+    if (cr0 & cr0::PG && (v ^ efer) & efer::LME) raise(kGP, 0);
+    efer = (v & ~efer::LMA) | (efer & efer::LMA);
+    modesChanged();
+}
+
+void Cpu::writeFlags(uint64_t v, uint64_t mask) {
+    const uint64_t old = flags.value();
+    const uint64_t fresh = (old & ~mask) | (v & mask);
+    flags.set(fresh);
+    if ((old ^ fresh) & (flag::AC | flag::VM)) segmentsChanged();
+}
+
+void Cpu::checkIo(uint16_t port, unsigned size) {
+    if (real() || (protectedMode() && cpl <= flags.iopl())) return;
+    // The bitmap's offset is at byte 102 of a 32- or 64-bit TSS; two bytes are always read (SDM vol. 1, 19.5.2).
+    if (tr.unusable || !(tr.type() & 8) || tr.limit < 103) raise(kGP, 0);
+    uint32_t place = loadSystem<uint16_t>(tr.base + 102) + port / 8u;
+    if (place + 1 > tr.limit) raise(kGP, 0);
+    unsigned bits = loadSystem<uint16_t>(tr.base + place) >> (port & 7);
+    if (bits & ((1u << size) - 1)) raise(kGP, 0);
+}
+
+void Cpu::a20(bool enabled) {
+    uint64_t mask = enabled ? ~0ull : ~(1ull << 20);
+    if (mask == a20Mask_) return;
+    a20Mask_ = mask;
+    flushTlb(true);
+    leave();
+}
+
+}  // namespace kiln

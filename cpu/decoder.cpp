@@ -1,0 +1,184 @@
+#include "cpu/decoder.hpp"
+
+#include <array>
+#include <vector>
+
+#include "cpu/handlers.hpp"
+#include "cpu/state.hpp"
+
+namespace kiln {
+
+namespace {
+
+// MOVSD and CMPSD each name a string instruction and an SSE one: the first row that has the form takes it.
+using RowTable = std::array<std::array<const Row*, 2>, ZYDIS_MNEMONIC_MAX_VALUE + 1>;
+
+const RowTable& rowTable() {
+    static const RowTable table = [] {
+        RowTable t{};
+        for (auto rows : {moveRows(), arithmeticRows(), shiftRows(), bitRows(), bcdRows(), controlRows(), stackRows(), stringRows(),
+                          ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows()})
+            for (const Row& row : rows) t[row.mnemonic][t[row.mnemonic][0] != nullptr] = &row;
+        return t;
+    }();
+    return table;
+}
+
+// One decoder a code mode. Instructions of extensions that CPUID does not offer decode as the processors without them
+// see the bytes: TZCNT as BSF, ENDBR as NOP.
+struct Decoders {
+    std::array<ZydisDecoder, 3> of;
+    Decoders() {
+        ZydisDecoderInit(&of[0], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+        ZydisDecoderInit(&of[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+        ZydisDecoderInit(&of[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+        for (ZydisDecoder& d : of)
+            for (auto mode : {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
+                              ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_WBNOINVD})
+                ZydisDecoderEnableMode(&d, mode, ZYAN_FALSE);
+    }
+};
+
+const ZydisDecoder& decoderFor(CodeMode mode) {
+    static const Decoders decoders;
+    return decoders.of[unsigned(mode)];
+}
+
+uint8_t registerNumber(ZydisRegister r) {
+    auto id = uint8_t(ZydisRegisterGetId(r));
+    switch (ZydisRegisterGetClass(r)) {
+        case ZYDIS_REGCLASS_GPR8:  // AL CL DL BL AH CH DH BH SPL BPL ...
+            return uint8_t(id < 4 ? id * 8 : id < 8 ? (id - 4) * 8 + 1 : (id - 4) * 8);
+        case ZYDIS_REGCLASS_GPR16:
+        case ZYDIS_REGCLASS_GPR32:
+        case ZYDIS_REGCLASS_GPR64: return uint8_t(id * 8);
+        default: return id;
+    }
+}
+
+// Register in address arithmetic. Only GPRs and RIP occur (vector indices belong to gathers).
+uint8_t addressRegister(ZydisRegister r) {
+    if (r == ZYDIS_REGISTER_NONE) return RegisterFile::kZero;
+    if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP) return RegisterFile::kBlockRip;
+    return registerNumber(r);
+}
+
+void setMemory(Insn& out, const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m) {
+    out.base = addressRegister(m.base);
+    out.index = addressRegister(m.index);
+    out.scale = m.scale == 2 ? 1 : m.scale == 4 ? 2 : m.scale == 8 ? 3 : 0;
+    out.disp = int32_t(m.disp.value);
+    if (out.base == RegisterFile::kBlockRip) out.disp += out.offset + z.length;
+    out.seg = uint8_t(ZydisRegisterGetId(m.segment));
+}
+
+void setImmediate(Insn& out, const ZydisDecodedInstruction& z, const ZydisDecodedOperand& op, bool second) {
+    if (op.imm.is_relative) {
+        out.disp = int32_t(op.imm.value.s) + out.offset + z.length;
+        out.imm = 0;
+    } else if (second) {
+        out.imm = (out.imm & 0xffffffff) | op.imm.value.u << 32;
+    } else {
+        out.imm = op.imm.value.u;
+    }
+}
+
+void setOperands(Insn& out, const Shape& shape) {
+    out.base = out.index = RegisterFile::kZero;
+    uint8_t* registers[3] = {&out.a, &out.b, &out.c};
+    bool hasImmediate = false;
+    for (unsigned n = 0; n < shape.z.operand_count_visible; n++) {
+        const ZydisDecodedOperand& op = shape.operands[n];
+        switch (op.type) {
+            case ZYDIS_OPERAND_TYPE_REGISTER:
+                if (n < 3) *registers[n] = registerNumber(op.reg.value);
+                break;
+            case ZYDIS_OPERAND_TYPE_MEMORY: setMemory(out, shape.z, op.mem); break;
+            case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+                setImmediate(out, shape.z, op, hasImmediate);
+                hasImmediate = true;
+                break;
+            case ZYDIS_OPERAND_TYPE_POINTER: out.imm = op.ptr.offset | uint64_t(op.ptr.segment) << 32; break;
+            default: break;
+        }
+    }
+    // A memory offset that does not fit `disp` (MOV with a 64-bit offset): in imm.
+    if (shape.z.raw.disp.size == 64) out.imm = uint64_t(shape.z.raw.disp.value);
+}
+
+// Segment of the implied source of string instructions and of XLAT: DS or the prefix's.
+void setPrefixes(Insn& out, const ZydisDecodedInstruction& z, CodeMode mode) {
+    static constexpr std::pair<uint64_t, SegReg> kSegments[] = {
+        {ZYDIS_ATTRIB_HAS_SEGMENT_ES, Es}, {ZYDIS_ATTRIB_HAS_SEGMENT_CS, Cs}, {ZYDIS_ATTRIB_HAS_SEGMENT_SS, Ss},
+        {ZYDIS_ATTRIB_HAS_SEGMENT_DS, Ds}, {ZYDIS_ATTRIB_HAS_SEGMENT_FS, Fs}, {ZYDIS_ATTRIB_HAS_SEGMENT_GS, Gs}};
+    out.seg = Ds;
+    for (auto [bit, seg] : kSegments)
+        if (z.attributes & bit && (mode != CodeMode::Code64 || seg >= Fs)) out.seg = seg, out.segPrefix = 1;
+    if (z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE)) out.rep = Rep::RepE;
+    if (z.attributes & ZYDIS_ATTRIB_HAS_REPNE) out.rep = Rep::RepNe;
+    out.lock = bool(z.attributes & ZYDIS_ATTRIB_HAS_LOCK);
+    out.addressSize = z.address_width == 16 ? 0 : z.address_width == 32 ? 1 : 2;
+    out.width = uint8_t(Shape::log2Bytes(z.operand_width)) & 3;
+}
+
+}  // namespace
+
+bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out, bool& ends) {
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    out = Insn{};
+    out.offset = offset;
+    ends = true;
+    ZyanStatus status = ZydisDecoderDecodeFull(&decoderFor(mode), bytes.data(), bytes.size(), &z, operands);
+    if (status == ZYDIS_STATUS_NO_MORE_DATA && bytes.size() < kMaxLength) return false;
+    if (status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) {
+        out.length = kMaxLength;
+        out.run = tooLong;
+        return true;
+    }
+    out.length = 1;
+    out.run = undefinedOpcode;
+    if (!ZYAN_SUCCESS(status)) return true;
+    out.length = z.length;
+    Shape shape{z, operands, mode};
+    const Row* row = nullptr;
+    Handler handler = nullptr;
+    for (const Row* candidate : rowTable()[z.mnemonic]) {
+        if (!candidate || candidate->facts & (mode == CodeMode::Code64 ? kNo64 : kNoLegacy)) continue;
+        row = candidate;
+        if ((handler = row->select(shape))) break;
+    }
+    if (!handler) return true;
+    setPrefixes(out, z, mode);
+    setOperands(out, shape);
+    out.run = handler;
+    if (row->facts & kBranch) out.extra = kLinkable;
+    ends = row->facts & kEndsBlock;
+    return true;
+}
+
+std::unique_ptr<Block> Decoder::decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes, bool single) {
+    auto block = std::make_unique<Block>();
+    block->start = start;
+    block->mode = mode;
+    block->single = single;
+    std::vector<Insn> insns;
+    bool ends = false;
+    while (!ends && insns.size() < (single ? 1 : kMaxInsns) && block->bytes < bytes.size()) {
+        Insn i;
+        if (!decode(bytes.subspan(block->bytes), mode, block->bytes, i, ends)) break;
+        insns.push_back(i);
+        block->bytes = uint16_t(block->bytes + i.length);
+    }
+    if (insns.empty()) return nullptr;
+    block->count = uint16_t(insns.size());
+    Insn end{};
+    end.run = single ? singleEnd : blockEnd;
+    end.offset = block->bytes;
+    insns.push_back(end);
+    insns.shrink_to_fit();
+    block->insns = std::move(insns);
+    return block;
+}
+
+}  // namespace kiln

@@ -1,0 +1,22 @@
+// From bytes to Insn: Zydis decodes, a row names the body, the operands are put where bodies look for them.
+#pragma once
+#include <memory>
+#include <span>
+
+#include "cpu/insn.hpp"
+
+namespace kiln {
+
+class Decoder {
+  public:
+    static constexpr unsigned kMaxInsns = 64, kMaxLength = 15;
+
+    // Decodes one instruction at block offset `offset`. Returns false when `bytes` ends inside it. `ends` tells that the block
+    // must end behind it. Undefined encodings decode to an instruction that raises #UD.
+    static bool decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out, bool& ends);
+
+    // Decodes a block from the bytes of one page. Empty when not even the first instruction is whole.
+    static std::unique_ptr<Block> decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes, bool single);
+};
+
+}  // namespace kiln

@@ -1,0 +1,237 @@
+// The run loop: events, block look-up, single steps, and the one place where guest faults are caught.
+#include "cpu/body.hpp"
+#include "cpu/decoder.hpp"
+#include "cpu/handlers.hpp"
+
+namespace kiln {
+
+void raise(uint8_t vector) { throw Fault{vector}; }
+void raise(uint8_t vector, uint32_t error) { throw Fault{vector, true, error}; }
+void raisePageFault(uint64_t linear, uint32_t error) { throw Fault{kPF, true, error, linear}; }
+
+Cpu::Cpu(CpuPorts ports, unsigned number)
+    : io(std::move(ports)), id(number), jumps_(std::make_unique<std::array<JumpEntry, kJumpEntries>>()) {
+    io.memory.onChange.push_back([this] { flushTlb(true); });
+    io.memory.onCodePage.push_back([this](PhysAddr page) {
+        for (Tlb& t : tlbs_) t.protectPage(page);
+    });
+    io.code.onDeath.push_back([this] { codeInvalidated(); });
+    io.apic.onAttention = [this] { leave(); };
+    reset();
+}
+
+Cpu::~Cpu() = default;
+
+uint64_t Cpu::tsc() { return io.clock.ticks(kTscHz) + uint64_t(tscOffset_); }
+
+void Cpu::leave() {
+    held_ = 0;
+    if (slice_ > 0) {
+        sliceLength_ -= slice_;
+        slice_ = 0;
+    }
+}
+
+uint64_t Cpu::currentRip() const { return (gpr.slot[17] + at->offset) & ipMask_; }
+
+void Cpu::refund(const Insn* lastRun) { slice_ += block->count - (lastRun - block->insns.data() + 1); }
+
+void Cpu::codeInvalidated() {
+    for (JumpEntry& e : *jumps_) e = JumpEntry{};
+    block = nullptr;
+}
+
+// Instructions that load SS or set IF hold interrupts off for one instruction (SDM vol. 3, 6.8.3).
+bool Cpu::interruptible() const { return flags.test(flag::IF); }
+
+bool Cpu::wakeable() const {
+    const LocalApic& a = io.apic;
+    return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || a.initPending() ||
+           a.sipiPending() || a.smiPending();
+}
+
+void Cpu::handleEvents() {
+    LocalApic& a = io.apic;
+    if (a.initPending() || a.sipiPending()) {
+        uint8_t page = 0;
+        if (a.takeInit()) {
+            reset();
+            waitingForSipi = id != 0;
+        }
+        if (a.takeSipi(page) && waitingForSipi) {
+            waitingForSipi = false;
+            setReal(Cs, uint16_t(page << 8));
+            rip = 0;
+            segmentsChanged();
+        }
+    }
+    if (a.smiPending()) a.takeSmi();  // no SMM: dropped
+    if (a.nmiPending() && !nmiBlocked) {
+        a.takeNmi();
+        halted = false;
+        nmiBlocked = true;
+        deliver(kNMI, Source::External);
+    } else if (a.intrPending() && interruptible()) {
+        halted = false;
+        int vector = a.acknowledgeIntr();
+        if (vector >= 0) deliver(uint8_t(vector), Source::External);
+    }
+}
+
+Block* Cpu::decodeHere(PhysAddr start, bool single) {
+    uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
+    uint64_t left = kPageSize - start.pageOffset();
+    uint8_t bytes[kPageSize];
+    // Instructions behind the segment limit must fault one by one, so the block ends before it.
+    uint64_t inSegment = codeEnd_ - rip;
+    left = std::min<uint64_t>(left, inSegment);
+    uint64_t wanted = std::min<uint64_t>(left, Decoder::kMaxInsns * Decoder::kMaxLength);
+    io.memory.read(start, bytes, wanted);
+    if (auto block = Decoder::decodeBlock(start, codeMode_, {bytes, wanted}, single)) return io.code.insert(std::move(block));
+
+    // One instruction that continues on the next page, or behind the limit.
+    if (left == inSegment) raise(kGP, 0);
+    PhysAddr second = fetchPage((linear + left) & linearMask_);
+    uint64_t more = std::min<uint64_t>({Decoder::kMaxLength, inSegment - left});
+    io.memory.read(second, bytes + left, more);
+    auto crossing = Decoder::decodeBlock(start, codeMode_, {bytes, left + more}, true);
+    if (!crossing) raise(kGP, 0);
+    crossing->single = single;
+    if (!single) crossing->insns.back().run = blockEnd;
+    crossing->crosses = true;
+    crossing->second = second;
+    return io.code.insert(std::move(crossing));
+}
+
+// The block at CS:rip. Fills the jump cache, through which blocks find each other without coming here.
+const Block* Cpu::findBlock(bool single) {
+    if (rip >= codeEnd_ || (codeMode_ == CodeMode::Code64 && uint64_t(int64_t(rip << 16) >> 16) != rip)) raise(kGP, 0);
+    uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
+    PhysAddr start = fetchPage(linear) + (linear & kPageMask);
+    Block* b = io.code.find(start, codeMode_, single);
+    if (b && b->crosses) {
+        PhysAddr second = fetchPage((linear + kPageSize - (linear & kPageMask)) & linearMask_);
+        if (second != b->second) {
+            io.code.drop(b);
+            b = nullptr;
+        }
+    }
+    if (b && rip + b->bytes > codeEnd_) {  // reaches over the limit of this CS: decode a shorter one
+        io.code.drop(b);
+        b = nullptr;
+    }
+    if (!b) b = decodeHere(start, single);
+    if (!b->crosses && !single) (*jumps_)[jumpIndex(linear)] = {linear, lookupTag_, b};
+    return b;
+}
+
+void Cpu::runBlock(const Block* b) {
+    slice_ -= b->count;
+    block = b;
+    gpr.slot[17] = rip;
+    const Insn* first = b->insns.data();
+#if KILN_TAIL_CALLS
+    first->run(*this, first);
+#else
+    for (next = first; next;) {
+        const Insn* i = next;
+        next = nullptr;
+        i->run(*this, i);
+    }
+#endif
+    block = nullptr;
+}
+
+// One instruction: for TF, for the shadows of STI and MOV SS, for the debugger. The rest of the slice is put aside so
+// that the instruction's handler finds no time left and comes back.
+void Cpu::runSingle() {
+    bool trap = flags.test(flag::TF) && !movSsShadow;
+    stiShadow = movSsShadow = false;
+    const Block* b = findBlock(true);
+    held_ += slice_ - 1;
+    slice_ = 1;
+    runBlock(b);
+    slice_ += held_;
+    held_ = 0;
+    if (trap) {
+        dr[6] |= 1 << 14;  // BS
+        halted = false;
+        deliver(kDB, Source::Exception);
+    }
+}
+
+void Cpu::run(int64_t instructions) {
+    executedBefore_ = executed();
+    sliceLength_ = slice_ = instructions;
+    held_ = 0;
+    while (slice_ > 0) {
+        try {
+            do {
+                if (io.code.hasDead()) io.code.collect();
+                bool shadow = stiShadow || movSsShadow;
+                if (!shadow) handleEvents();
+                if (halted || waitingForSipi) return leave();
+                if (shadow || flags.test(flag::TF)) runSingle();
+                else runBlock(findBlock(false));
+            } while (slice_ > 0);
+        } catch (const Fault& f) {
+            slice_ += held_;
+            held_ = 0;
+            faulted(f);
+        }
+    }
+}
+
+void Cpu::singleStep() {
+    executedBefore_ = executed();
+    sliceLength_ = slice_ = 1;
+    held_ = 0;
+    try {
+        if (!stiShadow && !movSsShadow) handleEvents();
+        if (!halted && !waitingForSipi) runSingle();
+    } catch (const Fault& f) {
+        slice_ += held_;
+        held_ = 0;
+        faulted(f);
+    }
+}
+
+// A fault thrown inside a block belongs to the instruction `at`; one thrown outside (fetch, event) to rip.
+void Cpu::faulted(const Fault& f) {
+    if (block) {
+        rip = currentRip();
+        slice_ += block->count - (at - block->insns.data());
+        block = nullptr;
+    }
+    deliverFault(f);
+}
+
+// -- handlers that end blocks
+
+void blockEnd(Cpu& c, const Insn* i) {
+    c.rip = (c.blockRip() + i->offset) & c.ipMask();
+    KILN_DISPATCH(c, c.enterNext());
+}
+
+void singleEnd(Cpu& c, const Insn* i) {
+    c.rip = (c.blockRip() + i->offset) & c.ipMask();
+    c.next = nullptr;
+}
+
+void leaveDeadBlock(Cpu& c, const Insn* i) {
+    c.rip = (c.blockRip() + i->offset) & c.ipMask();
+    c.refund(i - 1);
+    c.next = nullptr;
+}
+
+void undefinedOpcode(Cpu& c, const Insn* i) {
+    c.at = i;
+    raise(kUD);
+}
+
+void tooLong(Cpu& c, const Insn* i) {
+    c.at = i;
+    raise(kGP, 0);
+}
+
+}  // namespace kiln
