@@ -274,6 +274,7 @@ Handler shift(const Shape& s) {
 
 void emms(Cpu& c, const Insn&) {
     c.checkMmx();
+    c.fpu.setTop(0);
     c.fpu.empty = 0xff;
 }
 
