@@ -37,6 +37,7 @@ struct CpuPorts {
     CodeCache& code;
     std::function<void(const std::string& why)> shutdown;  // triple fault
     std::function<void()> a20Changed{};
+    std::function<void(bool raised)> ferr{};  // FERR#, for IRQ 13 while CR0.NE = 0
 };
 
 class Cpu : public CpuState {

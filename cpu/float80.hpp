@@ -36,7 +36,7 @@ enum class Rounding : uint8_t { Nearest, Down, Up, Zero };
 
 struct Context {
     uint16_t control = 0x37f;
-    uint16_t raised = 0;  // exceptions and kC1
+    uint16_t raised = 0;           // exceptions and kC1
     bool denormalOperand = false;  // the second operand was a denormal in its memory format
 
     Rounding rounding() const { return Rounding(control >> 10 & 3); }
@@ -93,7 +93,8 @@ Remainder remainder(Context& c, Float80 a, Float80 b, bool nearest);
 Float80 fromInteger(int64_t v);
 Float80 fromSingle(Context& c, uint32_t v);
 Float80 fromDouble(Context& c, uint64_t v);
-// The same for an operand of arithmetic: a signaling NaN stays one, and whether a denormal counts is decided there.
+// The same for an operand of arithmetic: a signaling NaN stays one, and whether a denormal counts is decided
+// there.
 Float80 operandFromSingle(Context& c, uint32_t v);
 Float80 operandFromDouble(Context& c, uint64_t v);
 uint32_t toSingle(Context& c, Float80 a);

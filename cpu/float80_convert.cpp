@@ -32,8 +32,10 @@ struct Interchange {
         }
         if (e) return pack(s, e - kFormatBias + kBias, fraction | kIntegerBit);
         if (!fraction) return zero(s);
-        if (operand) c.denormalOperand = true;
-        else c.note(kDenormal);
+        if (operand)
+            c.denormalOperand = true;
+        else
+            c.note(kDenormal);
         int shift = std::countl_zero(fraction);
         return pack(s, 1 - kFormatBias + kBias - shift, fraction << shift);
     }

@@ -1,6 +1,6 @@
-// The x87 FPU's frame: availability, exceptions, tags, and the rows of all its instructions (SDM vol. 1, chapter 8;
-// vol. 3, 2.5 and 9.2). Not modelled: the freeze of a waiting instruction until IGNNE# when CR0.NE = 0; FERR# is
-// raised with the exception, the instruction goes on.
+// The x87 FPU's frame: availability, exceptions, tags, and the rows of all its instructions (SDM vol. 1,
+// chapter 8; vol. 3, 2.5 and 9.2). Not modelled: the freeze of a waiting instruction until IGNNE# when CR0.NE
+// = 0; FERR# is raised with the exception, the instruction goes on.
 #include "cpu/x87.hpp"
 
 #include <vector>
@@ -31,7 +31,8 @@ void Cpu::sseFault() {
 std::span<const Row> x87Rows() {
     static const std::vector<Row> rows = [] {
         std::vector<Row> all;
-        for (auto part : {x87::arithmeticRows(), x87::moveRows(), x87::compareRows(), x87::controlRows(), x87::fxsaveRows()})
+        for (auto part : {x87::arithmeticRows(), x87::moveRows(), x87::compareRows(), x87::controlRows(),
+                          x87::fxsaveRows()})
             all.insert(all.end(), part.begin(), part.end());
         return all;
     }();
@@ -42,7 +43,8 @@ namespace x87 {
 
 void updateSummary(Cpu& c) {
     bool pending = c.fpu.status & ~c.fpu.control & kExceptions;
-    c.fpu.status = uint16_t(pending ? c.fpu.status | kErrorSummary | kBusy : c.fpu.status & ~(kErrorSummary | kBusy));
+    c.fpu.status =
+        uint16_t(pending ? c.fpu.status | kErrorSummary | kBusy : c.fpu.status & ~(kErrorSummary | kBusy));
     if (c.io.ferr && !(c.cr0 & cr0::NE)) c.io.ferr(pending);
 }
 
@@ -82,9 +84,12 @@ uint16_t fullTags(const FpuState& f) {
     for (unsigned r = 0; r < 8; r++) {
         unsigned tag = 2;  // special
         Kind k = kind(f.physical[r]);
-        if (f.empty >> r & 1) tag = 3;
-        else if (k == Kind::Normal) tag = 0;
-        else if (k == Kind::Zero) tag = 1;
+        if (f.empty >> r & 1)
+            tag = 3;
+        else if (k == Kind::Normal)
+            tag = 0;
+        else if (k == Kind::Zero)
+            tag = 1;
         tags |= uint16_t(tag << 2 * r);
     }
     return tags;

@@ -1,5 +1,6 @@
 // What the bodies of x87 instructions share: the register stack, the status word and the pointers to the last
-// instruction (SDM vol. 1, 8.1). A body's order is: checkX87, read operands, noteInstruction, compute, write, complete.
+// instruction (SDM vol. 1, 8.1). A body's order is: checkX87, read operands, noteInstruction, compute, write,
+// complete.
 #pragma once
 #include <span>
 
@@ -28,7 +29,8 @@ inline void push(Cpu& c, Float80 v) {
     set(c, 0, v);
 }
 
-// FIP and FDP. FOP is only kept of instructions that raise an unmasked exception, as processors do since the Pentium 4.
+// FIP and FDP. FOP is only kept of instructions that raise an unmasked exception, as processors do since the
+// Pentium 4.
 inline void noteInstruction(Cpu& c, const Insn& i) {
     c.fpu.instructionPointer = c.blockRip() + i.offset;
     c.fpu.instructionSelector = c.seg[Cs].selector;
@@ -47,7 +49,8 @@ void unmaskedException(Cpu& c, const Insn& i);
 // Merges what the operation raised into the status word.
 inline void completeKeepingC1(Cpu& c, const Insn& i, const Context& x) {
     c.fpu.status |= x.raised;
-    if (x.raised & ~c.fpu.control & float80::kExceptions) [[unlikely]] unmaskedException(c, i);
+    if (x.raised & ~c.fpu.control & float80::kExceptions) [[unlikely]]
+        unmaskedException(c, i);
 }
 inline void complete(Cpu& c, const Insn& i, const Context& x) {
     c.fpu.status &= uint16_t(~float80::kC1);
@@ -74,10 +77,10 @@ uint8_t emptyFromTags(uint16_t tags);
 Float80 loadExtended(Cpu& c, unsigned segment, uint64_t offset);
 void storeExtended(Cpu& c, unsigned segment, uint64_t offset, Float80 v);
 
-std::span<const Row> arithmeticRows();   // x87_arithmetic.cpp
-std::span<const Row> moveRows();         // x87_move.cpp
-std::span<const Row> compareRows();      // x87_compare.cpp
-std::span<const Row> controlRows();      // x87_control.cpp
-std::span<const Row> fxsaveRows();       // fxsave.cpp
+std::span<const Row> arithmeticRows();  // x87_arithmetic.cpp
+std::span<const Row> moveRows();        // x87_move.cpp
+std::span<const Row> compareRows();     // x87_compare.cpp
+std::span<const Row> controlRows();     // x87_control.cpp
+std::span<const Row> fxsaveRows();      // fxsave.cpp
 
 }  // namespace kiln::x87

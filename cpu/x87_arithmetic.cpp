@@ -25,8 +25,10 @@ void onRegisters(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Float80 r = kIndefinite;
-    if (isEmpty(c, i.a) || isEmpty(c, i.b)) [[unlikely]] stackUnderflow(x);
-    else r = op(x, get(c, i.a), get(c, i.b));
+    if (isEmpty(c, i.a) || isEmpty(c, i.b)) [[unlikely]]
+        stackUnderflow(x);
+    else
+        r = op(x, get(c, i.a), get(c, i.b));
     if (!x.abandoned()) [[likely]] {
         set(c, i.a, r);
         if (popping) pop(c);
@@ -42,12 +44,14 @@ void onMemory(Cpu& c, const Insn& i) {
     noteMemory(c, i, at);
     Context x{c.fpu.control};
     Float80 r = kIndefinite;
-    if (isEmpty(c, 0)) [[unlikely]] stackUnderflow(x);
+    if (isEmpty(c, 0)) [[unlikely]]
+        stackUnderflow(x);
     else {
         Float80 b = operand(x, v);
         r = op(x, get(c, 0), b);
     }
-    if (!x.abandoned()) [[likely]] set(c, 0, r);
+    if (!x.abandoned()) [[likely]]
+        set(c, 0, r);
     complete(c, i, x);
 }
 
@@ -72,8 +76,10 @@ void onTop(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Float80 r = kIndefinite;
-    if (isEmpty(c, 0)) stackUnderflow(x);
-    else r = op(x, get(c, 0));
+    if (isEmpty(c, 0))
+        stackUnderflow(x);
+    else
+        r = op(x, get(c, 0));
     if (!x.abandoned()) set(c, 0, r);
     complete(c, i, x);
 }
@@ -86,8 +92,10 @@ void fscale(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Float80 r = kIndefinite;
-    if (isEmpty(c, 0) || isEmpty(c, 1)) stackUnderflow(x);
-    else r = scale(x, get(c, 0), get(c, 1));
+    if (isEmpty(c, 0) || isEmpty(c, 1))
+        stackUnderflow(x);
+    else
+        r = scale(x, get(c, 0), get(c, 1));
     if (!x.abandoned()) set(c, 0, r);
     complete(c, i, x);
 }
@@ -99,8 +107,10 @@ void intoSecond(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Float80 r = kIndefinite;
-    if (isEmpty(c, 0) || isEmpty(c, 1)) stackUnderflow(x);
-    else r = op(x, get(c, 0), get(c, 1));
+    if (isEmpty(c, 0) || isEmpty(c, 1))
+        stackUnderflow(x);
+    else
+        r = op(x, get(c, 0), get(c, 1));
     if (!x.abandoned()) {
         set(c, 1, r);
         pop(c);
@@ -116,12 +126,15 @@ void partialRemainder(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Remainder r{kIndefinite};
-    if (isEmpty(c, 0) || isEmpty(c, 1)) stackUnderflow(x);
-    else r = remainder(x, get(c, 0), get(c, 1), nearest);
+    if (isEmpty(c, 0) || isEmpty(c, 1))
+        stackUnderflow(x);
+    else
+        r = remainder(x, get(c, 0), get(c, 1), nearest);
     if (x.abandoned()) return complete(c, i, x);
     set(c, 0, r.value);
     if (!(x.raised & kInvalid))
-        setCodes(c, uint16_t((r.partial ? kC2 : 0) | (r.quotient & 4 ? kC0 : 0) | (r.quotient & 2 ? kC3 : 0)));
+        setCodes(c,
+                 uint16_t((r.partial ? kC2 : 0) | (r.quotient & 4 ? kC0 : 0) | (r.quotient & 2 ? kC3 : 0)));
     if (r.quotient & 1) x.note(kC1);
     complete(c, i, x);
 }
@@ -131,9 +144,12 @@ struct Pair {
     Float80 below = kIndefinite, above = kIndefinite;
 };
 bool pairFault(const Cpu& c, Context& x) {
-    if (isEmpty(c, 0)) stackUnderflow(x);
-    else if (!isEmpty(c, 7)) stackOverflow(x);
-    else return false;
+    if (isEmpty(c, 0))
+        stackUnderflow(x);
+    else if (!isEmpty(c, 7))
+        stackOverflow(x);
+    else
+        return false;
     return true;
 }
 void setPair(Cpu& c, const Insn& i, const Context& x, const Pair& p) {
@@ -162,8 +178,10 @@ void fsinOrFcos(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Trigonometric t{kIndefinite, kIndefinite};
-    if (isEmpty(c, 0)) stackUnderflow(x);
-    else t = trigonometric(x, get(c, 0), what);
+    if (isEmpty(c, 0))
+        stackUnderflow(x);
+    else
+        t = trigonometric(x, get(c, 0), what);
     if (!t.reduced) {
         c.fpu.status |= kC2;
     } else if (!x.abandoned()) {

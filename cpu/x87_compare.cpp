@@ -33,8 +33,10 @@ void withRegister(Cpu& c, const Insn& i) {
     Context x{c.fpu.control};
     Order order = Order::Unordered;
     unsigned other = pops == 2 ? 1 : i.a;
-    if (isEmpty(c, 0) || isEmpty(c, other)) stackUnderflow(x);
-    else order = compare(x, get(c, 0), get(c, other), quiet);
+    if (isEmpty(c, 0) || isEmpty(c, other))
+        stackUnderflow(x);
+    else
+        order = compare(x, get(c, 0), get(c, other), quiet);
     finish(c, i, x, order, pops);
 }
 
@@ -70,13 +72,17 @@ void withFlags(Cpu& c, const Insn& i) {
     Context x{c.fpu.control};
     Order order = Order::Unordered;
     bool empty = isEmpty(c, 0) || isEmpty(c, i.b);
-    if (empty) stackUnderflow(x);
-    else order = compare(x, get(c, 0), get(c, i.b), quiet);
+    if (empty)
+        stackUnderflow(x);
+    else
+        order = compare(x, get(c, 0), get(c, i.b), quiet);
     static constexpr uint64_t kFlags[] = {flag::CF, flag::ZF, 0, flag::ZF | flag::PF | flag::CF};
     c.flags.setArithmetic(kFlags[unsigned(order)]);
     if (popping && !x.abandoned()) pop(c);
-    if (empty) complete(c, i, x);
-    else completeKeepingC1(c, i, x);
+    if (empty)
+        complete(c, i, x);
+    else
+        completeKeepingC1(c, i, x);
 }
 
 void ftst(Cpu& c, const Insn& i) {
@@ -84,8 +90,10 @@ void ftst(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Order order = Order::Unordered;
-    if (isEmpty(c, 0)) stackUnderflow(x);
-    else order = compare(x, get(c, 0), zero(false), false);
+    if (isEmpty(c, 0))
+        stackUnderflow(x);
+    else
+        order = compare(x, get(c, 0), zero(false), false);
     finish(c, i, x, order, 0);
 }
 

@@ -82,9 +82,12 @@ void loadConstant(Cpu& c, const Insn& i) {
 // -- to memory. An empty ST(0) stores the format's indefinite.
 template <class T>
 T storedAs(Context& x, Float80 v, bool truncate) {
-    if constexpr (std::is_signed_v<T>) return T(toInteger(x, v, 8 * sizeof(T), truncate));
-    else if constexpr (sizeof(T) == 4) return toSingle(x, v);
-    else return toDouble(x, v);
+    if constexpr (std::is_signed_v<T>)
+        return T(toInteger(x, v, 8 * sizeof(T), truncate));
+    else if constexpr (sizeof(T) == 4)
+        return toSingle(x, v);
+    else
+        return toDouble(x, v);
 }
 
 template <class T, unsigned pops, bool truncate = false>
