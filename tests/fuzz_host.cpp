@@ -1,0 +1,367 @@
+// Every instruction body against the host processor: random encodings, operands, flags and memory, one
+// instruction at a time, in 64-bit mode and in compatibility mode. Flags that Zydis knows to be undefined are
+// left out.
+//
+//   KILN_FUZZ_ITERATIONS  instructions per mode     KILN_FUZZ_ONLY     mnemonics, comma-separated: "shl,rcr"
+//   KILN_FUZZ_SEED        another sequence          KILN_FUZZ_STRICT   compare undefined flags as well
+//   KILN_FUZZ_VERBOSE     failures per mnemonic in full, and mnemonics without a row
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+#include <set>
+
+#include "tests/cpu_bench.hpp"
+#include "tests/fuzz_forms.hpp"
+#include "tests/host_oracle.hpp"
+
+namespace kiln::test {
+namespace {
+
+// Mnemonics that differ from the host for a known reason. One that no longer differs fails the test.
+struct KnownDifference {
+    const char* mnemonic;
+    const char* reason;
+};
+constexpr KnownDifference kKnown[] = {
+    {"", ""},
+};
+
+uint64_t environment(const char* name, uint64_t otherwise) {
+    const char* v = std::getenv(name);
+    return v ? std::strtoull(v, nullptr, 0) : otherwise;
+}
+
+struct Outcome {
+    UserState state;
+    std::optional<HostFault> fault;
+};
+
+// What of two outcomes must be equal.
+struct Comparison {
+    const Instance& insn;
+    bool strict;
+    std::string differences;
+
+    template <class T>
+    void equal(const std::string& name, T host, T guest) {
+        if (host != guest)
+            differences += fmt::format("    {:10} host {:016x}  kiln {:016x}\n", name, host, guest);
+    }
+
+    bool approximate() const {
+        switch (insn.z.mnemonic) {
+            case ZYDIS_MNEMONIC_RCPPS:
+            case ZYDIS_MNEMONIC_RCPSS:
+            case ZYDIS_MNEMONIC_RSQRTPS:
+            case ZYDIS_MNEMONIC_RSQRTSS: return true;
+            default: return false;
+        }
+    }
+    // Transcendental functions: the manual promises less than one unit in the last place, not the same bits.
+    bool transcendental() const {
+        switch (insn.z.mnemonic) {
+            case ZYDIS_MNEMONIC_FSIN:
+            case ZYDIS_MNEMONIC_FCOS:
+            case ZYDIS_MNEMONIC_FSINCOS:
+            case ZYDIS_MNEMONIC_FPTAN:
+            case ZYDIS_MNEMONIC_FPATAN:
+            case ZYDIS_MNEMONIC_F2XM1:
+            case ZYDIS_MNEMONIC_FYL2X:
+            case ZYDIS_MNEMONIC_FYL2XP1: return true;
+            default: return false;
+        }
+    }
+
+    void faults(const Outcome& h, const Outcome& g) {
+        int hv = h.fault ? h.fault->vector : -1, gv = g.fault ? g.fault->vector : -1;
+        if (hv != gv) differences += fmt::format("    fault      host {}  kiln {}\n", hv, gv);
+        if (hv != gv || hv < 0) return;
+        equal<uint64_t>("error", h.fault->error, g.fault->error);
+        if (hv == kPF) equal("cr2", h.fault->cr2, g.fault->cr2);
+    }
+
+    void registers(const Outcome& h, const Outcome& g) {
+        static const char* const kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+        for (unsigned n = 0; n < (insn.code64 ? 16 : 8); n++) {
+            uint64_t mask = insn.code64 ? ~0ull : 0xffffffff;
+            equal(kNames[n], h.state.gpr[n] & mask, g.state.gpr[n] & mask);
+        }
+        equal("rip", h.state.rip, g.state.rip);
+        uint64_t mask = flag::Arithmetic | flag::DF;
+        if (!strict && insn.z.cpu_flags && !h.fault) mask &= ~uint64_t(insn.z.cpu_flags->undefined);
+        equal("rflags", h.state.rflags & mask, g.state.rflags & mask);
+    }
+
+    void vectors(const Outcome& h, const Outcome& g) {
+        for (unsigned n = 0; n < 16; n++)
+            for (unsigned half = 0; half < 2; half++) {
+                unsigned at = FxImage::kXmm + 16 * n + 8 * half;
+                auto hv = h.state.fx.get<uint64_t>(at), gv = g.state.fx.get<uint64_t>(at);
+                if (approximate() && closeFloats(hv, gv)) continue;
+                equal(fmt::format("xmm{}[{}]", n, half), hv, gv);
+            }
+        equal<uint64_t>("mxcsr", h.state.fx.get<uint32_t>(FxImage::kMxcsr),
+                        g.state.fx.get<uint32_t>(FxImage::kMxcsr));
+    }
+
+    static bool closeFloats(uint64_t a, uint64_t b) {
+        for (unsigned shift : {0, 32}) {
+            auto x = uint32_t(a >> shift), y = uint32_t(b >> shift);
+            if ((x ^ y) >> 31 || (x > y ? x - y : y - x) > 0x2000) return false;  // 1.5 * 2^-12, both errors
+        }
+        return true;
+    }
+
+    void x87(const Outcome& h, const Outcome& g) {
+        equal<uint64_t>("fcw", h.state.fx.get<uint16_t>(FxImage::kControl),
+                        g.state.fx.get<uint16_t>(FxImage::kControl));
+        uint16_t mask = 0xffff;
+        if (!strict && insn.z.fpu_flags) mask = uint16_t(mask & ~conditionBits(insn.z.fpu_flags->undefined));
+        if (transcendental()) mask &= uint16_t(~0x220);  // precision and its direction
+        equal<uint64_t>("fsw", h.state.fx.get<uint16_t>(FxImage::kStatus) & mask,
+                        g.state.fx.get<uint16_t>(FxImage::kStatus) & mask);
+        equal<uint64_t>("ftw", h.state.fx.get<uint8_t>(FxImage::kTags),
+                        g.state.fx.get<uint8_t>(FxImage::kTags));
+        for (unsigned n = 0; n < 8; n++) {
+            unsigned at = FxImage::kRegisters + 16 * n;
+            auto hm = h.state.fx.get<uint64_t>(at), gm = g.state.fx.get<uint64_t>(at);
+            auto he = h.state.fx.get<uint16_t>(at + 8), ge = g.state.fx.get<uint16_t>(at + 8);
+            if (transcendental() && n < 2 && closeExtended(he, hm, ge, gm)) continue;
+            equal(fmt::format("st{}", n), hm, gm);
+            equal<uint64_t>(fmt::format("st{} exp", n), he, ge);
+        }
+    }
+    static bool closeExtended(uint16_t he, uint64_t hm, uint16_t ge, uint64_t gm) {
+        __extension__ using Wide = __int128;
+        if ((he ^ ge) & 0x8000) return false;
+        Wide a = Wide(he & 0x7fff) << 63 | (hm & ~(1ull << 63)),
+             b = Wide(ge & 0x7fff) << 63 | (gm & ~(1ull << 63));
+        return (a > b ? a - b : b - a) <= 2;
+    }
+    // Zydis numbers C0..C3 from bit 0; the status word has them in 8, 9, 10 and 14.
+    static uint16_t conditionBits(uint32_t m) { return uint16_t((m & 7) << 8 | (m & 8) << 11); }
+
+    void memory(const uint8_t* h, uint8_t* g) {
+        if (std::memcmp(h, g, HostOracle::kScratchSize) == 0) return;
+        unsigned shown = 0;
+        for (uint64_t at = 0; at < HostOracle::kScratchSize; at++)
+            if (h[at] != g[at] && shown++ < 20)
+                differences += fmt::format("    [{:08x}] host {:02x}  kiln {:02x}\n",
+                                           HostOracle::kScratch + at, h[at], g[at]);
+        std::memcpy(g, h, HostOracle::kScratchSize);
+    }
+};
+
+// Bytes of a stored x87 environment that hold instruction and data pointers, which kiln does not promise to
+// be the host's.
+void forgetPointers(const Instance& i, const uint8_t* host, uint8_t* guest, uint64_t ea) {
+    uint64_t from = 0, to = 0;
+    switch (i.z.mnemonic) {
+        case ZYDIS_MNEMONIC_FNSTENV:
+        case ZYDIS_MNEMONIC_FNSAVE:
+            from = i.z.operand_width == 16 ? 6 : 12;
+            to = i.z.operand_width == 16 ? 14 : 28;
+            break;
+        case ZYDIS_MNEMONIC_FXSAVE:
+        case ZYDIS_MNEMONIC_FXSAVE64: from = 6, to = 24; break;
+        default: return;
+    }
+    uint64_t at = ea - HostOracle::kScratch;
+    if (at + 512 > HostOracle::kScratchSize) return;
+    std::memcpy(guest + at + from, host + at + from, to - from);
+    if (from == 6 && to == 24)
+        std::memcpy(guest + at + 28, host + at + 28, 4);  // MXCSR_MASK: the host's has more
+}
+
+uint64_t addressOf(const Instance& i, const UserState& s) {
+    const ZydisDecodedOperandMem& m = i.operands[0].mem;
+    ZyanU64 v = 0;
+    ZydisRegisterContext context{};
+    for (unsigned n = 0; n < 16; n++) {
+        context.values[ZYDIS_REGISTER_RAX + n] = s.gpr[n];
+        context.values[ZYDIS_REGISTER_EAX + n] = s.gpr[n] & 0xffffffff;
+    }
+    (void)m;
+    ZydisCalcAbsoluteAddressEx(&i.z, &i.operands[0], s.rip, &context, &v);
+    return v;
+}
+
+class HostFuzz {
+  public:
+    explicit HostFuzz(bool code64)
+        : code64_(code64),
+          table_(code64),
+          bench_(code64 ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32, 3),
+          random_(environment("KILN_FUZZ_SEED", 1)) {
+        bench_.addRam(HostOracle::kCode, kPageSize);
+        bench_.addRam(HostOracle::kScratch, HostOracle::kScratchSize);
+        guestScratch_ = bench_.host(HostOracle::kScratch);
+        chooseMnemonics();
+    }
+
+    void run(uint64_t iterations) {
+        for (uint64_t at = 0; at < HostOracle::kScratchSize; at += 8) {
+            uint64_t v = interesting(random_);
+            std::memcpy(oracle_.scratch() + at, &v, 8);
+        }
+        std::memcpy(guestScratch_, oracle_.scratch(), HostOracle::kScratchSize);
+        for (uint64_t n = 0; n < iterations && !mnemonics_.empty(); n++) {
+            const auto& forms = table_.forms().at(mnemonics_[n % mnemonics_.size()]);
+            one(forms[below(random_, forms.size())]);
+        }
+    }
+
+    void report(uint64_t iterations) const {
+        const bool verbose = std::getenv("KILN_FUZZ_VERBOSE");
+        std::set<std::string> known;
+        for (const KnownDifference& k : kKnown) known.insert(k.mnemonic);
+        uint64_t failures = 0;
+        for (const auto& [mnemonic, f] : failures_) {
+            const char* name = ZydisMnemonicGetString(mnemonic);
+            if (known.count(name)) continue;
+            failures += f.count;
+            std::cout << fmt::format("{} ({}-bit): {} of {} differ, first:\n{}", name, code64_ ? 64 : 32,
+                                     f.count, tried_.at(mnemonic), f.first);
+        }
+        if (verbose)
+            for (const std::string& text : table_.missing()) std::cout << "no row: " << text << "\n";
+        MESSAGE(fmt::format("{}-bit: {} instructions of {} mnemonics, {} of them faults, {} differences",
+                            code64_ ? 64 : 32, iterations, mnemonics_.size(), faults_, failures));
+        CHECK(failures == 0);
+    }
+
+  private:
+    void chooseMnemonics() {
+        std::string only =
+            std::getenv("KILN_FUZZ_ONLY") ? fmt::format(",{},", std::getenv("KILN_FUZZ_ONLY")) : "";
+        for (const auto& [mnemonic, forms] : table_.forms())
+            if (only.empty() ||
+                only.find(fmt::format(",{},", ZydisMnemonicGetString(mnemonic))) != std::string::npos)
+                mnemonics_.push_back(mnemonic);
+    }
+
+    // Some fresh values where the instruction will look.
+    void stirMemory(const UserState& s) {
+        auto put = [&](uint64_t address) {
+            uint64_t at = (address & ~7ull) - HostOracle::kScratch;
+            if (at + 8 > HostOracle::kScratchSize) return;
+            uint64_t v = s.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32));
+            if (oneIn(random_, 2)) v = interesting(random_);
+            std::memcpy(oracle_.scratch() + at, &v, 8);
+            std::memcpy(guestScratch_ + at, &v, 8);
+        };
+        for (uint64_t g : s.gpr) put(g), put(g + 8);
+        for (int k = 0; k < 4; k++) put(HostOracle::kScratch + below(random_, HostOracle::kScratchSize));
+    }
+
+    void one(const Form& form) {
+        const uint64_t at = HostOracle::kTaken - 0x40 + below(random_, 16);
+        Instance insn;
+        UserState start;
+        bool fits = false;
+        for (int attempt = 0; attempt < 50 && !fits; attempt++) {
+            insn = table_.make(random_, form);
+            fits = fitState(random_, table_, insn, at, start);
+        }
+        if (!fits) return;
+        tried_[form.mnemonic]++;
+        stirMemory(start);
+        uint64_t ea = insn.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? addressOf(insn, start) : 0;
+        if (ea - HostOracle::kScratch < HostOracle::kScratchSize - 32)
+            for (uint64_t k = 0; k < 16; k += 8) {
+                uint64_t v = start.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32));
+                std::memcpy(oracle_.scratch() + (ea - HostOracle::kScratch) + k, &v, 8);
+                std::memcpy(guestScratch_ + (ea - HostOracle::kScratch) + k, &v, 8);
+            }
+
+        Outcome host{start, {}};
+        host.fault = oracle_.run(insn.code(), at, code64_, host.state);
+        Outcome guest;
+        bench_.write(at, insn.code());
+        importState(start, bench_.cpu);
+        if (auto c = bench_.step()) guest.fault = HostFault{c->vector, c->error, c->cr2};
+        guest.state = exportState(bench_.cpu);
+        faults_ += host.fault.has_value();
+
+        Comparison c{insn, std::getenv("KILN_FUZZ_STRICT") != nullptr, {}};
+        c.faults(host, guest);
+        c.registers(host, guest);
+        c.vectors(host, guest);
+        c.x87(host, guest);
+        forgetPointers(insn, oracle_.scratch(), guestScratch_, ea);
+        c.memory(oracle_.scratch(), guestScratch_);
+        if (!c.differences.empty()) failed(insn, at, start, c.differences);
+    }
+
+    struct Failure {
+        uint64_t count = 0;
+        std::string first;
+    };
+
+    void failed(const Instance& insn, uint64_t at, const UserState& start, const std::string& differences) {
+        Failure& f = failures_[insn.z.mnemonic];
+        if (f.count++ >= (std::getenv("KILN_FUZZ_VERBOSE") ? 5 : 1)) return;
+        std::string bytes;
+        for (uint8_t b : insn.code()) bytes += fmt::format("{:02x} ", b);
+        f.first += fmt::format("  {}    {}\n{}", bytes, insn.text(at), differences);
+        f.first += "    from:";
+        static const char* const kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+        for (unsigned n = 0; n < (code64_ ? 16 : 8); n++)
+            f.first += fmt::format(" {}={:x}", kNames[n], start.gpr[n]);
+        f.first += fmt::format(" rflags={:x}\n", start.rflags);
+        if (insn.z.meta.isa_set == ZYDIS_ISA_SET_X87 || insn.z.meta.isa_set == ZYDIS_ISA_SET_SSE3X87 ||
+            insn.z.meta.isa_set == ZYDIS_ISA_SET_FCMOV) {
+            f.first += fmt::format("    fcw={:x} fsw={:x} ftw={:x}", start.fx.get<uint16_t>(0),
+                                   start.fx.get<uint16_t>(2), start.fx.get<uint8_t>(4));
+            for (unsigned n = 0; n < 8; n++)
+                f.first += fmt::format(" st{}={:04x}:{:016x}", n, start.fx.get<uint16_t>(32 + 16 * n + 8),
+                                       start.fx.get<uint64_t>(32 + 16 * n));
+            f.first += "\n";
+        } else if (insn.z.operand_count &&
+                   (insn.z.meta.isa_ext >= ZYDIS_ISA_EXT_SSE && insn.z.meta.isa_ext <= ZYDIS_ISA_EXT_SSSE3)) {
+            f.first += fmt::format("    mxcsr={:x}", start.fx.get<uint32_t>(24));
+            for (unsigned n = 0; n < insn.z.operand_count_visible; n++)
+                if (insn.operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                    ZydisRegisterGetClass(insn.operands[n].reg.value) == ZYDIS_REGCLASS_XMM) {
+                    unsigned x = unsigned(ZydisRegisterGetId(insn.operands[n].reg.value));
+                    f.first += fmt::format(" xmm{}={:016x}:{:016x}", x, start.fx.get<uint64_t>(168 + 16 * x),
+                                           start.fx.get<uint64_t>(160 + 16 * x));
+                }
+            f.first += "\n";
+        }
+    }
+
+    bool code64_;
+    FormTable table_;
+    HostOracle oracle_;
+    GuestBench bench_;
+    Random random_;
+    uint8_t* guestScratch_;
+    std::vector<ZydisMnemonic> mnemonics_;
+    std::map<ZydisMnemonic, uint64_t> tried_;
+    std::map<ZydisMnemonic, Failure> failures_;
+    uint64_t faults_ = 0;
+};
+
+void fuzz(bool code64) {
+    if (!kHasHostOracle) {
+        MESSAGE("skipped: the host is not an x86-64 Linux machine");
+        return;
+    }
+    const uint64_t iterations = environment("KILN_FUZZ_ITERATIONS", 300'000);
+    HostFuzz f(code64);
+    f.run(iterations);
+    f.report(iterations);
+}
+
+}  // namespace
+
+TEST_CASE("fuzz against the host: 64-bit mode") { fuzz(true); }
+TEST_CASE("fuzz against the host: 32-bit code") { fuzz(false); }
+
+}  // namespace kiln::test

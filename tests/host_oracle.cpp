@@ -1,0 +1,316 @@
+#include "tests/host_oracle.hpp"
+
+#include <stdexcept>
+
+namespace kiln::test {
+
+// -- between FXSAVE's picture and the processor under test
+
+void importState(const UserState& from, CpuState& to) {
+    for (unsigned n = 0; n < 16; n++) to.gpr[Gpr(n)] = from.gpr[n];
+    to.rip = from.rip;
+    to.flags.set(from.rflags);
+    FpuState& f = to.fpu;
+    f.control = from.fx.get<uint16_t>(FxImage::kControl);
+    f.status = from.fx.get<uint16_t>(FxImage::kStatus);
+    f.empty = uint8_t(~from.fx.get<uint8_t>(FxImage::kTags));
+    for (unsigned n = 0; n < 8; n++) {
+        Float80& r = f.physical[(f.top() + n) & 7];
+        r.mantissa = from.fx.get<uint64_t>(FxImage::kRegisters + 16 * n);
+        r.signExponent = from.fx.get<uint16_t>(FxImage::kRegisters + 16 * n + 8);
+    }
+    to.mxcsr = from.fx.get<uint32_t>(FxImage::kMxcsr);
+    for (unsigned n = 0; n < 16; n++)
+        for (unsigned half = 0; half < 2; half++)
+            to.vec[n].q[half] = from.fx.get<uint64_t>(FxImage::kXmm + 16 * n + 8 * half);
+}
+
+UserState exportState(const CpuState& from) {
+    UserState s;
+    for (unsigned n = 0; n < 16; n++) s.gpr[n] = from.gpr[Gpr(n)];
+    s.rip = from.rip;
+    s.rflags = from.flags.value();
+    const FpuState& f = from.fpu;
+    s.fx.set<uint16_t>(FxImage::kControl, f.control);
+    s.fx.set<uint16_t>(FxImage::kStatus, f.status);
+    s.fx.set<uint8_t>(FxImage::kTags, uint8_t(~f.empty));
+    for (unsigned n = 0; n < 8; n++) {
+        const Float80& r = f.physical[(f.top() + n) & 7];
+        s.fx.set<uint64_t>(FxImage::kRegisters + 16 * n, r.mantissa);
+        s.fx.set<uint16_t>(FxImage::kRegisters + 16 * n + 8, r.signExponent);
+    }
+    s.fx.set<uint32_t>(FxImage::kMxcsr, from.mxcsr);
+    for (unsigned n = 0; n < 16; n++)
+        for (unsigned half = 0; half < 2; half++)
+            s.fx.set<uint64_t>(FxImage::kXmm + 16 * n + 8 * half, from.vec[n].q[half]);
+    return s;
+}
+
+}  // namespace kiln::test
+
+#if defined(__x86_64__) && defined(__linux__)
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <cstddef>
+
+namespace kiln::test {
+namespace {
+
+constexpr uint64_t kControl = 0x10000000;  // the page below
+constexpr uint64_t kUserCode64 = 0x33, kUserCode32 = 0x23, kUserData32 = 0x2b;
+
+// What the stubs and the signal handler share. They can't be given a pointer, so it has a fixed address.
+struct Control {
+    UserState in, out;
+    uint64_t frame[5];  // for IRETQ: RIP, CS, RFLAGS, RSP, SS
+    uint64_t hostRsp;
+    uint64_t hostMxcsr;
+    uint64_t exits[2];  // where the tails of the snippet and of kTaken jump to
+    uint64_t taken;
+    uint64_t running;
+    uint64_t faulted;
+    HostFault fault;
+    struct sigaction before[5];
+    stack_t stackBefore;
+};
+static_assert(sizeof(Control) <= 4096);
+Control& control() { return *reinterpret_cast<Control*>(kControl); }
+
+constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+
+extern "C" void kilnOracleEnter();
+extern "C" void kilnOracleExit();
+extern "C" void kilnOracleExitTaken();
+extern "C" void kilnOracleReturn();
+
+// All addresses are absolute and below 2 GiB, so no register is needed to reach them.
+__asm__(R"(
+    .text
+    .globl kilnOracleEnter, kilnOracleExit, kilnOracleExitTaken, kilnOracleReturn
+    .hidden kilnOracleEnter, kilnOracleExit, kilnOracleExitTaken, kilnOracleReturn
+kilnOracleEnter:
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov $KILN_CTL, %edi
+    mov %rsp, KILN_HOST_RSP(%rdi)
+    stmxcsr KILN_HOST_MXCSR(%rdi)
+    mov $0x2b, %eax
+    mov %eax, %ds
+    mov %eax, %es
+    fxrstor64 KILN_IN_FX(%rdi)
+    mov KILN_IN+0(%rdi), %rax
+    mov KILN_IN+8(%rdi), %rcx
+    mov KILN_IN+16(%rdi), %rdx
+    mov KILN_IN+24(%rdi), %rbx
+    mov KILN_IN+40(%rdi), %rbp
+    mov KILN_IN+48(%rdi), %rsi
+    mov KILN_IN+64(%rdi), %r8
+    mov KILN_IN+72(%rdi), %r9
+    mov KILN_IN+80(%rdi), %r10
+    mov KILN_IN+88(%rdi), %r11
+    mov KILN_IN+96(%rdi), %r12
+    mov KILN_IN+104(%rdi), %r13
+    mov KILN_IN+112(%rdi), %r14
+    mov KILN_IN+120(%rdi), %r15
+    lea KILN_FRAME(%rdi), %rsp
+    mov KILN_IN+56(%rdi), %rdi
+    iretq
+kilnOracleExitTaken:
+    movb $1, KILN_TAKEN
+kilnOracleExit:
+    mov %rsp, KILN_OUT_RSP
+    mov %rdi, KILN_OUT_RDI
+    mov $KILN_CTL, %edi
+    mov %rax, KILN_OUT+0(%rdi)
+    mov %rcx, KILN_OUT+8(%rdi)
+    mov %rdx, KILN_OUT+16(%rdi)
+    mov %rbx, KILN_OUT+24(%rdi)
+    mov %rbp, KILN_OUT+40(%rdi)
+    mov %rsi, KILN_OUT+48(%rdi)
+    mov %r8, KILN_OUT+64(%rdi)
+    mov %r9, KILN_OUT+72(%rdi)
+    mov %r10, KILN_OUT+80(%rdi)
+    mov %r11, KILN_OUT+88(%rdi)
+    mov %r12, KILN_OUT+96(%rdi)
+    mov %r13, KILN_OUT+104(%rdi)
+    mov %r14, KILN_OUT+112(%rdi)
+    mov %r15, KILN_OUT+120(%rdi)
+    mov KILN_HOST_RSP(%rdi), %rsp
+    pushfq
+    popq KILN_OUT_FLAGS(%rdi)
+    fxsave64 KILN_OUT_FX(%rdi)
+kilnOracleReturn:
+    mov $KILN_CTL, %edi
+    mov KILN_HOST_RSP(%rdi), %rsp
+    cld
+    fninit
+    ldmxcsr KILN_HOST_MXCSR(%rdi)
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbp
+    pop %rbx
+    ret
+)");
+
+// The offsets as assembler symbols.
+#define KILN_SYMBOL(name, value) __asm__(".set " #name ", %c0" ::"i"(value))
+[[gnu::used]] void offsets() {
+    KILN_SYMBOL(KILN_CTL, kControl);
+    KILN_SYMBOL(KILN_IN, offsetof(Control, in));
+    KILN_SYMBOL(KILN_IN_FX, offsetof(Control, in) + offsetof(UserState, fx));
+    KILN_SYMBOL(KILN_OUT, offsetof(Control, out));
+    KILN_SYMBOL(KILN_OUT_FX, offsetof(Control, out) + offsetof(UserState, fx));
+    KILN_SYMBOL(KILN_OUT_FLAGS, offsetof(Control, out) + offsetof(UserState, rflags));
+    KILN_SYMBOL(KILN_OUT_RSP, kControl + offsetof(Control, out) + 8 * Rsp);
+    KILN_SYMBOL(KILN_OUT_RDI, kControl + offsetof(Control, out) + 8 * Rdi);
+    KILN_SYMBOL(KILN_TAKEN, kControl + offsetof(Control, taken));
+    KILN_SYMBOL(KILN_FRAME, offsetof(Control, frame));
+    KILN_SYMBOL(KILN_HOST_RSP, offsetof(Control, hostRsp));
+    KILN_SYMBOL(KILN_HOST_MXCSR, offsetof(Control, hostMxcsr));
+}
+#undef KILN_SYMBOL
+
+void onSignal(int number, siginfo_t*, void* context) {
+    Control& c = control();
+    if (!c.running) {  // a bug of the test program itself: let it die of it
+        signal(number, SIG_DFL);
+        return;
+    }
+    auto* u = static_cast<ucontext_t*>(context);
+    greg_t* g = u->uc_mcontext.gregs;
+    static constexpr int kOrder[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                       REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                       REG_R12, REG_R13, REG_R14, REG_R15};
+    for (unsigned n = 0; n < 16; n++) c.out.gpr[n] = uint64_t(g[kOrder[n]]);
+    c.out.rip = uint64_t(g[REG_RIP]);
+    c.out.rflags = uint64_t(g[REG_EFL]);
+    std::memcpy(c.out.fx.bytes.data(), u->uc_mcontext.fpregs, 512);
+    c.fault = {uint8_t(g[REG_TRAPNO]), uint32_t(g[REG_ERR]), uint64_t(g[REG_CR2])};
+    c.faulted = 1;
+    g[REG_RIP] = greg_t(uintptr_t(kilnOracleReturn));
+    g[REG_RSP] = greg_t(c.hostRsp);
+    g[REG_EFL] &= ~greg_t(flag::DF | flag::TF | flag::AC);
+    auto segments = uint64_t(g[REG_CSGSFS]);
+    g[REG_CSGSFS] = greg_t((segments & ~0xffffull) | kUserCode64);
+}
+
+uint8_t* mapFixed(uint64_t address, uint64_t size, int protection, int flags, int file) {
+    void* p = mmap(reinterpret_cast<void*>(address), size, protection, flags | MAP_FIXED_NOREPLACE, file, 0);
+    if (p != reinterpret_cast<void*>(address)) throw std::runtime_error("host oracle: address is taken");
+    return static_cast<uint8_t*>(p);
+}
+
+// jmp to the address stored at `slot`, from 64-bit code or from compatibility mode.
+void appendExit(uint8_t* to, bool code64, const uint64_t& slot) {
+    if (code64) {
+        uint8_t jump[7] = {0xff, 0x24, 0x25};
+        auto where = uint32_t(reinterpret_cast<uintptr_t>(&slot));
+        std::memcpy(jump + 3, &where, 4);
+        std::memcpy(to, jump, sizeof jump);
+    } else {  // through a 64-bit springboard in the code page: far jumps reach only 32 bits
+        uint8_t jump[7] = {0xea};
+        auto where = uint32_t(HostOracle::kCode + (&slot == &control().exits[0] ? 0xf00 : 0xf10));
+        std::memcpy(jump + 1, &where, 4);
+        jump[5] = kUserCode64;
+        std::memcpy(to, jump, sizeof jump);
+    }
+}
+
+}  // namespace
+
+HostOracle::HostOracle() {
+    mapFixed(kControl, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    mapFixed(kScratch, kScratchSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    int file = memfd_create("kiln-oracle", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, 4096)) throw std::runtime_error("host oracle: no memory file");
+    mapFixed(kCode, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, file);
+    void* alias = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    close(file);
+    if (alias == MAP_FAILED) throw std::runtime_error("host oracle: no code page");
+    codeAlias_ = static_cast<uint8_t*>(alias);
+    new (&control()) Control{};
+    control().exits[0] = uintptr_t(kilnOracleExit);
+    control().exits[1] = uintptr_t(kilnOracleExitTaken);
+    appendExit(codeAlias_ + 0xf00, true, control().exits[0]);
+    appendExit(codeAlias_ + 0xf10, true, control().exits[1]);
+    handleSignals(true);
+}
+
+HostOracle::~HostOracle() {
+    handleSignals(false);
+    munmap(codeAlias_, 4096);
+    munmap(reinterpret_cast<void*>(kCode), 4096);
+    munmap(reinterpret_cast<void*>(kScratch), kScratchSize);
+    munmap(reinterpret_cast<void*>(kControl), 4096);
+}
+
+void HostOracle::handleSignals(bool on) {
+    static uint8_t signalStack[64 * 1024];
+    Control& c = control();
+    if (on) {
+        stack_t stack{};
+        stack.ss_sp = signalStack;
+        stack.ss_size = sizeof signalStack;
+        sigaltstack(&stack, &c.stackBefore);
+    }
+    for (size_t n = 0; n < std::size(kSignals); n++) {
+        if (on) {
+            struct sigaction action {};
+            action.sa_sigaction = onSignal;
+            action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+            sigaction(kSignals[n], &action, &c.before[n]);
+        } else {
+            sigaction(kSignals[n], &c.before[n], nullptr);
+        }
+    }
+    if (!on) sigaltstack(&c.stackBefore, nullptr);
+}
+
+std::optional<HostFault> HostOracle::run(std::span<const uint8_t> code, uint64_t where, bool code64,
+                                         UserState& state) {
+    Control& c = control();
+    uint8_t* to = codeAlias_ + (where - kCode);
+    std::memcpy(to, code.data(), code.size());
+    appendExit(to + code.size(), code64, c.exits[0]);
+    appendExit(codeAlias_ + (kTaken - kCode), code64, c.exits[1]);
+    c.in = state;
+    c.frame[0] = where;
+    c.frame[1] = code64 ? kUserCode64 : kUserCode32;
+    c.frame[2] = (state.rflags & (flag::Arithmetic | flag::DF)) | flag::IF | 2;
+    c.frame[3] = state.gpr[Rsp];
+    c.frame[4] = kUserData32;
+    c.taken = c.faulted = 0;
+    c.running = 1;
+    kilnOracleEnter();
+    c.running = 0;
+    uint64_t faultRip = c.out.rip;
+    state = c.out;
+    if (c.faulted) {
+        state.rip = faultRip;
+        return c.fault;
+    }
+    state.rip = c.taken ? kTaken : where + code.size();
+    return {};
+}
+
+}  // namespace kiln::test
+
+#else
+
+namespace kiln::test {
+HostOracle::HostOracle() { throw std::runtime_error("no host oracle on this machine"); }
+HostOracle::~HostOracle() = default;
+std::optional<HostFault> HostOracle::run(std::span<const uint8_t>, uint64_t, bool, UserState&) { return {}; }
+}  // namespace kiln::test
+
+#endif
