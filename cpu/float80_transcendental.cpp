@@ -94,8 +94,11 @@ u128 fraction(Wide a) {
 }
 
 Float80 rounded(Context& c, Wide a, bool exact = false) {
-    return round(c, a.sign, a.exponent + kBias, uint64_t(a.significand >> 64),
-                 uint64_t(a.significand) | !exact);
+    Float80 r =
+        round(c, a.sign, a.exponent + kBias, uint64_t(a.significand >> 64), uint64_t(a.significand) | !exact);
+    // Processors call every such result inexact.
+    if (exact) c.note(exponent(r) ? kPrecision : kPrecision | kUnderflow);
+    return r;
 }
 
 // Just below in magnitude: the series cut to its first term lies beyond the true value.

@@ -324,3 +324,119 @@ TEST_CASE("float80: constants equal the host's in every rounding mode") {
         }
     }
 }
+
+namespace {
+
+// Distance in units in the last place between numbers of one sign; large when the signs differ.
+uint64_t distance(Float80 a, Float80 b) {
+    if (same(a, b)) return 0;
+    if (sign(a) != sign(b)) return ~0ull;
+    __extension__ using Wide = unsigned __int128;
+    auto value = [](Float80 v) { return Wide(exponent(v)) << 63 | (v.mantissa & ~kIntegerBit); };
+    Wide x = value(a), y = value(b), d = x > y ? x - y : y - x;
+    return d > 1000 ? 1000 : uint64_t(d);
+}
+
+struct Transcendental {
+    HostX87Op op;
+    Float80 (*mine)(Context&, Float80, Float80);
+    int low, high;  // binary exponents of typical first operands
+};
+
+// FPTAN and FSINCOS push a second result.
+Float80 resultOf(const X87Image& after) { return after.st((after.status() >> 11 & 7) == 3); }
+
+Float80 trig(Context& c, Float80 a, Trig what) {
+    Trigonometric t = trigonometric(c, a, what);
+    if (!t.reduced) return a;
+    return what == Trig::Cosine ? t.cosine : t.sine;
+}
+
+const Transcendental kTranscendentals[] = {
+    {KILN_HOST_X87("fsin"), [](Context& c, Float80 a, Float80) { return trig(c, a, Trig::Sine); }, -70, 63},
+    {KILN_HOST_X87("fcos"), [](Context& c, Float80 a, Float80) { return trig(c, a, Trig::Cosine); }, -70, 63},
+    {KILN_HOST_X87("fptan"), [](Context& c, Float80 a, Float80) { return trig(c, a, Trig::Tangent); }, -70,
+     63},
+    {KILN_HOST_X87("fsincos"), [](Context& c, Float80 a, Float80) { return trig(c, a, Trig::Both); }, -70,
+     63},
+    {KILN_HOST_X87("fpatan"), [](Context& c, Float80 a, Float80 b) { return arcTangent(c, b, a); }, -20, 20},
+    {KILN_HOST_X87("f2xm1"), [](Context& c, Float80 a, Float80) { return powerOfTwoMinusOne(c, a); }, -70,
+     -1},
+    {KILN_HOST_X87("fyl2x"), logarithm, -80, 80},
+    {KILN_HOST_X87("fyl2xp1"), logarithmOnePlus, -70, -2},
+};
+
+}  // namespace
+
+TEST_CASE("float80: transcendentals are within one unit in the last place of the host's") {
+    if (!test::kHasX87) return skip();
+    for (const Transcendental& t : kTranscendentals) {
+        Operands make(16);
+        int exact = 0, failures = 0, count = rounds() / 4;
+        for (int n = 0; n < count && failures < 10; n++) {
+            Float80 a{make.significand() | kIntegerBit, 0}, b{make.significand() | kIntegerBit, 0};
+            a.signExponent = uint16_t(unsigned(kBias + t.low) + make.below(unsigned(t.high - t.low)));
+            b.signExponent = uint16_t(unsigned(kBias - 20) + make.below(40) + (make.below(2) << 15));
+            std::string name = t.op.name;
+            if (name != "fyl2x") a.signExponent |= uint16_t(make.below(2) << 15);
+            if (name == "fyl2xp1" && exponent(a) == kBias - 2) a.mantissa = kIntegerBit | (a.mantissa >> 4);
+            Context c;
+            X87Image image = X87Image::make(c.control);
+            image.setSt(0, a);
+            image.setSt(1, b);
+            t.op.run(image, nullptr);
+            Float80 mine = t.mine(c, a, b), host = resultOf(image);
+            uint64_t d = distance(mine, host);
+            exact += d == 0;
+            if (d <= 1 && (c.raised & kExceptions) == (image.status() & kExceptions)) continue;
+            failures++;
+            FAIL_CHECK(name, " ", hex(a), " ", hex(b), " host ", hex(host), " sw ",
+                       image.status() & kExceptions, ", kiln ", hex(mine), " sw ", c.raised & kExceptions);
+        }
+        MESSAGE(std::string(t.op.name), ": ", exact, " of ", count, " identical");
+    }
+}
+
+TEST_CASE("float80: special operands of transcendentals equal the host's") {
+    if (!test::kHasX87) return skip();
+    const Float80 specials[] = {zero(false),
+                                zero(true),
+                                one(),
+                                one(true),
+                                infinity(false),
+                                infinity(true),
+                                kIndefinite,
+                                {kIntegerBit | 5, 0x7fff},
+                                {5, 0x4000},
+                                {5, 0},
+                                {5, 0x8000},
+                                {kIntegerBit | 1, 0},
+                                pack(false, kBias + 63, kIntegerBit),
+                                pack(true, kBias + 70, kIntegerBit),
+                                pack(false, kBias + 1, kIntegerBit),
+                                pack(true, kBias - 1, kIntegerBit),
+                                pack(false, kBias - 3, 3ull << 62),
+                                pack(true, kBias - 5, 3ull << 62)};
+    for (const Transcendental& t : kTranscendentals) {
+        std::string name = t.op.name;
+        for (Float80 a : specials)
+            for (Float80 b : specials)
+                for (uint16_t control : {0x37f, 0x37e, 0x37d, 0x37b, 0x36f}) {
+                    bool large = exponent(a) >= kBias && kind(a) == Kind::Normal;
+                    if (name == "f2xm1" && large) continue;  // undefined
+                    if (name == "fyl2xp1" && (large || exponent(a) == kBias - 1)) continue;
+                    Context c{control};
+                    X87Image image = X87Image::make(control);
+                    image.setSt(0, a);
+                    image.setSt(1, b);
+                    t.op.run(image, nullptr);
+                    Float80 mine = t.mine(c, a, b), host = resultOf(image);
+                    if (c.abandoned()) mine = a;
+                    uint16_t seen = kExceptions | kErrorSummary;
+                    bool good = distance(mine, host) <= 1 && (summary(c) & seen) == (image.status() & seen);
+                    CHECK_MESSAGE(good, name, " cw ", control, " ", hex(a), " ", hex(b), " host ", hex(host),
+                                  " sw ", image.status() & seen, ", kiln ", hex(mine), " sw ",
+                                  summary(c) & seen);
+                }
+    }
+}
