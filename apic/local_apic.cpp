@@ -335,6 +335,7 @@ bool LocalApic::readRegister(unsigned reg, uint32_t& value) {
 }
 
 bool LocalApic::writeRegister(unsigned reg, uint32_t value) {
+    if (reg == kLvtFirst || reg == kInitialCount || reg == kDivide) serveTimer();
     if (reg >= kLvtFirst && reg <= kLvtLast) return writeLvt(Lvt(reg - kLvtFirst), value), true;
     switch (reg) {
         case kId:
@@ -542,8 +543,13 @@ void LocalApic::timerExpired() {
     fireLvt(kLvtTimer);
 }
 
+void LocalApic::serveTimer() {
+    serveIfDue(clock_, timer_, [this] { timerExpired(); });
+}
+
 void LocalApic::setTscDeadline(uint64_t value) {
     if (timerMode() != TimerMode::TscDeadline) return;
+    serveTimer();
     tscDeadline_ = value;
     armTscDeadline();
 }

@@ -154,6 +154,7 @@ class LocalApic : public Device, public IoHandler {
     void armTimer();
     void armTscDeadline();
     void timerExpired();
+    void serveTimer();
 
     Clock& clock_;
     ApicBus& bus_;

@@ -252,6 +252,7 @@ uint8_t I8254::readByte(uint64_t offset) {
 }
 
 void I8254::writeByte(uint64_t offset, uint8_t value) {
+    serveIfDue(clock_, timer_, [this] { rise(); });
     for (auto& c : channels_) c.takeNextCount(now());
     if (offset == kPort61) {
         port61_ = value & 0x0F;

@@ -214,6 +214,21 @@ TEST_CASE("local APIC: one-shot and periodic timer") {
     CHECK(f.clock.nextDeadline() == kNever);
 }
 
+TEST_CASE("local APIC: an expiry that is due is not lost by a write that comes before it is served") {
+    Fixture f;
+    f.write(f.cpu0, 0x3E0, 0xB);
+    f.write(f.cpu0, 0x320, 0x40);
+    f.write(f.cpu0, 0x380, 1000);
+    f.time.advance(1500);
+    f.write(f.cpu0, 0x380, 5000);
+    CHECK(f.cpu0.acknowledge() == 0x40);
+    f.write(f.cpu0, 0xB0, 0);
+    f.advance(4999);
+    CHECK_FALSE(f.cpu0.interruptPending());
+    f.advance(1);
+    CHECK(f.cpu0.interruptPending());
+}
+
 TEST_CASE("local APIC: every divider") {
     const std::pair<uint32_t, unsigned> table[] = {{0, 2},  {1, 4},  {2, 8},    {3, 16},
                                                    {8, 32}, {9, 64}, {10, 128}, {11, 1}};

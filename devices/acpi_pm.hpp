@@ -1,0 +1,71 @@
+// The power management registers of the ICH9 (ICH9 data sheet 13.8; ACPI 4.8): PM1 event and control, PM
+// timer, GPE0, and the APM ports 0xB2/0xB3 that stand for the SMI handler: writing the ACPI enable value
+// turns SCI mode on at once.
+//
+// Not modelled: SMM, sleep states other than soft off, processor throttling, the TCO watchdog, sources of
+// GPE0 other than raiseGpe().
+#pragma once
+#include <cstdint>
+#include <functional>
+
+#include "apic/clock.hpp"
+#include "apic/device.hpp"
+#include "apic/irq_line.hpp"
+#include "mmu/io.hpp"
+
+namespace kiln {
+
+class AcpiPm : public Device, public IoHandler {
+  public:
+    static constexpr uint64_t kTimerHz = 3'579'545;
+    // For the FADT: what SMI_CMD takes, and SLP_TYP of soft off (7, the data sheet's, is understood as well).
+    static constexpr uint8_t kAcpiEnable = 2, kAcpiDisable = 3;
+    static constexpr uint8_t kSoftOff = 0;
+    // Offsets from PMBASE, and the length of the block.
+    static constexpr uint64_t kPm1Event = 0x00, kPm1Control = 0x04, kPmTimer = 0x08, kGpe0 = 0x20,
+                              kSmiEnable = 0x30;
+    static constexpr uint64_t kGpe0Length = 16, kLength = 0x80;
+
+    AcpiPm(Clock& clock, IrqInput& sci);
+
+    std::function<void()> onPowerOff;
+    void pressPowerButton();
+    void rtcAlarm();
+    void raiseGpe(unsigned n);  // 0..63
+
+    IoHandler& apmPorts() { return apm_; }  // 2 ports: 0xB2, 0xB3
+
+    std::string_view name() const override { return "acpi-pm"; }
+    void reset() override;
+    void state(StateVisitor& visit) override;
+
+    uint64_t ioRead(uint64_t offset, unsigned size) override;
+    void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+
+  private:
+    struct Apm : IoHandler {
+        explicit Apm(AcpiPm& p) : pm(p) {}
+        uint64_t ioRead(uint64_t offset, unsigned size) override;
+        void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+        AcpiPm& pm;
+        uint8_t control = 0, status = 0;
+    };
+
+    uint8_t readByte(uint64_t offset) const;
+    void writeByte(uint64_t offset, uint8_t value);
+    void writeControl(uint16_t value);
+    uint32_t timer() const { return uint32_t(clock_.ticks(kTimerHz)) & 0xFFFFFF; }
+    void noteOverflow();
+    void update();
+
+    Clock& clock_;
+    IrqLine sci_;
+    Timer overflow_;
+    Apm apm_{*this};
+    uint16_t pm1Status_ = 0, pm1Enable_ = 0, pm1Control_ = 0;
+    uint64_t gpeStatus_ = 0, gpeEnable_ = 0;
+    uint32_t smiEnable_ = 0;
+    uint64_t seenHalves_ = 0;  // how often bit 23 of the timer had changed when TMR_STS was looked at last
+};
+
+}  // namespace kiln
