@@ -37,6 +37,7 @@ std::vector<uint8_t> readRom(const std::string& path) {
 
 VgaPci::VgaPci(const Clock& clock, Log& log, const std::string& romPath)
     : PciFunction(kIdentity), core_(clock, log) {
+    writable_[4] |= 1;  // I/O decode: the legacy ports, though no BAR says so
     addMemoryBar(0, VgaCore::kVramSize, core_.vram(), true);
     addMemoryBar(2, 4096, core_.mmio());
     if (romPath.empty()) return;
