@@ -160,7 +160,7 @@ Handler bswaps(const Shape& s) {
 
 // -- compare and exchange
 
-// The destination is written either way: with the source, or with what it held.
+// Memory is written either way: with the source, or with what it held.
 template <class T, class Dst>
 void cmpxchg(Cpu& c, const Insn& i) {
     auto place = Dst::template modify<T>(c, i);
@@ -168,7 +168,7 @@ void cmpxchg(Cpu& c, const Insn& i) {
     if (acc == old) {
         place.write(RegB::load<T>(c, i));
     } else {
-        place.write(old);
+        if constexpr (std::is_same_v<Dst, Mem>) place.write(old);
         c.gpr.set<T>(0, old);
     }
     c.flags.sub<T>(acc, old, T(acc - old));

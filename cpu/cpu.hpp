@@ -116,6 +116,8 @@ class Cpu : public CpuState {
     bool readDescriptor(uint16_t selector, uint64_t& descriptor);
     static Segment unpack(uint16_t selector, uint64_t descriptor);
     void setCpl(unsigned level);
+    void setSegmentBase(SegReg which, uint64_t base) { seg[which].base = fast_[which].base = base; }  // FS and GS only
+    void smapChanged() { dataTlb_ = &tlbFor(cpl == 3, false); }  // RFLAGS.AC changed at CPL 0
     void segmentsChanged();                     // recomputes what is derived from segments, modes and CPL
 
     // -- exceptions and interrupts (exceptions.cpp)

@@ -315,6 +315,7 @@ Float80 powerOfTwoMinusOne(Context& c, Float80 a) {
     if (exponent(a) >= kBias) {
         // Outside -1 .. 1 the manual leaves the result undefined; processors return the operand.
         if (exponent(a) > kBias || a.mantissa != kIntegerBit) return a;
+        c.note(kPrecision);
         return sign(a) ? pack(true, kBias - 1, kIntegerBit) : a;
     }
     Wide y = wide(a) * kLn2;

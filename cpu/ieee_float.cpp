@@ -127,11 +127,10 @@ Bits Ieee::round(bool sign, int exponent, uint64_t significand) {
             raised |= mxcsr::UE | mxcsr::PE;
             return withSign(sign, Bits(0));
         }
+        // Unmasked, exactness is that of the result with an unbounded exponent, which a handler would want.
+        if (!masked) raised |= mxcsr::UE | (significand & dropped ? mxcsr::PE : 0);
         significand = shiftRightSticky(significand, 1 - biased);
-        if (significand & dropped)
-            raised |= mxcsr::UE | mxcsr::PE;
-        else if (!masked)
-            raised |= mxcsr::UE;
+        if (masked && significand & dropped) raised |= mxcsr::UE | mxcsr::PE;
         return withSign(sign, Bits(roundOff(significand, drop, rounding(), sign)));
     }
     if (significand & dropped) raised |= mxcsr::PE;

@@ -129,7 +129,7 @@ void Cpu::checkWrite(unsigned segment, uint64_t offset, unsigned size) {
     bool user = cpl == 3;
     fillTlb(tlbFor(user, false), linear, Access::Write, user, false);
     uint64_t last = (linear + size - 1) & linearMask_;
-    if ((last ^ linear) & ~kPageMask) fillTlb(tlbFor(user, false), last, Access::Write, user, false);
+    if ((last ^ linear) & ~kPageMask) fillTlb(tlbFor(user, false), last & ~kPageMask, Access::Write, user, false);
 }
 
 uint64_t Cpu::loadLinear(uint64_t linear, unsigned size, bool user) {

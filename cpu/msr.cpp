@@ -110,8 +110,8 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
         case 0xc0000082: msr.lstar = needCanonical(); return;
         case 0xc0000083: msr.cstar = needCanonical(); return;
         case 0xc0000084: msr.sfmask = v & 0xffffffff; return;
-        case 0xc0000100: seg[Fs].base = needCanonical(); segmentsChanged(); return;
-        case 0xc0000101: seg[Gs].base = needCanonical(); segmentsChanged(); return;
+        case 0xc0000100: setSegmentBase(Fs, needCanonical()); return;
+        case 0xc0000101: setSegmentBase(Gs, needCanonical()); return;
         case 0xc0000102: msr.kernelGsBase = needCanonical(); return;
         case 0xc0000103: if (v >> 32) raise(kGP, 0); msr.tscAux = v; return;
     }

@@ -47,7 +47,8 @@ inline Xmm getXmm(const Cpu& c, unsigned n) { return c.vec[n].get<Xmm>(0); }
 inline void setXmm(Cpu& c, unsigned n, const Xmm& v) { c.vec[n].set<Xmm>(0, v); }
 
 // Every MMX instruction but EMMS marks all registers valid and sets TOP to 0; a write also fills sign and
-// exponent with ones (SDM vol. 1, 9.5.1). Called when nothing can fault any more.
+// exponent with ones (SDM vol. 1, 9.5.1). Processors do so when their loads are done: a store that faults, or
+// #XM, comes after it.
 inline void enterMmx(Cpu& c) {
     c.fpu.setTop(0);
     c.fpu.empty = 0;

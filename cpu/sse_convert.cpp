@@ -150,10 +150,9 @@ template <class Bits>
 void mmToXmm(Cpu& c, const Insn& i) {
     c.checkSse();
     c.checkMmx();
-    Xmm source{{getVector<Mm>(c, i.b).q, 0}};
-    Xmm r = convertLanes<Bits, int32_t, false>(c, source, 2, getXmm(c, i.a));
     enterMmx(c);
-    setXmm(c, i.a, r);
+    Xmm source{{getVector<Mm>(c, i.b).q, 0}};
+    setXmm(c, i.a, convertLanes<Bits, int32_t, false>(c, source, 2, getXmm(c, i.a)));
 }
 template <class Bits>
 void memToXmm(Cpu& c, const Insn& i) {
@@ -169,9 +168,9 @@ template <class Bits, bool truncate, class Source>
 void xmmToMm(Cpu& c, const Insn& i) {
     c.checkSse();
     c.checkMmx();
-    Xmm r = convertLanes<int32_t, Bits, truncate>(c, Source::template load<Xmm>(c, i), 2, Xmm{});
+    Xmm source = Source::template load<Xmm>(c, i);
     enterMmx(c);
-    setMm(c, i.a, r.q[0]);
+    setMm(c, i.a, convertLanes<int32_t, Bits, truncate>(c, source, 2, Xmm{}).q[0]);
 }
 template <class Bits, bool truncate>
 Handler toMm(const Shape& s) {

@@ -217,7 +217,7 @@ struct DotProduct {
         });
         for (unsigned left = lanes; left > 1; left /= 2)
             stage([&](Ieee& e) {
-                for (unsigned n = 0; n < left / 2; n++) x[n] = compute<Add>(quick, e, x[2 * n], x[2 * n + 1]);
+                for (unsigned n = 0; n < left / 2; n++) x[n] = compute<Add>(quick, e, x[2 * n + 1], x[2 * n]);
             });
         Bits total = x[0];
         for (unsigned n = 0; n < lanes; n++) x[n] = i.imm >> n & 1 ? total : Bits(0);

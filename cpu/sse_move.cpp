@@ -76,8 +76,8 @@ void fromGeneral(Cpu& c, const Insn& i) {
 template <class T, class V, class Destination>
 void toGeneral(Cpu& c, const Insn& i) {
     checkAvailable<V>(c);
-    Destination::template store<T>(c, i, getVector<V>(c, i.b).template get<T>(0));
     settleTags<V>(c);
+    Destination::template store<T>(c, i, getVector<V>(c, i.b).template get<T>(0));
 }
 template <class T, class V>
 Handler generalForm(const Shape& s, bool load) {
@@ -116,8 +116,8 @@ void movdq2q(Cpu& c, const Insn& i) {
 // -- non-temporal and masked stores
 void movntq(Cpu& c, const Insn& i) {
     c.checkMmx();
-    c.storeOperand<uint64_t>(i, getVector<Mm>(c, i.b).q);
     enterMmx(c);
+    c.storeOperand<uint64_t>(i, getVector<Mm>(c, i.b).q);
 }
 template <class T>
 void movnti(Cpu& c, const Insn& i) {
@@ -127,17 +127,16 @@ void movnti(Cpu& c, const Insn& i) {
 template <class V>
 void maskedStore(Cpu& c, const Insn& i) {
     checkAvailable<V>(c);
+    settleTags<V>(c);
     static constexpr uint64_t kMask[4] = {0xffff, 0xffffffff, ~0ull, ~0ull};
     uint64_t offset = c.gpr[Rdi];
-    unsigned segment = i.segPrefix ? i.seg : unsigned(Ds);
     V data = getVector<V>(c, i.a), mask = getVector<V>(c, i.b);
     auto selected = [&](unsigned n) { return mask.template get<uint8_t>(n) & 0x80; };
     auto address = [&](unsigned n) { return (offset + n) & kMask[i.addressSize]; };
     for (unsigned n = 0; n < sizeof(V); n++)
-        if (selected(n)) c.checkWrite(segment, address(n), 1);
+        if (selected(n)) c.checkWrite(i.seg, address(n), 1);
     for (unsigned n = 0; n < sizeof(V); n++)
-        if (selected(n)) c.store<uint8_t>(segment, address(n), data.template get<uint8_t>(n));
-    settleTags<V>(c);
+        if (selected(n)) c.store<uint8_t>(i.seg, address(n), data.template get<uint8_t>(n));
 }
 Handler maskedStoreForm(const Shape& s) {
     return isMm(s, 0) ? straight<maskedStore<Mm>> : straight<maskedStore<Xmm>>;

@@ -220,8 +220,9 @@ void sysexit(Cpu& c, const Insn& i) {
 
 void swapgs(Cpu& c, const Insn&) {
     requireCpl0(c);
-    std::swap(c.seg[Gs].base, c.msr.kernelGsBase);
-    c.segmentsChanged();
+    uint64_t base = c.seg[Gs].base;
+    c.setSegmentBase(Gs, c.msr.kernelGsBase);
+    c.msr.kernelGsBase = base;
 }
 
 template <SegReg Which, bool Write, class T>
@@ -230,8 +231,7 @@ void fsGsBase(Cpu& c, const Insn& i) {
     if constexpr (Write) {
         uint64_t v = c.gpr.get<T>(i.a);
         if (uint64_t(int64_t(v << 16) >> 16) != v) raise(kGP, 0);
-        c.seg[Which].base = v;
-        c.segmentsChanged();
+        c.setSegmentBase(Which, v);
     } else {
         c.gpr.set<T>(i.a, T(c.seg[Which].base));
     }
@@ -294,12 +294,12 @@ void sti(Cpu& c, const Insn&) {
 void clac(Cpu& c, const Insn&) {
     if (c.cpl || !(c.cr4 & cr4::SMAP)) raise(kUD);
     c.flags.change(flag::AC, false);
-    c.segmentsChanged();
+    c.smapChanged();
 }
 void stac(Cpu& c, const Insn&) {
     if (c.cpl || !(c.cr4 & cr4::SMAP)) raise(kUD);
     c.flags.change(flag::AC, true);
-    c.segmentsChanged();
+    c.smapChanged();
 }
 void invlpg(Cpu& c, const Insn& i) {
     requireCpl0(c);

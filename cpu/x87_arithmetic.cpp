@@ -169,9 +169,11 @@ void fxtract(Cpu& c, const Insn& i) {
     setPair(c, i, x, p);
 }
 
-void clearC2(Cpu& c) { c.fpu.status &= uint16_t(~kC2); }
+// C2 says that the argument of FSIN, FCOS, FSINCOS or FPTAN is out of range and nothing was done.
+void setC2(Cpu& c, bool outOfRange) {
+    c.fpu.status = uint16_t((c.fpu.status & ~kC2) | (outOfRange ? kC2 : 0));
+}
 
-// FSIN, FCOS: C2 says that the argument is out of range and nothing was done.
 template <Trig what>
 void fsinOrFcos(Cpu& c, const Insn& i) {
     c.checkX87();
@@ -182,12 +184,8 @@ void fsinOrFcos(Cpu& c, const Insn& i) {
         stackUnderflow(x);
     else
         t = trigonometric(x, get(c, 0), what);
-    if (!t.reduced) {
-        c.fpu.status |= kC2;
-    } else if (!x.abandoned()) {
-        set(c, 0, what == Trig::Sine ? t.sine : t.cosine);
-        clearC2(c);
-    }
+    setC2(c, !t.reduced);
+    if (t.reduced && !x.abandoned()) set(c, 0, what == Trig::Sine ? t.sine : t.cosine);
     complete(c, i, x);
 }
 
@@ -197,15 +195,15 @@ void fsincosOrFptan(Cpu& c, const Insn& i) {
     noteInstruction(c, i);
     Context x{c.fpu.control};
     Pair p;
+    setC2(c, false);
     if (!pairFault(c, x)) {
         Trigonometric t = trigonometric(x, get(c, 0), what);
         if (!t.reduced) {
-            c.fpu.status |= kC2;
+            setC2(c, true);
             return complete(c, i, x);
         }
         p = {t.sine, t.cosine};
     }
-    if (!x.abandoned()) clearC2(c);
     setPair(c, i, x, p);
 }
 

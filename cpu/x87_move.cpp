@@ -179,14 +179,13 @@ template <unsigned Code>
 void fcmov(Cpu& c, const Insn& i) {
     c.checkX87();
     noteInstruction(c, i);
-    Context x{c.fpu.control};
     if (isEmpty(c, 0) || isEmpty(c, i.b)) {  // also when the condition is false
+        Context x{c.fpu.control};
         stackUnderflow(x);
         if (!x.abandoned()) set(c, 0, kIndefinite);
-    } else if (c.flags.condition<Code>()) {
-        set(c, 0, get(c, i.b));
+        return complete(c, i, x);
     }
-    complete(c, i, x);
+    if (c.flags.condition<Code>()) set(c, 0, get(c, i.b));
 }
 
 Handler fld(const Shape& s) {
