@@ -259,6 +259,18 @@ TEST_CASE("mouse: motion is joined between samples, but no click is lost") {
     CHECK(f.mouse(0xEB) == Bytes{0xFA, 0x0F, 255, 255});
 }
 
+TEST_CASE("mouse: a guest that reads slowly gets whole packets") {
+    Fixture f;
+    f.mouse(0xF4);
+    Bytes got;
+    for (int i = 0; i < 12; i++) {
+        f.kbc.mouse().move(2, 0, 0, 0);
+        f.advance(50'000'000);
+        if ((f.in(0x64) & 0x21) == 0x21) got.push_back(f.in(0x60));
+    }
+    CHECK(got == Bytes{0x08, 2, 0, 0x08, 4, 0, 0x08, 6, 0, 0x08, 6, 0});
+}
+
 TEST_CASE("8042: keyboard and mouse share the buffer without mixing up") {
     Fixture f;
     f.command(0x60, 0x47);

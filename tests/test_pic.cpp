@@ -179,6 +179,12 @@ TEST_CASE("8259: INTR falls at each acknowledge") {
     f.pic.acknowledge();
     f.out(0x20, 0x20);
     CHECK(f.intr == std::vector<bool>{false, true});
+    f.out(0x20, 0x20);
+    f.init(0x03);  // automatic EOI: the next one asks at once
+    f.pic.pin(3).raise(), f.pic.pin(4).raise();
+    f.intr.clear();
+    f.pic.acknowledge();
+    CHECK(f.intr == std::vector<bool>{false, true});
 }
 
 TEST_CASE("8259: nothing interrupts during initialisation, and ICW1 forgets edges") {
