@@ -1,0 +1,234 @@
+#include "devices/machine.hpp"
+
+#include <algorithm>
+
+#include "devices/board.hpp"
+
+namespace kiln {
+
+namespace {
+
+constexpr int64_t kSlice = 20000, kShortestSlice = 500;  // instructions between two looks at the clock
+constexpr Nanos kFramePeriod = kSecond / 60;
+constexpr Nanos kLongestWait = kSecond / 20;
+// A machine that triple-faults this often within so few instructions of a reset won't get anywhere.
+constexpr unsigned kHopelessFaults = 5;
+constexpr uint64_t kQuickFault = 10'000'000;
+
+}  // namespace
+
+Nanos MachineTime::now() {
+    if (shift_) {
+        last_ = std::max(last_, (executed() << *shift_) + skipped_);
+    } else if (!frozen_) {
+        last_ = gate_.hostTime() - offset_;
+    }
+    return last_;
+}
+
+void MachineTime::freeze() {
+    now();
+    frozen_ = true;
+}
+
+void MachineTime::thaw() {
+    if (!frozen_) return;
+    frozen_ = false;
+    offset_ = gate_.hostTime() - last_;
+}
+
+void MachineTime::skipTo(Nanos time) {
+    if (time > now()) skipped_ += time - now();
+}
+
+Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::unique_ptr<Log> log)
+    : config_(config), outputs_(std::move(outputs)), log_(log ? std::move(log) : std::make_unique<Log>()) {
+    time_.executed = [this] { return cpu_ ? cpu_->executed() : 0; };
+    code_ = std::make_unique<CodeCache>(memory_);
+    apic_ = std::make_unique<LocalApic>(
+        clock_, apicBus_, 0, true, [this] { return cpu_->tsc(); }, Cpu::kTscHz);
+    apicBus_.setCurrent(apic_.get());
+    cpu_ = std::make_unique<Cpu>(CpuPorts{memory_, ports_, *apic_, clock_, *log_, *code_,
+                                          [this](const std::string& why) {
+                                              tripleFault_ = why;
+                                              cpu_->leave();
+                                          }},
+                                 0);
+    BoardPorts wires{*log_, gate_, clock_, memory_, ports_, apicBus_};
+    wires.reset = [this](const char* why) { requestReset(why); };
+    wires.powerOff = [this] { requestPowerOff(); };
+    wires.exit = [this](int code) { requestExit(code); };
+    wires.a20 = [this](bool enabled) { cpu_->a20(enabled); };
+    wires.serial = outputs_.serial;
+    wires.debugConsole = outputs_.debugConsole;
+    board_ = std::make_unique<Board>(wires, config_);
+    // A timer that comes before the end of the slice must not wait for it.
+    clock_.onEarlierDeadline = [this] { cpu_->leave(); };
+    openChannels();
+    reset();
+}
+
+Machine::~Machine() { clock_.onEarlierDeadline = {}; }
+
+void Machine::openChannels() {
+    keyChannel_ = gate_.openChannel("keyboard", [this](std::span<const uint8_t> m) {
+        for (size_t i = 0; i + 2 <= m.size(); i += 2) board_->key(m[i], m[i + 1]);
+    });
+    mouseChannel_ = gate_.openChannel("mouse", [this](std::span<const uint8_t> m) {
+        int32_t v[4];
+        if (m.size() != sizeof v) return;
+        std::memcpy(v, m.data(), sizeof v);
+        board_->mouse(v[0], v[1], v[2], unsigned(v[3]));
+    });
+    for (unsigned i = 0; i < serialChannels_.size(); i++)
+        serialChannels_[i] = gate_.openChannel("serial" + std::to_string(i), [this, i](std::span<const uint8_t> m) {
+            board_->serialInput(i, m);
+        });
+}
+
+void Machine::postKey(uint8_t hidUsage, bool down) {
+    const uint8_t m[2] = {hidUsage, down};
+    gate_.post(keyChannel_, m);
+}
+
+void Machine::postMouse(int dx, int dy, int wheel, unsigned buttons) {
+    const int32_t v[4] = {dx, dy, wheel, int32_t(buttons)};
+    uint8_t m[sizeof v];
+    std::memcpy(m, v, sizeof v);
+    gate_.post(mouseChannel_, m);
+}
+
+void Machine::postSerial(unsigned port, std::span<const uint8_t> bytes) {
+    if (port < serialChannels_.size()) gate_.post(serialChannels_[port], bytes);
+}
+
+void Machine::stop() {
+    stopped_ = true;
+    time_.freeze();
+    cpu_->leave();
+}
+
+void Machine::resume() {
+    stopped_ = false;
+    time_.thaw();
+}
+
+void Machine::requestReset(std::string why) {
+    resetRequested_ = std::move(why);
+    cpu_->leave();
+}
+
+void Machine::requestPowerOff() {
+    powerOffRequested_ = true;
+    cpu_->leave();
+}
+
+void Machine::requestExit(int code, std::string message) {
+    if (!result_) result_ = RunResult{code, std::move(message), false};
+    cpu_->leave();
+}
+
+void Machine::pressPowerButton() { board_->powerButton(); }
+
+void Machine::reset() {
+    board_->reset();
+    apic_->reset();
+    cpu_->reset();
+    executedAtReset_ = cpu_->executed();
+}
+
+void Machine::tripleFault() {
+    std::string why = *tripleFault_;
+    tripleFault_.reset();
+    quickFaults_ = cpu_->executed() - executedAtReset_ < kQuickFault ? quickFaults_ + 1 : 0;
+    if (config_.noReboot) {
+        result_ = RunResult{1, "the guest shut its processor down (" + why + ")", true};
+    } else if (quickFaults_ >= kHopelessFaults) {
+        result_ = RunResult{1,
+                            "the guest shuts its processor down right after every reset (" + why +
+                                "): firmware or kernel don't work on this machine",
+                            true};
+    } else {
+        (*log_)(LogCategory::Cpu, "{}: reset", why);
+        resetRequested_ = why;
+    }
+}
+
+void Machine::serveRequests() {
+    if (tripleFault_) tripleFault();
+    if (powerOffRequested_) {
+        powerOffRequested_ = false;
+        resetRequested_.reset();
+        if (config_.noShutdown) stop();
+        else if (!result_) result_ = RunResult{};
+    }
+    if (resetRequested_) {
+        resetRequested_.reset();
+        if (config_.noReboot && !result_) result_ = RunResult{};
+        if (!result_) reset();
+    }
+}
+
+void Machine::runSlice() {
+    Nanos now = clock_.now(), next = clock_.nextDeadline();
+    int64_t slice = kSlice;
+    if (next != kNever) {
+        Nanos distance = next > now ? next - now : 0;
+        if (time_.counting()) slice = std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, kSlice);
+        else slice = int64_t(std::clamp<Nanos>(distance / 4, kShortestSlice, kSlice));
+    }
+    cpu_->run(slice);
+}
+
+// The processor waits for an interrupt: so do we, for the next timer or a message.
+void Machine::idle() {
+    Nanos next = clock_.nextDeadline();
+    if (time_.counting() && next != kNever) {
+        time_.skipTo(next);
+        return;
+    }
+    Nanos now = clock_.now();
+    Nanos wait = next == kNever ? kLongestWait : next > now ? std::min(next - now, kLongestWait) : 0;
+    if (outputs_.frame) wait = std::min(wait, kFramePeriod);
+    if (wait) gate_.wait(wait);
+}
+
+bool Machine::publishFrame(bool always) {
+    const Frame* frame = board_->render(always);
+    if (frame && outputs_.frame) outputs_.frame(*frame);
+    return frame;
+}
+
+void Machine::publishDueFrame() {
+    if (!outputs_.frame) return;
+    Nanos now = gate_.hostTime();
+    if (now < nextFrame_) return;
+    publishFrame(false);
+    // A slow renderer never takes more than about half of the time.
+    Nanos cost = gate_.hostTime() - now;
+    nextFrame_ = now + std::max(kFramePeriod, 2 * cost);
+}
+
+RunResult Machine::run() {
+    result_.reset();
+    if (config_.startStopped) stop();
+    else resume();
+    config_.startStopped = false;
+    while (true) {
+        gate_.deliver();
+        serveRequests();
+        if (result_) break;
+        publishDueFrame();
+        if (stopped_) {
+            gate_.wait(kLongestWait);
+            continue;
+        }
+        clock_.runDue();
+        if (cpu_->halted && !cpu_->wakeable()) idle();
+        else runSlice();
+    }
+    time_.freeze();
+    return *result_;
+}
+
+}  // namespace kiln

@@ -1,0 +1,174 @@
+// A whole machine: it owns the processor, the board, memory, time and the gate, and runs them on the thread that calls
+// run(). Two machines live in one process without knowing of each other.
+//
+// Not modelled yet: more than one processor.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apic/apic_bus.hpp"
+#include "apic/clock.hpp"
+#include "apic/gate.hpp"
+#include "apic/local_apic.hpp"
+#include "cpu/code_cache.hpp"
+#include "cpu/cpu.hpp"
+#include "devices/frame.hpp"
+#include "devices/linux_loader.hpp"
+#include "mmu/io.hpp"
+#include "mmu/log.hpp"
+#include "mmu/physical_memory.hpp"
+
+namespace kiln {
+
+class Board;
+
+enum class DriveKind : uint8_t { Floppy, Disk, Cdrom };
+
+struct DriveConfig {
+    std::string file;  // empty: a drive without a medium
+    DriveKind kind = DriveKind::Disk;
+    unsigned index = 0;  // floppy 0..1; IDE 0..3: primary master, primary slave, secondary master, secondary slave
+    bool readOnly = false;
+    bool snapshot = false;
+};
+
+// What the user chose. Paths are the host's.
+struct MachineConfig {
+    uint64_t memory = 512ull << 20;
+    std::string firmware;             // BIOS image
+    std::string videoBios;            // "": none
+    bool vga = true;
+    std::vector<DriveConfig> drives;
+    KernelConfig kernel;
+    std::string bootOrder = "cad";    // QEMU's letters: a floppy, c disk, d CD-ROM, n network
+    bool bootMenu = false;
+    bool nographic = false;           // told to the firmware
+    unsigned serialPorts = 2;         // 1..4
+    bool debugConsole = false;        // ports 0x402 and 0xE9
+    struct DebugExit {
+        uint16_t port = 0x501, size = 2;
+    };
+    std::optional<DebugExit> debugExit;
+    std::optional<int64_t> rtcStart;  // seconds since 1970 on the guest's calendar; otherwise the host's
+    int64_t rtcOffset = 0;            // seconds added to the host's UTC
+    // Deterministic time: an instruction takes 2^shift ns, and an idle processor skips to the next timer.
+    std::optional<unsigned> icountShift;
+    bool noReboot = false;            // a reset ends the run
+    bool noShutdown = false;          // a power-off only stops
+    bool startStopped = false;
+};
+
+// Where the machine's outputs go. All are called on the machine's thread; empty ones are dropped.
+struct MachineOutputs {
+    std::array<std::function<void(uint8_t)>, 4> serial;
+    std::function<void(uint8_t)> debugConsole;
+    std::function<void(const Frame&)> frame;  // a new picture, at most about 60 times a second
+};
+
+struct RunResult {
+    int exitCode = 0;
+    std::string message;        // why, when it was not an orderly end
+    bool shutdownState = false; // a triple fault: the processor's state is worth showing
+};
+
+// The machine's clock: the host's time without the spans in which the machine was stopped, or counted instructions.
+class MachineTime : public TimeSource {
+  public:
+    MachineTime(Gate& gate, std::optional<unsigned> shift) : gate_(gate), shift_(shift) {}
+
+    Nanos now() override;
+    void freeze();
+    void thaw();
+    bool counting() const { return shift_.has_value(); }
+    unsigned shift() const { return *shift_; }
+    void skipTo(Nanos time);  // instruction mode: idle time passes at once
+    std::function<uint64_t()> executed;
+
+  private:
+    Gate& gate_;
+    std::optional<unsigned> shift_;
+    Nanos skipped_ = 0;           // instruction mode
+    Nanos offset_ = 0;            // host mode: host time when the machine's was 0
+    Nanos last_ = 0;
+    bool frozen_ = true;
+};
+
+class Machine {
+  public:
+    // Throws std::runtime_error with a sentence for the user when the configuration can't be had.
+    Machine(const MachineConfig& config, MachineOutputs outputs, std::unique_ptr<Log> log = nullptr);
+    ~Machine();
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    // Runs until the guest, the user or an error ends it.
+    RunResult run();
+
+    // -- from any thread
+    void postKey(uint8_t hidUsage, bool down);
+    void postMouse(int dx, int dy, int wheel, unsigned buttons);
+    void postSerial(unsigned port, std::span<const uint8_t> bytes);
+    Gate& gate() { return gate_; }  // for further channels; open them before run()
+
+    // -- on the machine's thread: from handlers of the gate, or while run() isn't running
+    void stop();
+    void resume();
+    bool stopped() const { return stopped_; }
+    void requestReset(std::string why = "reset");
+    void requestPowerOff();
+    void requestExit(int code, std::string message = {});
+    void pressPowerButton();
+    Log& log() { return *log_; }
+    Clock& clock() { return clock_; }
+    PhysicalMemory& memory() { return memory_; }
+    PortBus& ports() { return ports_; }
+    ApicBus& apicBus() { return apicBus_; }
+    LocalApic& apic() { return *apic_; }
+    Cpu& cpu() { return *cpu_; }
+    CodeCache& code() { return *code_; }
+    Board& board() { return *board_; }
+    const MachineConfig& config() const { return config_; }
+    bool publishFrame(bool always);  // renders, and hands a changed picture out; false without a display adapter
+
+  private:
+    void reset();
+    void serveRequests();
+    void tripleFault();
+    void runSlice();
+    void idle();
+    void publishDueFrame();
+    void openChannels();
+
+    MachineConfig config_;
+    MachineOutputs outputs_;
+    std::unique_ptr<Log> log_;
+    Gate gate_;
+    MachineTime time_{gate_, config_.icountShift};
+    Clock clock_{time_};
+    PhysicalMemory memory_;
+    PortBus ports_;
+    ApicBus apicBus_;
+    std::unique_ptr<CodeCache> code_;
+    std::unique_ptr<LocalApic> apic_;
+    std::unique_ptr<Cpu> cpu_;
+    std::unique_ptr<Board> board_;
+
+    Gate::Channel keyChannel_{}, mouseChannel_{};
+    std::array<Gate::Channel, 4> serialChannels_{};
+    bool stopped_ = false;
+    std::optional<std::string> resetRequested_;
+    bool powerOffRequested_ = false;
+    std::optional<std::string> tripleFault_;
+    unsigned quickFaults_ = 0;         // triple faults soon after a reset, one after the other
+    uint64_t executedAtReset_ = 0;
+    std::optional<RunResult> result_;
+    Nanos nextFrame_ = 0;
+};
+
+}  // namespace kiln

@@ -1,0 +1,190 @@
+// kiln's main program: joins a machine to the terminal, a window and files.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <exception>
+#include <optional>
+#include <thread>
+
+#include "devices/board.hpp"
+#include "devices/machine.hpp"
+#include "frontend/display.hpp"
+#include "frontend/monitor.hpp"
+#include "frontend/monitor_socket.hpp"
+#include "frontend/options.hpp"
+#include "frontend/screenshot.hpp"
+#include "frontend/terminal.hpp"
+
+namespace kiln {
+
+namespace {
+
+void complain(const std::string& sentence) { fmt::print(stderr, "kiln: {}\n", sentence); }
+
+class Session : DisplayHost {
+  public:
+    explicit Session(Options options) : o_(std::move(options)) {}
+
+    int run() {
+        chooseDisplay();
+        buildMachine();
+        buildMonitor();
+        buildTerminal();
+        RunResult result = display_ ? runWithWindow() : machine_->run();
+        terminal_.reset();
+        socket_.reset();
+        if (!result.message.empty()) complain(result.message);
+        if (result.shutdownState) fmt::print(stderr, "{}", describeRegisters(machine_->cpu()));
+        return result.exitCode;
+    }
+
+  private:
+    // A window where one can be had; without, and without other wishes, the terminal.
+    void chooseDisplay() {
+        if (!o_.machine.vga && o_.display == DisplayChoice::Auto) o_.display = DisplayChoice::None;
+        bool wanted = o_.display == DisplayChoice::Sdl;
+        bool possible = std::getenv("DISPLAY") || std::getenv("WAYLAND_DISPLAY") || std::getenv("SDL_VIDEODRIVER");
+        if (wanted || (o_.display == DisplayChoice::Auto && possible)) {
+            std::string error;
+            display_ = openSdlDisplay(*this, o_.name.empty() ? "kiln" : o_.name + " - kiln", error);
+            if (!display_ && wanted) throw std::runtime_error("-display sdl: " + error);
+            if (!display_) complain("no window: " + error);
+        }
+        if (o_.display == DisplayChoice::Auto && !display_ && !o_.serialGiven) {
+            o_.serial = {{StreamTarget::Stdio, {}, !o_.monitorGiven}};
+            if (o_.monitor.kind == StreamTarget::Stdio) o_.serial.clear();
+        }
+    }
+
+    std::function<void(uint8_t)> openSink(const std::string& option, const StreamTarget& target) {
+        if (target.kind == StreamTarget::File) return openFileSink(option, target.path);
+        if (target.kind == StreamTarget::Stdio)
+            return [this](uint8_t byte) {
+                if (terminal_) terminal_->guestOutput(byte);
+            };
+        return {};
+    }
+
+    void buildMachine() {
+        auto log = std::make_unique<Log>();
+        if (!o_.logFile.empty() && !log->openFile(o_.logFile))
+            throw std::runtime_error("-D: can't write to '" + o_.logFile + "'");
+        std::string unknown = log->enable(o_.logCategories);
+        if (!unknown.empty())
+            throw std::runtime_error("-d: there is no category '" + unknown + "'; there are " + Log::categoryNames());
+        MachineOutputs outputs;
+        for (size_t i = 0; i < o_.serial.size(); i++) outputs.serial[i] = openSink("-serial", o_.serial[i]);
+        outputs.debugConsole = openSink("-debugcon", o_.debugConsole);
+        if (display_) outputs.frame = [this](const Frame& frame) { publisher_.publish(frame); };
+        machine_.emplace(o_.machine, std::move(outputs), std::move(log));
+        if (o_.machine.startStopped && display_) machine_->publishFrame(true);
+    }
+
+    void buildMonitor() {
+        monitor_.emplace(*machine_);
+        terminalLines_ = machine_->gate().openChannel("monitor", [this](std::span<const uint8_t> line) {
+            std::string answer = monitor_->execute({line.begin(), line.end()});
+            if (terminal_) terminal_->monitorOutput(answer);
+        });
+        socketLines_ = machine_->gate().openChannel("monitor socket", [this](std::span<const uint8_t> line) {
+            std::string answer = monitor_->execute({line.begin(), line.end()});
+            if (socket_) socket_->send(answer);
+        });
+        requests_ = machine_->gate().openChannel("requests", [this](std::span<const uint8_t> m) {
+            if (!m.empty() && m[0] == kScreenshot) saveScreenshot();
+            else machine_->requestExit(0, {m.begin(), m.end()});
+        });
+        if (o_.monitor.kind != StreamTarget::UnixSocket) return;
+        socket_.emplace(o_.monitor.path,
+                        [this](const std::string& line) { post(socketLines_, line); });
+    }
+
+    void buildTerminal() {
+        bool monitor = o_.monitor.kind == StreamTarget::Stdio;
+        std::optional<unsigned> port;
+        bool both = false;
+        for (unsigned i = 0; i < o_.serial.size(); i++)
+            if (o_.serial[i].kind == StreamTarget::Stdio) port = i, both = o_.serial[i].withMonitor;
+        auto mode = both     ? Terminal::Mode::Both
+                    : port   ? Terminal::Mode::Guest
+                    : monitor ? Terminal::Mode::Monitor
+                             : Terminal::Mode::Off;
+        Terminal::Hooks hooks;
+        hooks.toGuest = [this, port](std::span<const uint8_t> bytes) { machine_->postSerial(*port, bytes); };
+        hooks.toMonitor = [this](const std::string& line) { post(terminalLines_, line); };
+        hooks.quit = [this](const std::string& why) { post(requests_, why); };
+        terminal_.emplace(mode, std::move(hooks));
+        terminal_->start();
+    }
+
+    // The window has the main thread, as some hosts demand; the machine gets its own.
+    RunResult runWithWindow() {
+        RunResult result;
+        std::exception_ptr failure;
+        std::thread thread([&] {
+            try {
+                result = machine_->run();
+            } catch (...) {
+                failure = std::current_exception();
+            }
+            display_->quit();
+        });
+        display_->run();
+        post(requests_, {});  // the window may have gone first
+        thread.join();
+        display_.reset();
+        if (failure) std::rethrow_exception(failure);
+        return result;
+    }
+
+    void post(Gate::Channel channel, const std::string& text) {
+        machine_->gate().post(channel, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+    }
+
+    void saveScreenshot() {
+        const Frame* frame = machine_->board().render(true);
+        if (!frame) return;
+        std::string path, error;
+        for (unsigned n = 1; path.empty() || access(path.c_str(), F_OK) == 0; n++) path = fmt::format("kiln-{}.png", n);
+        if (writePng(path, *frame, error)) fmt::print(stderr, "kiln: the screen is in {}\n", path);
+        else complain(error);
+    }
+
+    // -- DisplayHost
+    bool readFrame(Frame& out, uint64_t& serial) override { return publisher_.read(out, serial); }
+    void key(uint8_t hidUsage, bool down) override { machine_->postKey(hidUsage, down); }
+    void mouse(int dx, int dy, int wheel, unsigned buttons) override { machine_->postMouse(dx, dy, wheel, buttons); }
+    void closeRequested() override { post(requests_, {}); }
+    void screenshot() override { post(requests_, std::string(1, char(kScreenshot))); }
+
+    static constexpr uint8_t kScreenshot = 1;
+
+    Options o_;
+    FramePublisher publisher_;
+    std::optional<Machine> machine_;
+    std::optional<Monitor> monitor_;
+    std::optional<MonitorSocket> socket_;
+    std::optional<Terminal> terminal_;
+    std::unique_ptr<Display> display_;
+    Gate::Channel terminalLines_{}, socketLines_{}, requests_{};
+};
+
+int mainProgram(int argc, char** argv) {
+    ParsedCommandLine parsed = parseCommandLine({argv + 1, argv + argc});
+    fmt::print("{}", parsed.output);
+    if (!parsed.error.empty()) complain(parsed.error);
+    if (!parsed.options) return parsed.exitCode;
+    try {
+        return Session(std::move(*parsed.options)).run();
+    } catch (const std::exception& e) {
+        complain(e.what());
+        return 1;
+    }
+}
+
+}  // namespace
+
+}  // namespace kiln
+
+int main(int argc, char** argv) { return kiln::mainProgram(argc, argv); }

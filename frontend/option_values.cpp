@@ -1,0 +1,196 @@
+#include "frontend/option_values.hpp"
+
+#include <charconv>
+#include <ctime>
+#include <stdexcept>
+
+namespace kiln {
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& sentence) { throw std::runtime_error(sentence); }
+
+[[noreturn]] void refuseKey(const std::string& option, const std::string& key) {
+    refuse(option + ": '" + key + "' is not implemented in kiln " + kVersion);
+}
+
+// A whole number, decimal or 0x...
+uint64_t number(const std::string& option, const std::string& text) {
+    bool hex = text.starts_with("0x") || text.starts_with("0X");
+    const char* begin = text.data() + (hex ? 2 : 0);
+    const char* end = text.data() + text.size();
+    uint64_t v = 0;
+    auto [stop, error] = std::from_chars(begin, end, v, hex ? 16 : 10);
+    if (error != std::errc() || stop != end) refuse(option + ": '" + text + "' is not a number");
+    return v;
+}
+
+bool onOff(const std::string& option, const std::string& key, const std::string& value) {
+    if (value == "on") return true;
+    if (value == "off") return false;
+    refuse(option + ": " + key + "= takes on or off, not '" + value + "'");
+}
+
+void parseBootOrder(const std::string& letters, MachineConfig& machine) {
+    if (letters.empty() || letters.find_first_not_of("acdn") != std::string::npos)
+        refuse("-boot: the order '" + letters + "' is not made of a (floppy), c (disk), d (CD-ROM) and n (network)");
+    machine.bootOrder = letters;
+}
+
+}  // namespace
+
+KeyValues parseKeyValues(const std::string& option, const std::string& text, const std::string& bareKey) {
+    KeyValues out;
+    std::string part;
+    auto finish = [&] {
+        size_t equals = part.find('=');
+        if (equals != std::string::npos) out.emplace_back(part.substr(0, equals), part.substr(equals + 1));
+        else if (!bareKey.empty() && out.empty()) out.emplace_back(bareKey, part);
+        else refuse(option + ": '" + part + "' is not of the form key=value");
+        part.clear();
+    };
+    for (size_t i = 0; i < text.size(); i++) {
+        if (text[i] != ',') part += text[i];
+        else if (i + 1 < text.size() && text[i + 1] == ',') part += text[i++];
+        else finish();
+    }
+    finish();
+    return out;
+}
+
+uint64_t parseMemory(const std::string& text) {
+    std::string digits = text.starts_with("size=") ? text.substr(5) : text;
+    std::string given = digits;
+    unsigned shift = 20;  // plain numbers are MiB
+    if (!digits.empty()) {
+        static const std::map<char, unsigned> kSuffixes = {{'B', 0}, {'K', 10}, {'M', 20}, {'G', 30}, {'T', 40}};
+        auto suffix = kSuffixes.find(char(std::toupper(static_cast<unsigned char>(digits.back()))));
+        if (suffix != kSuffixes.end()) shift = suffix->second, digits.pop_back();
+    }
+    uint64_t v = 0;
+    auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), v);
+    if (error != std::errc() || stop != digits.data() + digits.size() || digits.empty())
+        refuse("-m " + text + " is not a size of memory: write 512M, 2G, or a number of MiB");
+    if (v > (1ull << 52 >> shift)) refuse("-m " + given + " is more memory than a PC can have");
+    return v << shift;
+}
+
+void checkSmp(const std::string& text) {
+    for (const auto& [key, value] : parseKeyValues("-smp", text, "cpus")) {
+        if (key != "cpus" && key != "cores" && key != "threads" && key != "sockets" && key != "maxcpus")
+            refuseKey("-smp", key);
+        uint64_t n = number("-smp", value);
+        if (n != 1) refuse("-smp " + text + ": kiln " + kVersion + " has one processor; leave -smp out");
+    }
+}
+
+DriveRequest parseDrive(const std::string& text) {
+    DriveRequest r;
+    std::string interface = "ide";
+    bool cdrom = false;
+    for (const auto& [key, value] : parseKeyValues("-drive", text)) {
+        if (key == "file") {
+            r.config.file = value;
+        } else if (key == "if") {
+            if (value != "ide" && value != "floppy")
+                refuse("-drive: if=" + value + " is not implemented in kiln " + kVersion + ": it takes ide or floppy");
+            interface = value;
+        } else if (key == "index") {
+            r.index = unsigned(number("-drive", value));
+        } else if (key == "media") {
+            if (value != "disk" && value != "cdrom") refuse("-drive: media= takes disk or cdrom, not '" + value + "'");
+            cdrom = value == "cdrom";
+        } else if (key == "format") {
+            if (value != "raw")
+                refuse("-drive: format=" + value + " is not implemented in kiln " + kVersion +
+                       ": convert the image with 'qemu-img convert -O raw'");
+        } else if (key == "snapshot") {
+            r.config.snapshot = onOff("-drive", key, value);
+        } else if (key == "readonly" || key == "read-only") {
+            r.config.readOnly = onOff("-drive", key, value);
+        } else {
+            refuseKey("-drive", key);
+        }
+    }
+    r.config.kind = interface == "floppy" ? DriveKind::Floppy : cdrom ? DriveKind::Cdrom : DriveKind::Disk;
+    if (r.config.file.empty() && r.config.kind == DriveKind::Disk) refuse("-drive " + text + ": file= is missing");
+    return r;
+}
+
+void parseBoot(const std::string& text, MachineConfig& machine) {
+    for (const auto& [key, value] : parseKeyValues("-boot", text, "order")) {
+        if (key == "order") parseBootOrder(value, machine);
+        else if (key == "menu") machine.bootMenu = onOff("-boot", key, value);
+        else refuseKey("-boot", key);
+    }
+}
+
+void parseDevice(const std::string& text, MachineConfig& machine) {
+    MachineConfig::DebugExit exit;
+    for (const auto& [key, value] : parseKeyValues("-device", text, "driver")) {
+        if (key == "driver") {
+            if (value != "isa-debug-exit")
+                refuse("-device " + value + " is not implemented in kiln " + kVersion + ": there is isa-debug-exit");
+            continue;
+        }
+        uint64_t v = number("-device", value);
+        if (key == "iobase" && v <= 0xfffe) exit.port = uint16_t(v);
+        else if (key == "iosize" && v >= 1 && v <= 4) exit.size = uint16_t(v);
+        else if (key == "iobase" || key == "iosize") refuse("-device: " + key + "=" + value + " is out of range");
+        else refuseKey("-device isa-debug-exit", key);
+    }
+    machine.debugExit = exit;
+}
+
+void parseRtc(const std::string& text, MachineConfig& machine) {
+    for (const auto& [key, value] : parseKeyValues("-rtc", text, "base")) {
+        if (key == "clock" && value == "host") continue;
+        if (key != "base") refuseKey("-rtc", key);
+        if (value == "utc") continue;
+        if (value == "localtime") {
+            std::time_t now = std::time(nullptr);
+            std::tm local{};
+            localtime_r(&now, &local);
+            machine.rtcOffset = local.tm_gmtoff;
+            continue;
+        }
+        std::tm t{};
+        const char* end = strptime(value.c_str(), "%Y-%m-%dT%H:%M:%S", &t);
+        if (!end || *end) t = {}, end = strptime(value.c_str(), "%Y-%m-%d", &t);
+        if (!end || *end)
+            refuse("-rtc: base=" + value + " is none of utc, localtime, 2026-01-31T12:00:00 and 2026-01-31");
+        machine.rtcStart = timegm(&t);
+    }
+}
+
+unsigned parseIcount(const std::string& text) {
+    constexpr unsigned kAuto = 2, kLargest = 10;  // 2^2 ns: about the interpreter's own speed
+    unsigned shift = kAuto;
+    for (const auto& [key, value] : parseKeyValues("-icount", text, "shift")) {
+        if (key != "shift") refuseKey("-icount", key);
+        if (value == "auto") continue;
+        uint64_t v = number("-icount", value);
+        if (v > kLargest) refuse("-icount: shift=" + value + " is out of range: it takes 0 to 10");
+        shift = unsigned(v);
+    }
+    return shift;
+}
+
+StreamTarget parseStream(const std::string& option, const std::string& text) {
+    bool serial = option == "-serial", monitor = option == "-monitor";
+    if (text == "none") return {StreamTarget::None, {}, false};
+    if (text == "null") return {StreamTarget::Null, {}, false};
+    if (text == "stdio") return {StreamTarget::Stdio, {}, false};
+    if (text == "mon:stdio" && serial) return {StreamTarget::Stdio, {}, true};
+    if (text.starts_with("file:") && text.size() > 5 && !monitor) return {StreamTarget::File, text.substr(5), false};
+    if (text.starts_with("unix:") && text.size() > 5 && monitor) {
+        std::string path = text.substr(5, text.find(',') == std::string::npos ? std::string::npos : text.find(',') - 5);
+        return {StreamTarget::UnixSocket, path, false};
+    }
+    refuse(option + " " + text + " is not implemented in kiln " + kVersion + ": it takes " +
+           (monitor  ? "stdio, unix:PATH, null or none"
+            : serial ? "stdio, mon:stdio, file:PATH, null or none"
+                     : "stdio, file:PATH, null or none"));
+}
+
+}  // namespace kiln

@@ -1,0 +1,32 @@
+// The values of single options: comma-separated lists, sizes, drives. Each throws std::runtime_error with a sentence that
+// names the option.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "frontend/options.hpp"
+
+namespace kiln {
+
+struct DriveRequest {
+    DriveConfig config;
+    std::optional<unsigned> index;  // where the user wants it
+};
+
+// "a=1,b=2" in order; ",," stands for a comma. A part without "=" has `bareKey`, or is refused when there is none.
+using KeyValues = std::vector<std::pair<std::string, std::string>>;
+KeyValues parseKeyValues(const std::string& option, const std::string& text, const std::string& bareKey = {});
+
+uint64_t parseMemory(const std::string& text);
+void checkSmp(const std::string& text);
+DriveRequest parseDrive(const std::string& text);
+void parseBoot(const std::string& text, MachineConfig& machine);
+void parseDevice(const std::string& text, MachineConfig& machine);
+void parseRtc(const std::string& text, MachineConfig& machine);
+unsigned parseIcount(const std::string& text);
+StreamTarget parseStream(const std::string& option, const std::string& text);
+
+}  // namespace kiln

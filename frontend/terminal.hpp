@@ -1,0 +1,66 @@
+// The user's terminal: raw mode that is always undone, one thread that reads it, and the switch between a guest's
+// serial port and the monitor (Ctrl-A c). Also what else bytes can go to: files.
+#pragma once
+#include <termios.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+
+#include "frontend/options.hpp"
+
+namespace kiln {
+
+// Reads standard input on a thread of its own; the hooks are called there.
+class Terminal {
+  public:
+    enum class Mode { Off, Guest, Monitor, Both };  // who gets what is typed
+    struct Hooks {
+        std::function<void(std::span<const uint8_t>)> toGuest;
+        std::function<void(const std::string& line)> toMonitor;
+        std::function<void(const std::string& why)> quit;  // Ctrl-A x, or a signal
+    };
+
+    Terminal(Mode mode, Hooks hooks);
+    ~Terminal();  // restores the terminal
+    Terminal(const Terminal&) = delete;
+    Terminal& operator=(const Terminal&) = delete;
+
+    void start();
+    // -- from any thread
+    void guestOutput(uint8_t byte);
+    void monitorOutput(const std::string& text);
+
+  private:
+    void setRaw();
+    void readLoop();
+    void take(uint8_t byte);
+    void escape(uint8_t byte);
+    void edit(uint8_t byte);
+    void lineDone();
+    void write(const std::string& text);
+    void prompt();
+
+    const Mode mode_;
+    const Hooks hooks_;
+    bool raw_ = false;
+    std::atomic<bool> inMonitor_;
+    bool escaped_ = false;
+    std::string line_;
+    std::mutex outputMutex_;
+    std::thread reader_;
+};
+
+// Ends the program in an orderly way at SIGINT, SIGTERM and SIGHUP: `fd` becomes readable. A second signal ends it at
+// once, with the terminal restored.
+int signalFd();
+
+// Writes bytes to a file as they come. Throws std::runtime_error with a sentence when it can't be opened.
+std::function<void(uint8_t)> openFileSink(const std::string& option, const std::string& path);
+
+}  // namespace kiln
