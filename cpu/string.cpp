@@ -58,6 +58,7 @@ uint64_t movsRun(Cpu& c, const Insn& i, uint64_t most) {
 
 template <class T, class U>
 bool repMovs(Cpu& c, const Insn& i) {
+    extendIndices<U>(c, {Rsi, Rdi});
     return repeat<U>(c, [&](uint64_t most) {
         if (!c.flags.test(flag::DF))
             if (uint64_t n = movsRun<T, U>(c, i, most)) return n;
@@ -96,6 +97,7 @@ uint64_t stosRun(Cpu& c, uint64_t most) {
 
 template <class T, class U>
 bool repStos(Cpu& c, const Insn& i) {
+    extendIndices<U>(c, {Rdi});
     return repeat<U>(c, [&](uint64_t most) {
         if (!c.flags.test(flag::DF))
             if (uint64_t n = stosRun<T, U>(c, most)) return n;
@@ -118,6 +120,7 @@ void lodsOne(Cpu& c, const Insn& i) {
 
 template <class T, class U>
 bool repLods(Cpu& c, const Insn& i) {
+    extendIndices<U>(c, {Rsi});
     return repeat<U>(c, [&](uint64_t) {
         lodsOne<T, U>(c, i);
         countDown<U>(c);
@@ -169,6 +172,7 @@ const uint8_t* scasPointer(Cpu& c, uint64_t& n) {
 
 template <class T, class U>
 bool repScas(Cpu& c, const Insn& i) {
+    extendIndices<U>(c, {Rdi});
     const bool whileEqual = i.rep == Rep::RepE;
     const T left = c.gpr.get<T>(0);
     LastPair<T> last;
@@ -211,6 +215,7 @@ uint64_t cmpsRun(Cpu& c, const Insn& i, uint64_t most, LastPair<T>& last, bool& 
 
 template <class T, class U>
 bool repCmps(Cpu& c, const Insn& i) {
+    extendIndices<U>(c, {Rsi, Rdi});
     LastPair<T> last;
     bool met = false;
     uint64_t budget = repeatBudget(c);

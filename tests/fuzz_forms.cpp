@@ -147,8 +147,17 @@ FormTable::FormTable(bool code64) : code64_(code64) {
 
 bool FormTable::decode(Instance& i) const {
     i.code64 = code64_;
-    return ZYAN_SUCCESS(
+    bool ok = ZYAN_SUCCESS(
         ZydisDecoderDecodeFull(&decoder_, i.bytes.data(), i.bytes.size(), &i.z, i.operands.data()));
+    // Zydis 4.0 takes R13D for the base where there is none (67h, mod 0, SIB base 5 with REX.B).
+    if (ok && i.z.attributes & ZYDIS_ATTRIB_HAS_SIB && i.z.raw.modrm.mod == 0 && i.z.raw.sib.base == 5)
+        for (auto& op : i.operands)
+            if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && op.mem.base != ZYDIS_REGISTER_NONE &&
+                &op < i.operands.data() + i.z.operand_count_visible) {
+                op.mem.base = ZYDIS_REGISTER_NONE;
+                op.mem.disp.value = i.z.raw.disp.value;
+            }
+    return ok;
 }
 
 Instance FormTable::encode(const Form& form, uint8_t rex, uint8_t modrm, std::span<const uint8_t> before,
@@ -195,7 +204,7 @@ void FormTable::visit(uint8_t map, uint8_t opcode, uint8_t prefix, bool rexW) {
         bool ends;
         Decoder::decode(i.code(), code64_ ? CodeMode::Code64 : CodeMode::Code32, 0, insn, ends);
         if (insn.run == undefinedOpcode) {
-            if (wanted(i.z.meta.isa_set)) missing_.push_back(i.text(0));
+            if (wanted(i.z.meta.isa_set)) missing_.push_back(ZydisMnemonicGetString(i.z.mnemonic));
         } else if (comparable(i.z, i.operands.data())) {
             auto& list = forms_[form.mnemonic];
             auto same = [&](const Form& f) {
@@ -473,9 +482,19 @@ bool fitState(Random& r, const FormTable& table, Instance& i, uint64_t at, UserS
             if (!table.decode(i)) return false;
         }
     }
+    // The host has TZCNT and LZCNT where kiln has BSF and BSR.
+    if ((i.z.mnemonic == ZYDIS_MNEMONIC_BSF || i.z.mnemonic == ZYDIS_MNEMONIC_BSR) &&
+        std::find(i.bytes.begin(), i.bytes.begin() + i.z.raw.modrm.offset, 0xf3) !=
+            i.bytes.begin() + i.z.raw.modrm.offset)
+        return false;
+    // Which byte of a masked store faults is the processor's choice.
+    if (i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU)
+        s.gpr[Rdi] = HostOracle::kScratch + below(r, HostOracle::kScratchSize - 16);
+    // Branches of 16 bits leave for the first 64 KiB.
+    if (i.z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE && i.z.operand_width == 16) return false;
     // Indirect near branches.
     if (i.z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR && !i.operands[0].imm.is_relative) {
-        if (i.z.operand_width == 16) return false;
+        if (i.uses(ZYDIS_REGISTER_RSP)) return false;
         if (i.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
             s.gpr[gprNumber(i.operands[0].reg.value)] = HostOracle::kTaken;
         else
