@@ -206,12 +206,13 @@ std::function<void(uint8_t)> openFileSink(const std::string& option, const std::
     int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) throw std::runtime_error(option + ": can't write to '" + path + "': " + std::strerror(errno));
     struct File {
+        File(int descriptor, std::string name) : fd(descriptor), path(std::move(name)) {}
+        ~File() { close(fd); }
         int fd;
         std::string path;
         bool failed = false;
-        ~File() { close(fd); }
     };
-    auto file = std::make_shared<File>(File{fd, path, false});
+    auto file = std::make_shared<File>(fd, path);
     return [file](uint8_t byte) {
         if (file->failed || writeAll(file->fd, &byte, 1)) return;
         file->failed = true;
