@@ -33,7 +33,7 @@ void IdeChannel::interruptChanged() {
 
 uint8_t IdeChannel::readRegister(unsigned offset) {
     IdeDevice* d = selected();
-    if (offset == kDevice) return uint8_t(deviceHead_ | 0xa0);
+    if (offset == kDevice) return uint8_t((d ? d->deviceHead : deviceHead_) | 0xa0);
     if (!d) return 0;
     const IdeDevice::TaskFile& file = control_ & kHighOrder ? d->previous : d->now;
     switch (offset) {

@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -122,12 +124,26 @@ TEST_CASE("block image: what can't be opened says why") {
     }
 }
 
-TEST_CASE("block image: a full host disk is an error, not a crash") {
+TEST_CASE("block image: a host that can't store is an error, not a crash") {
+    TempFile file(std::string(1 << 20, 'a'));
     std::string error;
-    TempFile file(std::string(512, 'a'));
-    unlink(file.path.c_str());
-    REQUIRE(symlink("/dev/full", file.path.c_str()) == 0);
-    CHECK(!BlockImage::open(file.path, {}, error));  // not a disk
+    auto image = BlockImage::open(file.path, {}, error);
+    REQUIRE(image);
+    rlimit before{};
+    getrlimit(RLIMIT_FSIZE, &before);
+    auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    rlimit limited{4096, before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limited) == 0);
+    bool inside = image->write(0, "x", 1), outside = image->write(8192, "x", 1);
+    setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, handler);
+    CHECK(inside);
+    CHECK(!outside);
+    CHECK(image->lastError().find("can't write") == 0);
+    CHECK(image->write(8192, "x", 1));
+}
+
+TEST_CASE("block image: blank ones end where they should") {
     auto blank = BlockImage::blank(4096);
     REQUIRE(blank);
     CHECK(blank->write(0, "x", 1));

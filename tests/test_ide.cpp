@@ -211,6 +211,23 @@ TEST_CASE("IDE: READ MULTIPLE and 48-bit addresses") {
     CHECK(b.in(0x1f3) == (4999 & 0xff));  // a write of any register shows the low halves again
 }
 
+TEST_CASE("IDE: a disk of 16 GiB, with addresses in the device register") {
+    Bench b;
+    b.ide.attachDisk(1, BlockImage::blank(16ull << 30));
+    b.command(0xf8, 0, 0, 1);
+    b.pass();
+    CHECK(b.status() == kReady);
+    CHECK(b.in(0x1f6) == 0xf1);
+    CHECK(b.in(0x1f5) == 0xff);
+    b.command(0x20, 0x1ffffff, 1, 1);
+    b.pass();
+    CHECK(b.status() == kRequest);
+    b.insw(256);
+    b.command(0x20, 0x1ffffff, 2, 1);
+    b.pass();
+    CHECK(b.status() == kFailed);
+}
+
 TEST_CASE("IDE: writing by PIO") {
     Bench b;
     IdeDisk& disk = b.ide.attachDisk(0, numbered(100));
