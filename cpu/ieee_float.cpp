@@ -104,7 +104,8 @@ Bits Ieee::propagateNan(Bits a, Bits b) {
 template <class Bits>
 Bits Ieee::overflow(bool sign) {
     using F = Format<Bits>;
-    raised |= mxcsr::OE | mxcsr::PE;
+    raised |= mxcsr::OE;
+    if (control_ & mxcsr::OM) raised |= mxcsr::PE;  // unmasked, see underflow
     RoundingMode mode = rounding();
     bool away = mode == RoundingMode::Nearest || mode == (sign ? RoundingMode::Down : RoundingMode::Up);
     return withSign(sign, away ? F::kInfinity : F::kLargest);

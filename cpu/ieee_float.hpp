@@ -10,8 +10,8 @@
 namespace kiln {
 
 namespace mxcsr {
-constexpr uint32_t IE = 1, DE = 2, ZE = 4, OE = 8, UE = 16, PE = 32, DAZ = 64, UM = 0x800, Masks = 0x1f80,
-                   Rounding = 0x6000, FTZ = 0x8000, Exceptions = 0x3f;
+constexpr uint32_t IE = 1, DE = 2, ZE = 4, OE = 8, UE = 16, PE = 32, DAZ = 64, OM = 0x400, UM = 0x800,
+                   Masks = 0x1f80, Rounding = 0x6000, FTZ = 0x8000, Exceptions = 0x3f;
 constexpr unsigned kMaskShift = 7, kRoundingShift = 13;
 }  // namespace mxcsr
 

@@ -47,8 +47,8 @@ inline Xmm getXmm(const Cpu& c, unsigned n) { return c.vec[n].get<Xmm>(0); }
 inline void setXmm(Cpu& c, unsigned n, const Xmm& v) { c.vec[n].set<Xmm>(0, v); }
 
 // Every MMX instruction but EMMS marks all registers valid and sets TOP to 0; a write also fills sign and
-// exponent with ones (SDM vol. 1, 9.5.1). Processors do so when their loads are done: a store that faults, or
-// #XM, comes after it.
+// exponent with ones (SDM vol. 1, 9.5.1). Processors do so when their loads are done: #XM comes after it, and
+// a store that faults has already set TOP.
 inline void enterMmx(Cpu& c) {
     c.fpu.setTop(0);
     c.fpu.empty = 0;
@@ -75,6 +75,10 @@ void checkAvailable(Cpu& c) {
         c.checkSse();
     else
         c.checkMmx();
+}
+template <class V>
+void beforeStore(Cpu& c) {
+    if constexpr (sizeof(V) == 8) c.fpu.setTop(0);
 }
 template <class V>
 void settleTags(Cpu& c) {

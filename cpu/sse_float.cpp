@@ -197,30 +197,29 @@ struct AddSub {
 };
 
 // DPPS, DPPD: imm 7..4 choose the products, 3..0 the lanes that get their sum. Exceptions are reported stage
-// by stage.
+// by stage. Every lane adds up for itself, in an order of its own: of several NaNs each may show another.
 struct DotProduct {
     template <class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         c.checkSse();
         auto y = split<Bits>(Source::template load<Xmm>(c, i)), x = split<Bits>(getXmm(c, i.a));
         constexpr unsigned lanes = kLanes<Bits, Xmm>;
-        uint32_t before = c.mxcsr;
-        bool quick = hostRounds(c);
-        auto stage = [&](auto f) {
-            Ieee e(before);
-            f(e);
+        const uint32_t control = c.mxcsr;
+        const bool quick = hostRounds(c);
+        auto stage = [&](auto lane) {
+            Ieee e(control);
+            auto r = x;
+            for (unsigned n = 0; n < lanes; n++) r[n] = lane(e, n);
             settle(c, e);
+            x = r;
         };
-        stage([&](Ieee& e) {
-            for (unsigned n = 0; n < lanes; n++)
-                x[n] = i.imm >> (4 + n) & 1 ? compute<Mul>(quick, e, x[n], y[n]) : Bits(0);
+        stage([&](Ieee& e, unsigned n) {
+            return i.imm >> (4 + n) & 1 ? compute<Mul>(quick, e, x[n], y[n]) : Bits(0);
         });
-        for (unsigned left = lanes; left > 1; left /= 2)
-            stage([&](Ieee& e) {
-                for (unsigned n = 0; n < left / 2; n++) x[n] = compute<Add>(quick, e, x[2 * n + 1], x[2 * n]);
-            });
-        Bits total = x[0];
-        for (unsigned n = 0; n < lanes; n++) x[n] = i.imm >> n & 1 ? total : Bits(0);
+        if (lanes == 4) stage([&](Ieee& e, unsigned n) { return compute<Add>(quick, e, x[n ^ 1], x[n]); });
+        stage([&](Ieee& e, unsigned n) { return compute<Add>(quick, e, x[n], x[n ^ lanes / 2]); });
+        for (unsigned n = 0; n < lanes; n++)
+            if (!(i.imm >> n & 1)) x[n] = 0;
         setXmm(c, i.a, join<Xmm>(x));
     }
 };

@@ -76,8 +76,9 @@ void fromGeneral(Cpu& c, const Insn& i) {
 template <class T, class V, class Destination>
 void toGeneral(Cpu& c, const Insn& i) {
     checkAvailable<V>(c);
-    settleTags<V>(c);
+    beforeStore<V>(c);
     Destination::template store<T>(c, i, getVector<V>(c, i.b).template get<T>(0));
+    settleTags<V>(c);
 }
 template <class T, class V>
 Handler generalForm(const Shape& s, bool load) {
@@ -116,27 +117,27 @@ void movdq2q(Cpu& c, const Insn& i) {
 // -- non-temporal and masked stores
 void movntq(Cpu& c, const Insn& i) {
     c.checkMmx();
-    enterMmx(c);
+    beforeStore<Mm>(c);
     c.storeOperand<uint64_t>(i, getVector<Mm>(c, i.b).q);
+    enterMmx(c);
 }
 template <class T>
 void movnti(Cpu& c, const Insn& i) {
     c.storeOperand<T>(i, c.gpr.get<T>(i.b));
 }
-// The bytes of operand 1 whose mask byte in operand 2 has its top bit set go to DS:rDI.
+// The bytes of operand 1 whose mask byte in operand 2 has its top bit set go to DS:rDI (a prefix may replace
+// DS). All bytes must be writable whatever the mask says, as Intel's processors have it.
 template <class V>
 void maskedStore(Cpu& c, const Insn& i) {
     checkAvailable<V>(c);
-    settleTags<V>(c);
     static constexpr uint64_t kMask[4] = {0xffff, 0xffffffff, ~0ull, ~0ull};
-    uint64_t offset = c.gpr[Rdi];
+    auto address = [&](unsigned n) { return (c.gpr[Rdi] + n) & kMask[i.addressSize]; };
     V data = getVector<V>(c, i.a), mask = getVector<V>(c, i.b);
-    auto selected = [&](unsigned n) { return mask.template get<uint8_t>(n) & 0x80; };
-    auto address = [&](unsigned n) { return (offset + n) & kMask[i.addressSize]; };
+    settleTags<V>(c);
+    c.checkWrite(i.seg, address(0), sizeof(V));
     for (unsigned n = 0; n < sizeof(V); n++)
-        if (selected(n)) c.checkWrite(i.seg, address(n), 1);
-    for (unsigned n = 0; n < sizeof(V); n++)
-        if (selected(n)) c.store<uint8_t>(i.seg, address(n), data.template get<uint8_t>(n));
+        if (mask.template get<uint8_t>(n) & 0x80)
+            c.store<uint8_t>(i.seg, address(n), data.template get<uint8_t>(n));
 }
 Handler maskedStoreForm(const Shape& s) {
     return isMm(s, 0) ? straight<maskedStore<Mm>> : straight<maskedStore<Xmm>>;
