@@ -197,7 +197,7 @@ class Cpu : public CpuState {
     bool interruptible() const;
     void x87Fault(bool waits);
     void mmxFault();
-    void sseFault();
+    [[noreturn]] void sseFault();
 
     void enterHandlerReal(uint8_t vector);
     void enterHandlerProtected(uint8_t vector, Source source, bool hasError, uint32_t error);
