@@ -76,7 +76,7 @@ uint64_t insRun(Cpu& c, uint64_t most) {
 
 template <class T, class U>
 bool repIns(Cpu& c, const Insn& i) {
-    extendIndices<U>(c, {Rdi});
+    extendRegisters<U>(c, {Rcx});
     if (indexOf<U>(c, Rcx)) c.checkIo(uint16_t(c.gpr[Rdx]), sizeof(T));
     return repeat<U>(c, [&](uint64_t most) {
         if (!c.flags.test(flag::DF))
@@ -98,7 +98,7 @@ void outsOne(Cpu& c, const Insn& i) {
 
 template <class T, class U>
 bool repOuts(Cpu& c, const Insn& i) {
-    extendIndices<U>(c, {Rsi});
+    extendRegisters<U>(c, {Rcx});
     uint16_t port = uint16_t(c.gpr[Rdx]);
     if (indexOf<U>(c, Rcx)) c.checkIo(port, sizeof(T));
     return repeat<U>(c, [&](uint64_t) {

@@ -64,15 +64,12 @@ bool repeat(Cpu& c, Run run) {
     return true;
 }
 
-// With 32-bit addresses a repeated instruction extends rCX even when it is 0, and the indices when it is not:
-// also when the first element faults (seen on processors, not in the manual).
+// With 32-bit addresses a repeated instruction extends rCX even when it is 0; MOVS and STOS extend their
+// indices as well, also when the first element faults (seen on processors, not in the manual).
 template <class U>
-void extendIndices(Cpu& c, std::initializer_list<Gpr> indices) {
-    if constexpr (sizeof(U) == 4) {
-        setIndex<U>(c, Rcx, indexOf<U>(c, Rcx));
-        if (indexOf<U>(c, Rcx))
-            for (Gpr r : indices) setIndex<U>(c, r, indexOf<U>(c, r));
-    }
+void extendRegisters(Cpu& c, std::initializer_list<Gpr> registers) {
+    if constexpr (sizeof(U) == 4)
+        for (Gpr r : registers) setIndex<U>(c, r, indexOf<U>(c, r));
 }
 
 // Counts rCX down by elements that are done.

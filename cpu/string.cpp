@@ -58,7 +58,7 @@ uint64_t movsRun(Cpu& c, const Insn& i, uint64_t most) {
 
 template <class T, class U>
 bool repMovs(Cpu& c, const Insn& i) {
-    extendIndices<U>(c, {Rsi, Rdi});
+    extendRegisters<U>(c, {Rcx, Rsi, Rdi});
     return repeat<U>(c, [&](uint64_t most) {
         if (!c.flags.test(flag::DF))
             if (uint64_t n = movsRun<T, U>(c, i, most)) return n;
@@ -97,7 +97,7 @@ uint64_t stosRun(Cpu& c, uint64_t most) {
 
 template <class T, class U>
 bool repStos(Cpu& c, const Insn& i) {
-    extendIndices<U>(c, {Rdi});
+    extendRegisters<U>(c, {Rcx, Rdi});
     return repeat<U>(c, [&](uint64_t most) {
         if (!c.flags.test(flag::DF))
             if (uint64_t n = stosRun<T, U>(c, most)) return n;
@@ -120,7 +120,7 @@ void lodsOne(Cpu& c, const Insn& i) {
 
 template <class T, class U>
 bool repLods(Cpu& c, const Insn& i) {
-    extendIndices<U>(c, {Rsi});
+    extendRegisters<U>(c, {Rcx});
     return repeat<U>(c, [&](uint64_t) {
         lodsOne<T, U>(c, i);
         countDown<U>(c);
@@ -172,7 +172,7 @@ const uint8_t* scasPointer(Cpu& c, uint64_t& n) {
 
 template <class T, class U>
 bool repScas(Cpu& c, const Insn& i) {
-    extendIndices<U>(c, {Rdi});
+    extendRegisters<U>(c, {Rcx});
     const bool whileEqual = i.rep == Rep::RepE;
     const T left = c.gpr.get<T>(0);
     LastPair<T> last;
@@ -215,7 +215,7 @@ uint64_t cmpsRun(Cpu& c, const Insn& i, uint64_t most, LastPair<T>& last, bool& 
 
 template <class T, class U>
 bool repCmps(Cpu& c, const Insn& i) {
-    extendIndices<U>(c, {Rsi, Rdi});
+    extendRegisters<U>(c, {Rcx});
     LastPair<T> last;
     bool met = false;
     uint64_t budget = repeatBudget(c);
