@@ -314,8 +314,8 @@ Float80 powerOfTwoMinusOne(Context& c, Float80 a) {
     if (k == Kind::Zero) return a;
     if (exponent(a) >= kBias) {
         // Outside -1 .. 1 the manual leaves the result undefined; processors return the operand.
-        if (exponent(a) > kBias || a.mantissa != kIntegerBit) return a;
         c.note(kPrecision);
+        if (exponent(a) > kBias || a.mantissa != kIntegerBit) return a;
         return sign(a) ? pack(true, kBias - 1, kIntegerBit) : a;
     }
     Wide y = wide(a) * kLn2;
@@ -358,7 +358,10 @@ Float80 logarithmOnePlus(Context& c, Float80 x, Float80 y) {
     if (kx == Kind::Zero || ky == Kind::Zero) return zero(negative);
     Wide w = wide(x), total = kOne + w;
     // Beyond -(1 - sqrt(1/2)) .. sqrt(2) - 1 the manual leaves the result undefined.
-    if (total.sign || !total.significand) return invalid(c);
+    if (total.sign || !total.significand) {
+        c.note(kPrecision);
+        return x;
+    }
     Wide l;
     if (w.exponent < -2)
         l = logOfRatio(w, kOne + total);

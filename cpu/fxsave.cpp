@@ -27,11 +27,13 @@ class Image {
         std::memcpy(reinterpret_cast<char*>(words_.data()) + at, &v, sizeof v);
     }
     void load(Cpu& c, const Insn& i, uint64_t at) {
+        c.load<uint8_t>(i.seg, at + kSize - 1);
         for (unsigned n = 0; n < words_.size(); n++) words_[n] = c.load<uint64_t>(i.seg, at + 8 * n);
     }
     // `end` bytes: what lies behind them belongs to software.
     void store(Cpu& c, const Insn& i, uint64_t at, unsigned end) const {
-        c.checkWrite(i.seg, at, end);
+        c.checkWrite(i.seg, at + kSize - 1, 1);  // the end first, as CR2 shows on processors
+        c.checkWrite(i.seg, at, 1);
         for (unsigned n = 0; n < end / 8; n++) c.store<uint64_t>(i.seg, at + 8 * n, words_[n]);
     }
 

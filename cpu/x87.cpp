@@ -107,7 +107,6 @@ Float80 loadExtended(Cpu& c, unsigned segment, uint64_t offset) {
 }
 
 void storeExtended(Cpu& c, unsigned segment, uint64_t offset, Float80 v) {
-    c.checkWrite(segment, offset, 10);
     c.store<uint64_t>(segment, offset, v.mantissa);
     c.store<uint16_t>(segment, offset + 8, v.signExponent);
 }

@@ -73,10 +73,9 @@ void loadControl(Cpu& c, uint16_t v);
 uint16_t fullTags(const FpuState& f);
 uint8_t emptyFromTags(uint16_t tags);
 
-// An 80-bit memory operand; the store throws before it has written anything.
+// An 80-bit memory operand. As on processors a fault at the exponent finds the mantissa stored.
 Float80 loadExtended(Cpu& c, unsigned segment, uint64_t offset);
 void storeExtended(Cpu& c, unsigned segment, uint64_t offset, Float80 v);
-
 std::span<const Row> arithmeticRows();  // x87_arithmetic.cpp
 std::span<const Row> moveRows();        // x87_move.cpp
 std::span<const Row> compareRows();     // x87_compare.cpp

@@ -120,6 +120,12 @@ void intoSecond(Cpu& c, const Insn& i) {
 
 Float80 angle(Context& x, Float80 st0, Float80 st1) { return arcTangent(x, st1, st0); }
 
+// The reduction is not complete: of FPREM after one step, of the argument of FSIN, FCOS, FSINCOS, FPTAN at
+// all.
+void setC2(Cpu& c, bool incomplete) {
+    c.fpu.status = uint16_t((c.fpu.status & ~kC2) | (incomplete ? kC2 : 0));
+}
+
 template <bool nearest>
 void partialRemainder(Cpu& c, const Insn& i) {
     c.checkX87();
@@ -130,9 +136,9 @@ void partialRemainder(Cpu& c, const Insn& i) {
         stackUnderflow(x);
     else
         r = remainder(x, get(c, 0), get(c, 1), nearest);
-    if (x.abandoned()) return complete(c, i, x);
-    set(c, 0, r.value);
-    if (!(x.raised & kInvalid))
+    if (!x.abandoned()) set(c, 0, r.value);
+    setC2(c, r.partial);
+    if (!x.abandoned() && exponent(r.value) != kMaxExponent)  // C0 and C3 survive a NaN
         setCodes(c,
                  uint16_t((r.partial ? kC2 : 0) | (r.quotient & 4 ? kC0 : 0) | (r.quotient & 2 ? kC3 : 0)));
     if (r.quotient & 1) x.note(kC1);
@@ -167,11 +173,6 @@ void fxtract(Cpu& c, const Insn& i) {
     Pair p;
     if (!pairFault(c, x)) extract(x, get(c, 0), p.below, p.above);
     setPair(c, i, x, p);
-}
-
-// C2 says that the argument of FSIN, FCOS, FSINCOS or FPTAN is out of range and nothing was done.
-void setC2(Cpu& c, bool outOfRange) {
-    c.fpu.status = uint16_t((c.fpu.status & ~kC2) | (outOfRange ? kC2 : 0));
 }
 
 template <Trig what>

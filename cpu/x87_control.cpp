@@ -77,24 +77,41 @@ Environment loadEnvironment(Cpu& c, const Insn& i, uint64_t at) {
 
 unsigned environmentSize(const Insn& i) { return wide(i) ? 28 : 14; }
 
+// Processors look at both ends of the image before they read or write it; CR2 shows it.
+void probe(Cpu& c, const Insn& i, uint64_t at, unsigned size, Access access) {
+    unsigned item = wide(i) ? 4 : 2;
+    if (access == Access::Write) {
+        c.checkWrite(i.seg, at, item);
+        c.checkWrite(i.seg, at + size - 1, 1);
+    } else {
+        if (item == 4)
+            c.load<uint32_t>(i.seg, at);
+        else
+            c.load<uint16_t>(i.seg, at);
+        c.load<uint8_t>(i.seg, at + size - 1);
+    }
+}
+
 void fnstenv(Cpu& c, const Insn& i) {
     c.checkX87(false);
     uint64_t at = c.effectiveAddress(i);
-    c.checkWrite(i.seg, at, environmentSize(i));
+    probe(c, i, at, environmentSize(i), Access::Write);
     storeEnvironment(c, i, at);
     loadControl(c, c.fpu.control | kExceptions);
 }
 
 void fldenv(Cpu& c, const Insn& i) {
     c.checkX87();
-    setEnvironment(c, loadEnvironment(c, i, c.effectiveAddress(i)), wide(i));
+    uint64_t at = c.effectiveAddress(i);
+    probe(c, i, at, environmentSize(i), Access::Read);
+    setEnvironment(c, loadEnvironment(c, i, at), wide(i));
 }
 
 void fnsave(Cpu& c, const Insn& i) {
     c.checkX87(false);
     uint64_t at = c.effectiveAddress(i);
     unsigned size = environmentSize(i);
-    c.checkWrite(i.seg, at, size + 80);
+    probe(c, i, at, size + 80, Access::Write);
     storeEnvironment(c, i, at);
     for (unsigned n = 0; n < 8; n++) storeExtended(c, i.seg, at + size + 10 * n, get(c, n));
     initialize(c);
@@ -103,6 +120,7 @@ void fnsave(Cpu& c, const Insn& i) {
 void frstor(Cpu& c, const Insn& i) {
     c.checkX87();
     uint64_t at = c.effectiveAddress(i);
+    probe(c, i, at, environmentSize(i) + 80, Access::Read);
     Environment e = loadEnvironment(c, i, at);
     std::array<Float80, 8> stack;
     for (unsigned n = 0; n < 8; n++) stack[n] = loadExtended(c, i.seg, at + environmentSize(i) + 10 * n);

@@ -160,6 +160,15 @@ void storeRegister(Cpu& c, const Insn& i) {
     complete(c, i, x);
 }
 
+// D9 D8+i: FSTP without a look at the tag of ST(0); an empty one is just popped.
+void fstpnce(Cpu& c, const Insn& i) {
+    if (!isEmpty(c, 0)) return storeRegister<1>(c, i);
+    c.checkX87();
+    noteInstruction(c, i);
+    pop(c);
+    complete(c, i, Context{});
+}
+
 void fxch(Cpu& c, const Insn& i) {
     c.checkX87();
     noteInstruction(c, i);
@@ -227,7 +236,7 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_FBLD, only<fbld>},
     {ZYDIS_MNEMONIC_FST, fst<0>},
     {ZYDIS_MNEMONIC_FSTP, fst<1>},
-    {ZYDIS_MNEMONIC_FSTPNCE, fst<1>},
+    {ZYDIS_MNEMONIC_FSTPNCE, only<fstpnce>},
     {ZYDIS_MNEMONIC_FIST, fist<0, false>},
     {ZYDIS_MNEMONIC_FISTP, fist<1, false>},
     {ZYDIS_MNEMONIC_FISTTP, fist<1, true>},
