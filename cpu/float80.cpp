@@ -1,6 +1,7 @@
 // The rounding arithmetic of the x87 FPU: SDM vol. 1, 4.8 (formats, rounding), 4.9 and 8.5 (exceptions).
 #include "cpu/float80.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <utility>
@@ -104,6 +105,24 @@ Float80 roundSlow(Context& c, bool sign, int exponent, uint64_t significand, uin
     return pack(sign, exponent, mantissa);
 }
 
+// The short way: 64 bits, no overflow or underflow near.
+[[gnu::always_inline]] inline Float80 roundInline(Context& c, bool sign, int exponent, uint64_t significand,
+                                                  uint64_t rest, unsigned precision) {
+    if (precision != 64 || unsigned(exponent - 1) >= 0x7ffd) [[unlikely]]
+        return roundSlow(c, sign, exponent, significand, rest, precision);
+    if (rest) {
+        c.note(kPrecision);
+        if (roundsUp(c.rounding(), sign, significand & 1, rest >> 63, rest << 1)) {
+            c.note(kC1);
+            if (++significand == 0) {
+                significand = kIntegerBit;
+                exponent++;
+            }
+        }
+    }
+    return pack(sign, exponent, significand);
+}
+
 // Of two NaNs the one with the larger significand; of equal ones the positive one (SDM vol. 1, table 4-7).
 Float80 chooseNan(Context& c, Float80 a, Float80 b) {
     Kind ka = kind(a), kb = kind(b);
@@ -124,23 +143,48 @@ Float80 chooseNan(Context& c, Float80 a, Float80 b) {
     return r;
 }
 
-// a + b for finite numbers that are not zero.
-Float80 addNormalized(Context& c, Normalized a, Normalized b, unsigned precision) {
+// a + b for finite numbers that are not zero. The smaller one is aligned into `y` and the 64 bits below it.
+inline Float80 addNormalized(Context& c, Normalized a, Normalized b, unsigned precision) {
     if (a.exponent < b.exponent || (a.exponent == b.exponent && a.significand < b.significand))
         std::swap(a, b);
     unsigned distance = unsigned(a.exponent - b.exponent);
-    u128 x = u128(a.significand) << 63, y = shiftRightSticky(u128(b.significand) << 63, distance);
+    uint64_t y = b.significand, rest = 0;
+    if (distance >= 64) {
+        unsigned lost = distance - 64;
+        rest = lost == 0 ? y : lost < 64 ? y >> lost | (y << (64 - lost) != 0) : 1;
+        y = 0;
+    } else if (distance) {
+        rest = y << (64 - distance);
+        y >>= distance;
+    }
+    uint64_t x = a.significand;
+    int exponent = a.exponent;
     if (a.sign == b.sign) {
         x += y;
-        int carry = int(x >> 127);
-        x <<= 1 - carry;
-        return round(c, a.sign, a.exponent + carry, uint64_t(x >> 64), uint64_t(x), precision);
+        if (x < y) {
+            rest = x << 63 | rest >> 1 | (rest & 1);
+            x = x >> 1 | kIntegerBit;
+            exponent++;
+        }
+        return roundInline(c, a.sign, exponent, x, rest, precision);
     }
-    x -= y;
-    if (x == 0) return zero(c.rounding() == Rounding::Down);
-    unsigned shift = leadingZeros(x);
-    x <<= shift;
-    return round(c, a.sign, a.exponent + 1 - int(shift), uint64_t(x >> 64), uint64_t(x), precision);
+    x -= y + (rest != 0);
+    rest = 0 - rest;
+    if (!(x & kIntegerBit)) {
+        if (x == 0) {  // all that is left was below the units
+            if (rest == 0) return zero(c.rounding() == Rounding::Down);
+            x = rest;
+            rest = 0;
+            exponent -= 64;
+        }
+        unsigned shift = unsigned(std::countl_zero(x));
+        if (shift) {
+            x = x << shift | rest >> (64 - shift);
+            rest <<= shift;
+            exponent -= int(shift);
+        }
+    }
+    return roundInline(c, a.sign, exponent, x, rest, precision);
 }
 
 Float80 addSpecial(Context& c, Float80 a, Float80 b, bool subtracting) {
@@ -159,21 +203,21 @@ Float80 addSpecial(Context& c, Float80 a, Float80 b, bool subtracting) {
     return addNormalized(c, normalize(a), normalize(b), precisionOf(c));
 }
 
-Float80 multiplyNormalized(Context& c, Normalized a, Normalized b, unsigned precision) {
+inline Float80 multiplyNormalized(Context& c, Normalized a, Normalized b, unsigned precision) {
     u128 p = u128(a.significand) * b.significand;
     int carry = int(p >> 127);
     p <<= 1 - carry;
-    return round(c, a.sign != b.sign, a.exponent + b.exponent - kBias + carry, uint64_t(p >> 64), uint64_t(p),
-                 precision);
+    return roundInline(c, a.sign != b.sign, a.exponent + b.exponent - kBias + carry, uint64_t(p >> 64),
+                       uint64_t(p), precision);
 }
 
-Float80 divideNormalized(Context& c, Normalized a, Normalized b, unsigned precision) {
+inline Float80 divideNormalized(Context& c, Normalized a, Normalized b, unsigned precision) {
     bool less = a.significand < b.significand;
     u128 n = u128(a.significand) << (less ? 64 : 63);
     uint64_t q = uint64_t(n / b.significand), r = uint64_t(n - u128(q) * b.significand);
     uint64_t toHalf = b.significand - r;  // 2r >= divisor: the next bit is one
     uint64_t rest = (r >= toHalf ? kIntegerBit : 0) | (r != 0 && r != toHalf);
-    return round(c, a.sign != b.sign, a.exponent - b.exponent + kBias - less, q, rest, precision);
+    return roundInline(c, a.sign != b.sign, a.exponent - b.exponent + kBias - less, q, rest, precision);
 }
 
 // The operand itself, without an underflow exception; only a pseudo-denormal becomes the normal number it
@@ -252,19 +296,7 @@ bool specialOperands(Context& c, Float80 a, Float80 b, Float80& result) {
 }
 
 Float80 round(Context& c, bool sign, int exponent, uint64_t significand, uint64_t rest, unsigned precision) {
-    if (precision != 64 || unsigned(exponent - 1) >= 0x7ffd) [[unlikely]]
-        return roundSlow(c, sign, exponent, significand, rest, precision);
-    if (rest) {
-        c.note(kPrecision);
-        if (roundsUp(c.rounding(), sign, significand & 1, rest >> 63, rest << 1)) {
-            c.note(kC1);
-            if (++significand == 0) {
-                significand = kIntegerBit;
-                exponent++;
-            }
-        }
-    }
-    return pack(sign, exponent, significand);
+    return roundInline(c, sign, exponent, significand, rest, precision);
 }
 
 Float80 add(Context& c, Float80 a, Float80 b) {
