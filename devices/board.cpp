@@ -106,7 +106,8 @@ T& Board::add(std::unique_ptr<T>& place, Args&&... args) {
     return *place;
 }
 
-Board::Board(const BoardPorts& ports, const MachineConfig& config) : io_(ports), parts_(std::make_unique<Parts>()), repeatTimer_(ports.clock, [this] { repeatKey(); }) {
+Board::Board(const BoardPorts& ports, const MachineConfig& config)
+    : io_(ports), parts_(std::make_unique<Parts>()), repeatTimer_(ports.clock, [this] { repeatKey(); }) {
     mapMemory(config);
     buildInterrupts();
     buildIsa(config);
@@ -120,7 +121,8 @@ Board::~Board() = default;
 
 void Board::mapMemory(const MachineConfig& config) {
     if (config.memory < kSmallestMemory || config.memory > kLargestMemory)
-        refuse("a memory of " + std::to_string(config.memory / kMiB) + " MiB is not possible: -m takes 2M to 64G");
+        refuse("a memory of " + std::to_string(config.memory / kMiB) +
+               " MiB is not possible: -m takes 2M to 64G");
     uint64_t size = config.memory & ~kPageMask;
     lowRam_ = std::min(size, kLowRamLimit);
     highRam_ = size - lowRam_;
@@ -274,7 +276,7 @@ void Board::fillCmos(const MachineConfig& config) {
     put16(0x34, above16);
     put16(0x5b, highRam_ >> 16);
     rtc.setCmos(0x5d, uint8_t(highRam_ >> 32));
-    rtc.setCmos(0x5f, 0);  // processors besides the first
+    rtc.setCmos(0x5f, 0);                           // processors besides the first
     rtc.setCmos(0x38, uint8_t(order(2) << 4 | 1));  // floppies without a boot signature boot, too
     rtc.setCmos(0x3d, uint8_t(order(1) << 4 | order(0)));
     FloppyDriveType a = parts_->floppy->driveType(0), b = parts_->floppy->driveType(1);
@@ -333,8 +335,10 @@ void Board::state(StateVisitor& visit) {
 // The keyboard repeats the key that went down last.
 void Board::key(uint8_t hidUsage, bool down) {
     parts_->keyboard->keyboard().key(hidUsage, down);
-    if (down) repeated_ = hidUsage, repeatTimer_.arm(io_.clock.now() + kRepeatDelay);
-    else if (hidUsage == repeated_) repeatTimer_.disarm();
+    if (down)
+        repeated_ = hidUsage, repeatTimer_.arm(io_.clock.now() + kRepeatDelay);
+    else if (hidUsage == repeated_)
+        repeatTimer_.disarm();
 }
 
 void Board::repeatKey() {

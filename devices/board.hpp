@@ -1,12 +1,13 @@
-// The board: a Q35-class chipset that also carries the legacy parts of a PC, its wires, and what firmware is told about
-// it. Addresses and interrupts:
+// The board: a Q35-class chipset that also carries the legacy parts of a PC, its wires, and what firmware is
+// told about it. Addresses and interrupts:
 //
 //   ports   00-0F,80-8F,C0-DF i8237    20,A0,4D0 i8259      40-43,61 i8254       60,64,92 i8042
 //           70-73 mc146818    B2,B3,600-67F acpi_pm    CF8-CFF PCI, CF9 reset    1CE,3B0-3DF VGA
-//           1F0,170,3F6,376 IDE        3F0-3F7 floppy       3F8,2F8,3E8,2E8 UARTs     402,E9 debug   510-51B fw_cfg
-//   memory  B0000000 ECAM     FEC00000 I/O APIC    FED00000 HPET    FEE00000 local APIC    top of 4 GiB firmware
-//   ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 14/15 IDE; I/O APIC input 2 is ISA 0
-//   PCI     00.0 MCH, 01.0 VGA, 1f.0 LPC, 1f.1 IDE
+//           1F0,170,3F6,376 IDE        3F0-3F7 floppy       3F8,2F8,3E8,2E8 UARTs     402,E9 debug   510-51B
+//           fw_cfg
+//   memory  B0000000 ECAM     FEC00000 I/O APIC    FED00000 HPET    FEE00000 local APIC    top of 4 GiB
+//   firmware ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 14/15 IDE; I/O APIC
+//   input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 1f.0 LPC, 1f.1 IDE
 #pragma once
 #include <array>
 #include <functional>
@@ -55,7 +56,8 @@ class Board {
     void mouse(int dx, int dy, int wheel, unsigned buttons);
     void serialInput(unsigned port, std::span<const uint8_t> bytes);
     void powerButton();
-    // The picture when it changed since the last call, or `always`; null without a display adapter or a change.
+    // The picture when it changed since the last call, or `always`; null without a display adapter or a
+    // change.
     const Frame* render(bool always);
     std::string screenText() const;  // of a text screen
 

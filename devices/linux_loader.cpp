@@ -27,8 +27,9 @@ constexpr size_t kSmallestFile = 0x268;
 
 constexpr uint8_t kLoadedHigh = 0x01, kCanUseHeap = 0x80;
 constexpr uint8_t kUndefinedLoader = 0xff;
-constexpr uint32_t kOldCommandLineMagic = 0xa33f;  // protocol 2.00 and 2.01, at 0x20 and 0x22
-constexpr uint64_t kFirmwareReserve = 1 << 20;     // tables at the top of RAM; the boot ROM knows exactly
+constexpr uint16_t kOldCommandLineMagic = 0xa33f;  // protocol 2.00 and 2.01, at 0x20 and 0x22
+constexpr uint16_t kOldCommandLineOffset = 0xf000;
+constexpr uint64_t kFirmwareReserve = 1 << 20;  // tables at the top of RAM; the boot ROM knows exactly
 constexpr uint64_t kLargestFile = 0x7fffffff;
 
 template <class T>
@@ -97,17 +98,17 @@ void checkCommandLine(const LinuxImage& linux) {
 void fillHeader(LinuxImage& linux) {
     uint16_t version = get<uint16_t>(linux.setup, header::kVersion);
     linux.setup[header::kTypeOfLoader] = kUndefinedLoader;
+    if (version >= 0x202) {
+        put<uint32_t>(linux.setup, header::kCommandLinePointer, linux.commandLineAddress);
+    } else {  // an offset in the set-up code's segment
+        linux.commandLineAddress = LinuxImage::kSetupAddress + kOldCommandLineOffset;
+        put<uint16_t>(linux.setup, 0x20, kOldCommandLineMagic);
+        put<uint16_t>(linux.setup, 0x22, kOldCommandLineOffset);
+    }
     if (version >= 0x201) {
         linux.setup[header::kLoadFlags] |= kCanUseHeap;
         put<uint16_t>(linux.setup, header::kHeapEnd,
-                      uint16_t(LinuxImage::kCommandLineAddress - LinuxImage::kSetupAddress - 0x200));
-    }
-    if (version >= 0x202) {
-        put<uint32_t>(linux.setup, header::kCommandLinePointer, LinuxImage::kCommandLineAddress);
-    } else {
-        put<uint16_t>(linux.setup, 0x20, kOldCommandLineMagic);
-        put<uint16_t>(linux.setup, 0x22,
-                      uint16_t(LinuxImage::kCommandLineAddress - LinuxImage::kSetupAddress));
+                      uint16_t(linux.commandLineAddress - LinuxImage::kSetupAddress - 0x200));
     }
     put<uint32_t>(linux.setup, header::kRamdiskImage, linux.initrd.empty() ? 0 : linux.initrdAddress);
     put<uint32_t>(linux.setup, header::kRamdiskSize, uint32_t(linux.initrd.size()));
@@ -189,7 +190,7 @@ void offerLinux(FwCfg& fwCfg, const KernelConfig& config, uint64_t lowRam) {
     fwCfg.add32(FwCfgKey::SetupAddress, LinuxImage::kSetupAddress);
     fwCfg.add32(FwCfgKey::SetupSize, uint32_t(linux.setup.size()));
     fwCfg.add(FwCfgKey::SetupData, std::move(linux.setup));
-    fwCfg.add32(FwCfgKey::CommandLineAddress, LinuxImage::kCommandLineAddress);
+    fwCfg.add32(FwCfgKey::CommandLineAddress, linux.commandLineAddress);
     fwCfg.add32(FwCfgKey::CommandLineSize, uint32_t(commandLine.size()));
     fwCfg.add(FwCfgKey::CommandLineData, std::move(commandLine));
     fwCfg.add32(FwCfgKey::KernelAddress, LinuxImage::kKernelAddress);

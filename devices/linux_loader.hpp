@@ -27,6 +27,7 @@ struct LinuxImage {
     std::vector<uint8_t> kernel;  // the protected-mode code
     std::vector<uint8_t> initrd;
     std::string commandLine;
+    uint32_t commandLineAddress = kCommandLineAddress;
     uint32_t initrdAddress = 0;  // the highest one the kernel and the RAM allow
 };
 

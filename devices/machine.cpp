@@ -81,9 +81,9 @@ void Machine::openChannels() {
         board_->mouse(v[0], v[1], v[2], unsigned(v[3]));
     });
     for (unsigned i = 0; i < serialChannels_.size(); i++)
-        serialChannels_[i] = gate_.openChannel("serial" + std::to_string(i), [this, i](std::span<const uint8_t> m) {
-            board_->serialInput(i, m);
-        });
+        serialChannels_[i] =
+            gate_.openChannel("serial" + std::to_string(i),
+                              [this, i](std::span<const uint8_t> m) { board_->serialInput(i, m); });
 }
 
 void Machine::postKey(uint8_t hidUsage, bool down) {
@@ -159,8 +159,10 @@ void Machine::serveRequests() {
     if (powerOffRequested_) {
         powerOffRequested_ = false;
         resetRequested_.reset();
-        if (config_.noShutdown) stop();
-        else if (!result_) result_ = RunResult{};
+        if (config_.noShutdown)
+            stop();
+        else if (!result_)
+            result_ = RunResult{};
     }
     if (resetRequested_) {
         resetRequested_.reset();
@@ -174,8 +176,10 @@ void Machine::runSlice() {
     int64_t slice = kSlice;
     if (next != kNever) {
         Nanos distance = next > now ? next - now : 0;
-        if (time_.counting()) slice = std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, kSlice);
-        else slice = int64_t(std::clamp<Nanos>(distance / 4, kShortestSlice, kSlice));
+        if (time_.counting())
+            slice = std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, kSlice);
+        else
+            slice = int64_t(std::clamp<Nanos>(distance / 4, kShortestSlice, kSlice));
     }
     cpu_->run(slice);
 }
@@ -211,8 +215,10 @@ void Machine::publishDueFrame() {
 
 RunResult Machine::run() {
     result_.reset();
-    if (config_.startStopped) stop();
-    else resume();
+    if (config_.startStopped)
+        stop();
+    else
+        resume();
     config_.startStopped = false;
     while (true) {
         gate_.deliver();
@@ -224,8 +230,10 @@ RunResult Machine::run() {
             continue;
         }
         clock_.runDue();
-        if (cpu_->halted && !cpu_->wakeable()) idle();
-        else runSlice();
+        if (cpu_->halted && !cpu_->wakeable())
+            idle();
+        else
+            runSlice();
     }
     time_.freeze();
     return *result_;

@@ -1,5 +1,5 @@
-// A whole machine: it owns the processor, the board, memory, time and the gate, and runs them on the thread that calls
-// run(). Two machines live in one process without knowing of each other.
+// A whole machine: it owns the processor, the board, memory, time and the gate, and runs them on the thread
+// that calls run(). Two machines live in one process without knowing of each other.
 //
 // Not modelled yet: more than one processor.
 #pragma once
@@ -33,7 +33,8 @@ enum class DriveKind : uint8_t { Floppy, Disk, Cdrom };
 struct DriveConfig {
     std::string file;  // empty: a drive without a medium
     DriveKind kind = DriveKind::Disk;
-    unsigned index = 0;  // floppy 0..1; IDE 0..3: primary master, primary slave, secondary master, secondary slave
+    unsigned index =
+        0;  // floppy 0..1; IDE 0..3: primary master, primary slave, secondary master, secondary slave
     bool readOnly = false;
     bool snapshot = false;
 };
@@ -41,16 +42,16 @@ struct DriveConfig {
 // What the user chose. Paths are the host's.
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
-    std::string firmware;             // BIOS image
-    std::string videoBios;            // "": none
+    std::string firmware;   // BIOS image
+    std::string videoBios;  // "": none
     bool vga = true;
     std::vector<DriveConfig> drives;
     KernelConfig kernel;
-    std::string bootOrder = "cad";    // QEMU's letters: a floppy, c disk, d CD-ROM, n network
+    std::string bootOrder = "cad";  // QEMU's letters: a floppy, c disk, d CD-ROM, n network
     bool bootMenu = false;
-    bool nographic = false;           // told to the firmware
-    unsigned serialPorts = 2;         // 1..4
-    bool debugConsole = false;        // ports 0x402 and 0xE9
+    bool nographic = false;     // told to the firmware
+    unsigned serialPorts = 2;   // 1..4
+    bool debugConsole = false;  // ports 0x402 and 0xE9
     struct DebugExit {
         uint16_t port = 0x501, size = 2;
     };
@@ -59,8 +60,8 @@ struct MachineConfig {
     int64_t rtcOffset = 0;            // seconds added to the host's UTC
     // Deterministic time: an instruction takes 2^shift ns, and an idle processor skips to the next timer.
     std::optional<unsigned> icountShift;
-    bool noReboot = false;            // a reset ends the run
-    bool noShutdown = false;          // a power-off only stops
+    bool noReboot = false;    // a reset ends the run
+    bool noShutdown = false;  // a power-off only stops
     bool startStopped = false;
 };
 
@@ -73,11 +74,12 @@ struct MachineOutputs {
 
 struct RunResult {
     int exitCode = 0;
-    std::string message;        // why, when it was not an orderly end
-    bool shutdownState = false; // a triple fault: the processor's state is worth showing
+    std::string message;         // why, when it was not an orderly end
+    bool shutdownState = false;  // a triple fault: the processor's state is worth showing
 };
 
-// The machine's clock: the host's time without the spans in which the machine was stopped, or counted instructions.
+// The machine's clock: the host's time without the spans in which the machine was stopped, or counted
+// instructions.
 class MachineTime : public TimeSource {
   public:
     MachineTime(Gate& gate, std::optional<unsigned> shift) : gate_(gate), shift_(shift) {}
@@ -93,8 +95,8 @@ class MachineTime : public TimeSource {
   private:
     Gate& gate_;
     std::optional<unsigned> shift_;
-    Nanos skipped_ = 0;           // instruction mode
-    Nanos offset_ = 0;            // host mode: host time when the machine's was 0
+    Nanos skipped_ = 0;  // instruction mode
+    Nanos offset_ = 0;   // host mode: host time when the machine's was 0
     Nanos last_ = 0;
     bool frozen_ = true;
 };
@@ -134,7 +136,8 @@ class Machine {
     CodeCache& code() { return *code_; }
     Board& board() { return *board_; }
     const MachineConfig& config() const { return config_; }
-    bool publishFrame(bool always);  // renders, and hands a changed picture out; false without a display adapter
+    bool publishFrame(
+        bool always);  // renders, and hands a changed picture out; false without a display adapter
 
   private:
     void reset();
@@ -165,7 +168,7 @@ class Machine {
     std::optional<std::string> resetRequested_;
     bool powerOffRequested_ = false;
     std::optional<std::string> tripleFault_;
-    unsigned quickFaults_ = 0;         // triple faults soon after a reset, one after the other
+    unsigned quickFaults_ = 0;  // triple faults soon after a reset, one after the other
     uint64_t executedAtReset_ = 0;
     std::optional<RunResult> result_;
     Nanos nextFrame_ = 0;

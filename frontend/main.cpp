@@ -44,7 +44,8 @@ class Session : DisplayHost {
     void chooseDisplay() {
         if (!o_.machine.vga && o_.display == DisplayChoice::Auto) o_.display = DisplayChoice::None;
         bool wanted = o_.display == DisplayChoice::Sdl;
-        bool possible = std::getenv("DISPLAY") || std::getenv("WAYLAND_DISPLAY") || std::getenv("SDL_VIDEODRIVER");
+        bool possible =
+            std::getenv("DISPLAY") || std::getenv("WAYLAND_DISPLAY") || std::getenv("SDL_VIDEODRIVER");
         if (wanted || (o_.display == DisplayChoice::Auto && possible)) {
             std::string error;
             display_ = openSdlDisplay(*this, o_.name.empty() ? "kiln" : o_.name + " - kiln", error);
@@ -72,7 +73,8 @@ class Session : DisplayHost {
             throw std::runtime_error("-D: can't write to '" + o_.logFile + "'");
         std::string unknown = log->enable(o_.logCategories);
         if (!unknown.empty())
-            throw std::runtime_error("-d: there is no category '" + unknown + "'; there are " + Log::categoryNames());
+            throw std::runtime_error("-d: there is no category '" + unknown + "'; there are " +
+                                     Log::categoryNames());
         MachineOutputs outputs;
         for (size_t i = 0; i < o_.serial.size(); i++) outputs.serial[i] = openSink("-serial", o_.serial[i]);
         outputs.debugConsole = openSink("-debugcon", o_.debugConsole);
@@ -92,12 +94,13 @@ class Session : DisplayHost {
             if (socket_) socket_->send(answer);
         });
         requests_ = machine_->gate().openChannel("requests", [this](std::span<const uint8_t> m) {
-            if (!m.empty() && m[0] == kScreenshot) saveScreenshot();
-            else machine_->requestExit(0, {m.begin(), m.end()});
+            if (!m.empty() && m[0] == kScreenshot)
+                saveScreenshot();
+            else
+                machine_->requestExit(0, {m.begin(), m.end()});
         });
         if (o_.monitor.kind != StreamTarget::UnixSocket) return;
-        socket_.emplace(o_.monitor.path,
-                        [this](const std::string& line) { post(socketLines_, line); });
+        socket_.emplace(o_.monitor.path, [this](const std::string& line) { post(socketLines_, line); });
     }
 
     void buildTerminal() {
@@ -106,10 +109,10 @@ class Session : DisplayHost {
         bool both = false;
         for (unsigned i = 0; i < o_.serial.size(); i++)
             if (o_.serial[i].kind == StreamTarget::Stdio) port = i, both = o_.serial[i].withMonitor;
-        auto mode = both     ? Terminal::Mode::Both
-                    : port   ? Terminal::Mode::Guest
+        auto mode = both      ? Terminal::Mode::Both
+                    : port    ? Terminal::Mode::Guest
                     : monitor ? Terminal::Mode::Monitor
-                             : Terminal::Mode::Off;
+                              : Terminal::Mode::Off;
         Terminal::Hooks hooks;
         hooks.toGuest = [this, port](std::span<const uint8_t> bytes) { machine_->postSerial(*port, bytes); };
         hooks.toMonitor = [this](const std::string& line) { post(terminalLines_, line); };
@@ -125,9 +128,7 @@ class Session : DisplayHost {
         std::thread thread([&] {
             try {
                 result = machine_->run();
-            } catch (...) {
-                failure = std::current_exception();
-            }
+            } catch (...) { failure = std::current_exception(); }
             display_->quit();
         });
         display_->run();
@@ -146,15 +147,20 @@ class Session : DisplayHost {
         const Frame* frame = machine_->board().render(true);
         if (!frame) return;
         std::string path, error;
-        for (unsigned n = 1; path.empty() || access(path.c_str(), F_OK) == 0; n++) path = fmt::format("kiln-{}.png", n);
-        if (writePng(path, *frame, error)) fmt::print(stderr, "kiln: the screen is in {}\n", path);
-        else complain(error);
+        for (unsigned n = 1; path.empty() || access(path.c_str(), F_OK) == 0; n++)
+            path = fmt::format("kiln-{}.png", n);
+        if (writePng(path, *frame, error))
+            fmt::print(stderr, "kiln: the screen is in {}\n", path);
+        else
+            complain(error);
     }
 
     // -- DisplayHost
     bool readFrame(Frame& out, uint64_t& serial) override { return publisher_.read(out, serial); }
     void key(uint8_t hidUsage, bool down) override { machine_->postKey(hidUsage, down); }
-    void mouse(int dx, int dy, int wheel, unsigned buttons) override { machine_->postMouse(dx, dy, wheel, buttons); }
+    void mouse(int dx, int dy, int wheel, unsigned buttons) override {
+        machine_->postMouse(dx, dy, wheel, buttons);
+    }
     void closeRequested() override { post(requests_, {}); }
     void screenshot() override { post(requests_, std::string(1, char(kScreenshot))); }
 

@@ -45,7 +45,8 @@ std::vector<std::string> split(const std::string& line) {
 
 bool parseNumber(const std::string& text, uint64_t& out) {
     bool hex = text.starts_with("0x") || text.starts_with("0X");
-    auto [stop, error] = std::from_chars(text.data() + (hex ? 2 : 0), text.data() + text.size(), out, hex ? 16 : 10);
+    auto [stop, error] =
+        std::from_chars(text.data() + (hex ? 2 : 0), text.data() + text.size(), out, hex ? 16 : 10);
     return error == std::errc() && stop == text.data() + text.size();
 }
 
@@ -113,7 +114,8 @@ std::string formatValue(uint64_t v, const Format& f) {
 std::string describeRegisters(const CpuState& c) {
     static constexpr const char* kNames[] = {"RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP",
                                              "R8",  "R9",  "R10", "R11", "R12", "R13", "R14", "R15"};
-    static constexpr Gpr kOrder[] = {Rax, Rbx, Rcx, Rdx, Rsi, Rdi, Rbp, Rsp, R8, R9, R10, R11, R12, R13, R14, R15};
+    static constexpr Gpr kOrder[] = {Rax, Rbx, Rcx, Rdx, Rsi, Rdi, Rbp, Rsp,
+                                     R8,  R9,  R10, R11, R12, R13, R14, R15};
     std::string out;
     for (unsigned i = 0; i < 16; i++)
         out += fmt::format("{:<3}={:016x}{}", kNames[i], c.gpr[kOrder[i]], i % 4 == 3 ? "\n" : " ");
@@ -122,8 +124,10 @@ std::string describeRegisters(const CpuState& c) {
     static constexpr const char* kSegments[] = {"ES", "CS", "SS", "DS", "FS", "GS"};
     for (unsigned i = 0; i < 6; i++) out += segmentLine(kSegments[i], c.seg[i]);
     out += segmentLine("LDT", c.ldtr) + segmentLine("TR", c.tr);
-    out += fmt::format("GDT={:016x} {:04x}\nIDT={:016x} {:04x}\n", c.gdtr.base, c.gdtr.limit, c.idtr.base, c.idtr.limit);
-    out += fmt::format("CR0={:08x} CR2={:016x} CR3={:016x} CR4={:08x} EFER={:x}\n", c.cr0, c.cr2, c.cr3, c.cr4, c.efer);
+    out += fmt::format("GDT={:016x} {:04x}\nIDT={:016x} {:04x}\n", c.gdtr.base, c.gdtr.limit, c.idtr.base,
+                       c.idtr.limit);
+    out += fmt::format("CR0={:08x} CR2={:016x} CR3={:016x} CR4={:08x} EFER={:x}\n", c.cr0, c.cr2, c.cr3,
+                       c.cr4, c.efer);
     out += fmt::format("FCW={:04x} FSW={:04x} MXCSR={:08x}\n", c.fpu.control, c.fpu.status, c.mxcsr);
     return out;
 }
@@ -334,8 +338,9 @@ std::string Monitor::examineAt(const Arguments& a, bool physical) {
 std::string Monitor::print(const Arguments& a) {
     const Cpu& c = machine_.cpu();
     static const std::pair<const char*, Gpr> kNames[] = {
-        {"rax", Rax}, {"rbx", Rbx}, {"rcx", Rcx}, {"rdx", Rdx}, {"rsi", Rsi}, {"rdi", Rdi}, {"rbp", Rbp}, {"rsp", Rsp},
-        {"r8", R8},   {"r9", R9},   {"r10", R10}, {"r11", R11}, {"r12", R12}, {"r13", R13}, {"r14", R14}, {"r15", R15}};
+        {"rax", Rax}, {"rbx", Rbx}, {"rcx", Rcx}, {"rdx", Rdx}, {"rsi", Rsi}, {"rdi", Rdi},
+        {"rbp", Rbp}, {"rsp", Rsp}, {"r8", R8},   {"r9", R9},   {"r10", R10}, {"r11", R11},
+        {"r12", R12}, {"r13", R13}, {"r14", R14}, {"r15", R15}};
     if (a.empty()) return "print needs a register ($rax) or a number\n";
     uint64_t v;
     if (parseNumber(a[0], v)) return fmt::format("{:#x}\n", v);
@@ -355,16 +360,18 @@ std::string Monitor::infoStatus(const Arguments&) {
 
 std::string Monitor::infoPic(const Arguments&) {
     std::string out;
-    for (Device* d : {static_cast<Device*>(&machine_.board().pic()), static_cast<Device*>(&machine_.apic())}) {
+    for (Device* d :
+         {static_cast<Device*>(&machine_.board().pic()), static_cast<Device*>(&machine_.apic())}) {
         StateText text;
         d->state(text);
         out += fmt::format("{}\n{}", d->name(), text.text);
     }
     for (unsigned n = 0; n < IoApic::kPins; n++) {
         uint64_t e = machine_.board().ioApic().entry(n);
-        out += fmt::format("I/O APIC input {:2}: vector {:02x} mode {} {} {}{} destination {:02x}\n", n, e & 0xff,
-                           e >> 8 & 7, e >> 15 & 1 ? "level" : "edge", e >> 16 & 1 ? "masked" : "open",
-                           machine_.board().ioApic().pin(n).level() ? ", high," : "", e >> 56);
+        out +=
+            fmt::format("I/O APIC input {:2}: vector {:02x} mode {} {} {}{} destination {:02x}\n", n,
+                        e & 0xff, e >> 8 & 7, e >> 15 & 1 ? "level" : "edge", e >> 16 & 1 ? "masked" : "open",
+                        machine_.board().ioApic().pin(n).level() ? ", high," : "", e >> 56);
     }
     return out;
 }
@@ -391,18 +398,21 @@ std::string Monitor::infoPci(const Arguments&) {
     std::string out;
     for (PciFunction* f : machine_.board().pci().functions()) {
         uint32_t id = f->configRead(0, 4), revision = f->configRead(8, 4), line = f->configRead(0x3c, 4);
-        out += fmt::format("{:02x}.{} {:04x}:{:04x} class {:06x} {}", f->bdf().device(), f->bdf().function(), id & 0xffff,
-                           id >> 16, revision >> 8, f->name());
-        if (line >> 8 & 7) out += fmt::format(", INT{} line {}", char('A' + (line >> 8 & 7) - 1), line & 0xff);
+        out += fmt::format("{:02x}.{} {:04x}:{:04x} class {:06x} {}", f->bdf().device(), f->bdf().function(),
+                           id & 0xffff, id >> 16, revision >> 8, f->name());
+        if (line >> 8 & 7)
+            out += fmt::format(", INT{} line {}", char('A' + (line >> 8 & 7) - 1), line & 0xff);
         out += "\n";
         for (unsigned bar = 0; bar < 6; bar++)
-            if (uint32_t v = f->configRead(uint16_t(0x10 + bar * 4), 4)) out += fmt::format("    BAR {} {:08x}\n", bar, v);
+            if (uint32_t v = f->configRead(uint16_t(0x10 + bar * 4), 4))
+                out += fmt::format("    BAR {} {:08x}\n", bar, v);
     }
     return out;
 }
 
 std::string Monitor::infoBlocks(const Arguments&) {
-    return fmt::format("{} blocks, {} dropped since the start\n", machine_.code().blocks(), machine_.code().killed());
+    return fmt::format("{} blocks, {} dropped since the start\n", machine_.code().blocks(),
+                       machine_.code().killed());
 }
 
 std::string Monitor::infoScreen(const Arguments&) {

@@ -1,5 +1,5 @@
-// The human monitor: QEMU's command names for what QEMU has. A line goes in, text comes out; it runs on the machine's
-// thread, and knows nothing of where the line came from.
+// The human monitor: QEMU's command names for what QEMU has. A line goes in, text comes out; it runs on the
+// machine's thread, and knows nothing of where the line came from.
 #pragma once
 #include <deque>
 #include <functional>

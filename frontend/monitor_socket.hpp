@@ -1,4 +1,5 @@
-// The monitor on a Unix socket (-monitor unix:PATH): one client at a time, lines in, answers and a prompt out.
+// The monitor on a Unix socket (-monitor unix:PATH): one client at a time, lines in, answers and a prompt
+// out.
 #pragma once
 #include <functional>
 #include <mutex>
@@ -9,7 +10,8 @@ namespace kiln {
 
 class MonitorSocket {
   public:
-    // Listens at `path`; `onLine` is called on the socket's thread. Throws std::runtime_error with a sentence.
+    // Listens at `path`; `onLine` is called on the socket's thread. Throws std::runtime_error with a
+    // sentence.
     MonitorSocket(const std::string& path, std::function<void(const std::string&)> onLine);
     ~MonitorSocket();
     MonitorSocket(const MonitorSocket&) = delete;

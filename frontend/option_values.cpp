@@ -33,7 +33,8 @@ bool onOff(const std::string& option, const std::string& key, const std::string&
 
 void parseBootOrder(const std::string& letters, MachineConfig& machine) {
     if (letters.empty() || letters.find_first_not_of("acdn") != std::string::npos)
-        refuse("-boot: the order '" + letters + "' is not made of a (floppy), c (disk), d (CD-ROM) and n (network)");
+        refuse("-boot: the order '" + letters +
+               "' is not made of a (floppy), c (disk), d (CD-ROM) and n (network)");
     machine.bootOrder = letters;
 }
 
@@ -44,15 +45,21 @@ KeyValues parseKeyValues(const std::string& option, const std::string& text, con
     std::string part;
     auto finish = [&] {
         size_t equals = part.find('=');
-        if (equals != std::string::npos) out.emplace_back(part.substr(0, equals), part.substr(equals + 1));
-        else if (!bareKey.empty() && out.empty()) out.emplace_back(bareKey, part);
-        else refuse(option + ": '" + part + "' is not of the form key=value");
+        if (equals != std::string::npos)
+            out.emplace_back(part.substr(0, equals), part.substr(equals + 1));
+        else if (!bareKey.empty() && out.empty())
+            out.emplace_back(bareKey, part);
+        else
+            refuse(option + ": '" + part + "' is not of the form key=value");
         part.clear();
     };
     for (size_t i = 0; i < text.size(); i++) {
-        if (text[i] != ',') part += text[i];
-        else if (i + 1 < text.size() && text[i + 1] == ',') part += text[i++];
-        else finish();
+        if (text[i] != ',')
+            part += text[i];
+        else if (i + 1 < text.size() && text[i + 1] == ',')
+            part += text[i++];
+        else
+            finish();
     }
     finish();
     return out;
@@ -63,7 +70,8 @@ uint64_t parseMemory(const std::string& text) {
     std::string given = digits;
     unsigned shift = 20;  // plain numbers are MiB
     if (!digits.empty()) {
-        static const std::map<char, unsigned> kSuffixes = {{'B', 0}, {'K', 10}, {'M', 20}, {'G', 30}, {'T', 40}};
+        static const std::map<char, unsigned> kSuffixes = {
+            {'B', 0}, {'K', 10}, {'M', 20}, {'G', 30}, {'T', 40}};
         auto suffix = kSuffixes.find(char(std::toupper(static_cast<unsigned char>(digits.back()))));
         if (suffix != kSuffixes.end()) shift = suffix->second, digits.pop_back();
     }
@@ -93,12 +101,14 @@ DriveRequest parseDrive(const std::string& text) {
             r.config.file = value;
         } else if (key == "if") {
             if (value != "ide" && value != "floppy")
-                refuse("-drive: if=" + value + " is not implemented in kiln " + kVersion + ": it takes ide or floppy");
+                refuse("-drive: if=" + value + " is not implemented in kiln " + kVersion +
+                       ": it takes ide or floppy");
             interface = value;
         } else if (key == "index") {
             r.index = unsigned(number("-drive", value));
         } else if (key == "media") {
-            if (value != "disk" && value != "cdrom") refuse("-drive: media= takes disk or cdrom, not '" + value + "'");
+            if (value != "disk" && value != "cdrom")
+                refuse("-drive: media= takes disk or cdrom, not '" + value + "'");
             cdrom = value == "cdrom";
         } else if (key == "format") {
             if (value != "raw")
@@ -113,15 +123,19 @@ DriveRequest parseDrive(const std::string& text) {
         }
     }
     r.config.kind = interface == "floppy" ? DriveKind::Floppy : cdrom ? DriveKind::Cdrom : DriveKind::Disk;
-    if (r.config.file.empty() && r.config.kind == DriveKind::Disk) refuse("-drive " + text + ": file= is missing");
+    if (r.config.file.empty() && r.config.kind == DriveKind::Disk)
+        refuse("-drive " + text + ": file= is missing");
     return r;
 }
 
 void parseBoot(const std::string& text, MachineConfig& machine) {
     for (const auto& [key, value] : parseKeyValues("-boot", text, "order")) {
-        if (key == "order") parseBootOrder(value, machine);
-        else if (key == "menu") machine.bootMenu = onOff("-boot", key, value);
-        else refuseKey("-boot", key);
+        if (key == "order")
+            parseBootOrder(value, machine);
+        else if (key == "menu")
+            machine.bootMenu = onOff("-boot", key, value);
+        else
+            refuseKey("-boot", key);
     }
 }
 
@@ -130,14 +144,19 @@ void parseDevice(const std::string& text, MachineConfig& machine) {
     for (const auto& [key, value] : parseKeyValues("-device", text, "driver")) {
         if (key == "driver") {
             if (value != "isa-debug-exit")
-                refuse("-device " + value + " is not implemented in kiln " + kVersion + ": there is isa-debug-exit");
+                refuse("-device " + value + " is not implemented in kiln " + kVersion +
+                       ": there is isa-debug-exit");
             continue;
         }
         uint64_t v = number("-device", value);
-        if (key == "iobase" && v <= 0xfffe) exit.port = uint16_t(v);
-        else if (key == "iosize" && v >= 1 && v <= 4) exit.size = uint16_t(v);
-        else if (key == "iobase" || key == "iosize") refuse("-device: " + key + "=" + value + " is out of range");
-        else refuseKey("-device isa-debug-exit", key);
+        if (key == "iobase" && v <= 0xfffe)
+            exit.port = uint16_t(v);
+        else if (key == "iosize" && v >= 1 && v <= 4)
+            exit.size = uint16_t(v);
+        else if (key == "iobase" || key == "iosize")
+            refuse("-device: " + key + "=" + value + " is out of range");
+        else
+            refuseKey("-device isa-debug-exit", key);
     }
     machine.debugExit = exit;
 }
@@ -182,9 +201,11 @@ StreamTarget parseStream(const std::string& option, const std::string& text) {
     if (text == "null") return {StreamTarget::Null, {}, false};
     if (text == "stdio") return {StreamTarget::Stdio, {}, false};
     if (text == "mon:stdio" && serial) return {StreamTarget::Stdio, {}, true};
-    if (text.starts_with("file:") && text.size() > 5 && !monitor) return {StreamTarget::File, text.substr(5), false};
+    if (text.starts_with("file:") && text.size() > 5 && !monitor)
+        return {StreamTarget::File, text.substr(5), false};
     if (text.starts_with("unix:") && text.size() > 5 && monitor) {
-        std::string path = text.substr(5, text.find(',') == std::string::npos ? std::string::npos : text.find(',') - 5);
+        std::string path =
+            text.substr(5, text.find(',') == std::string::npos ? std::string::npos : text.find(',') - 5);
         return {StreamTarget::UnixSocket, path, false};
     }
     refuse(option + " " + text + " is not implemented in kiln " + kVersion + ": it takes " +

@@ -1,5 +1,5 @@
-// The values of single options: comma-separated lists, sizes, drives. Each throws std::runtime_error with a sentence that
-// names the option.
+// The values of single options: comma-separated lists, sizes, drives. Each throws std::runtime_error with a
+// sentence that names the option.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -16,7 +16,8 @@ struct DriveRequest {
     std::optional<unsigned> index;  // where the user wants it
 };
 
-// "a=1,b=2" in order; ",," stands for a comma. A part without "=" has `bareKey`, or is refused when there is none.
+// "a=1,b=2" in order; ",," stands for a comma. A part without "=" has `bareKey`, or is refused when there is
+// none.
 using KeyValues = std::vector<std::pair<std::string, std::string>>;
 KeyValues parseKeyValues(const std::string& option, const std::string& text, const std::string& bareKey = {});
 

@@ -50,7 +50,8 @@ void oneOf(const std::string& option, const std::string& value, std::initializer
         if (value == k) return;
         list += (list.empty() ? "" : ", ") + std::string(k);
     }
-    throw std::runtime_error(option + " " + value + " is not implemented in kiln " + kVersion + ": it takes " + list);
+    throw std::runtime_error(option + " " + value + " is not implemented in kiln " + kVersion +
+                             ": it takes " + list);
 }
 
 class CommandLine {
@@ -86,12 +87,10 @@ class CommandLine {
     using Value = std::function<void(const std::string&)>;
 
     void value(const char* name, const char* type, const char* text, Value take) {
-        app_.add_option_function<std::string>("--" + std::string(name), [take](const std::string& v) { take(v); },
-                                              text)
+        app_.add_option_function<std::string>(
+                "--" + std::string(name), [take](const std::string& v) { take(v); }, text)
             ->type_name(type)
             ->group(topic_)
-            ->take_all()
-            ->expected(1)
             ->trigger_on_parse()
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     }
@@ -139,26 +138,24 @@ class CommandLine {
         value("smp", "N", "processors; only 1 in this version", [](auto& v) { checkSmp(v); });
         value("cpu", "MODEL", "kiln, qemu64 or max: all mean the one model there is", [](auto& v) {
             if (v.find(',') != std::string::npos)
-                throw std::runtime_error("-cpu " + v + ": single CPU features can't be chosen in kiln " + kVersion);
+                throw std::runtime_error("-cpu " + v + ": single CPU features can't be chosen in kiln " +
+                                         kVersion);
             oneOf("-cpu", v, {"kiln", "qemu64", "max"});
         });
-        value("machine", "TYPE", "q35 or pc: both mean the one board there is",
-              [](auto& v) { oneOf("-machine", v, {"q35", "pc"}); });
+        value("machine", "TYPE", "q35 or pc: both mean the one board there is", [](auto& v) {
+            oneOf("-machine", v, {"q35", "pc"});
+        });
         value("M", "TYPE", "the same as -machine", [](auto& v) { oneOf("-M", v, {"q35", "pc"}); });
-        value("accel", "NAME", "interp, the interpreter",
-              [](auto& v) { oneOf("-accel", v, {"interp"}); });
-        value("bios", "FILE", "firmware image; default SeaBIOS",
-              [&](auto& v) { o.machine.firmware = v; });
+        value("accel", "NAME", "interp, the interpreter", [](auto& v) { oneOf("-accel", v, {"interp"}); });
+        value("bios", "FILE", "firmware image; default SeaBIOS", [&](auto& v) { o.machine.firmware = v; });
         value("rtc", "base=BASE", "calendar: base=utc, base=localtime or base=2026-01-31T12:00:00",
               [&](auto& v) { parseRtc(v, o.machine); });
         value("icount", "shift=N", "deterministic time: an instruction takes 2^N ns, N 0 to 10, or auto",
               [&](auto& v) { o.machine.icountShift = parseIcount(v); });
         value("device", "DEVICE", "isa-debug-exit[,iobase=PORT][,iosize=BYTES]: lets the guest end kiln",
               [&](auto& v) { parseDevice(v, o.machine); });
-        value("net", "none", "there is no network card",
-              [](auto& v) { oneOf("-net", v, {"none"}); });
-        value("nic", "none", "there is no network card",
-              [](auto& v) { oneOf("-nic", v, {"none"}); });
+        value("net", "none", "there is no network card", [](auto& v) { oneOf("-net", v, {"none"}); });
+        value("nic", "none", "there is no network card", [](auto& v) { oneOf("-nic", v, {"none"}); });
         value("parallel", "none", "there is no parallel port",
               [](auto& v) { oneOf("-parallel", v, {"none"}); });
         value("name", "NAME", "title of the window", [&](auto& v) { o.name = v.substr(0, v.find(',')); });
@@ -172,9 +169,10 @@ class CommandLine {
 
     void addDrives() {
         topic_ = "drives";
-        value("drive", "file=FILE,...",
-              "any drive: file=, if=ide|floppy, index=, media=disk|cdrom, format=raw, snapshot=on, readonly=on",
-              [&](auto& v) { draft.drives.push_back(parseDrive(v)); });
+        value(
+            "drive", "file=FILE,...",
+            "any drive: file=, if=ide|floppy, index=, media=disk|cdrom, format=raw, snapshot=on, readonly=on",
+            [&](auto& v) { draft.drives.push_back(parseDrive(v)); });
         static constexpr const char* kDisks[] = {"hda", "hdb", "hdc", "hdd"};
         for (unsigned i = 0; i < 4; i++)
             value(kDisks[i], "FILE", "hard disk", [this, i](auto& v) { addDrive(v, DriveKind::Disk, i); });
@@ -209,14 +207,16 @@ class CommandLine {
             oneOf("-vga", v, {"std", "none"});
             o.machine.vga = v == "std";
         });
-        flag("nographic", "no window; COM1 and the monitor share the terminal", [&] { draft.nographic = true; });
+        flag("nographic", "no window; COM1 and the monitor share the terminal",
+             [&] { draft.nographic = true; });
     }
 
     void addSerial() {
         topic_ = "serial";
         Options& o = draft.options;
         value("serial", "TARGET", "COM1; once more for COM2 to COM4", [&](auto& v) {
-            if (o.serial.size() == 4) throw std::runtime_error("there are at most four serial ports (-serial)");
+            if (o.serial.size() == 4)
+                throw std::runtime_error("there are at most four serial ports (-serial)");
             o.serial.push_back(parseStream("-serial", v));
             o.serialGiven = true;
         });
@@ -225,7 +225,8 @@ class CommandLine {
                   o.monitor = parseStream("-monitor", v);
                   o.monitorGiven = true;
               });
-        value("debugcon", "TARGET", "what the guest writes to ports 0x402 and 0xE9: stdio, file:PATH, null or none",
+        value("debugcon", "TARGET",
+              "what the guest writes to ports 0x402 and 0xE9: stdio, file:PATH, null or none",
               [&](auto& v) { o.debugConsole = parseStream("-debugcon", v); });
     }
 
@@ -277,21 +278,20 @@ std::string CommandLine::help(const std::string& topic) const {
             if (topic == "debug") out << Log::categoryNames();
             out << "\n\n";
         }
-        for (const CLI::Option* o : app_.get_options(
-                 [&](const CLI::Option* o) { return o->get_group() == t.name; })) {
+        for (const CLI::Option* o :
+             app_.get_options([&](const CLI::Option* o) { return o->get_group() == t.name; })) {
             std::string left = "  -" + o->get_lnames().at(0);
             if (o->get_expected_max() > 0) left += " " + o->get_type_name();
             left.resize(std::max<size_t>(left.size() + 1, 24), ' ');
             out << left << o->get_description() << "\n";
         }
     }
-    if (topic.empty()) out << "\nother:\n  -help [TOPIC]          this text\n  -version               the version\n";
+    if (topic.empty())
+        out << "\nother:\n  -help [TOPIC]          this text\n  -version               the version\n";
     return out.str();
 }
 
-const char* nameOf(DriveKind kind) {
-    return kind == DriveKind::Floppy ? "floppy drive" : "IDE position";
-}
+const char* nameOf(DriveKind kind) { return kind == DriveKind::Floppy ? "floppy drive" : "IDE position"; }
 
 // Gives every drive its place: the wished one, or the first free one.
 void placeDrives(Draft& draft) {
@@ -299,7 +299,8 @@ void placeDrives(Draft& draft) {
     std::array<bool, 4> ide{};
     auto taken = [&](DriveKind kind, unsigned index) -> bool& {
         if (index >= (kind == DriveKind::Floppy ? floppies.size() : ide.size()))
-            throw std::runtime_error(std::string("there is no ") + nameOf(kind) + " " + std::to_string(index));
+            throw std::runtime_error(std::string("there is no ") + nameOf(kind) + " " +
+                                     std::to_string(index));
         return kind == DriveKind::Floppy ? floppies[index] : ide[index];
     };
     for (DriveRequest& d : draft.drives) {
@@ -335,9 +336,11 @@ std::string firstExisting(std::initializer_list<const char*> paths) {
 
 void findFirmware(MachineConfig& machine) {
     if (machine.firmware.empty()) {
-        machine.firmware = firstExisting({"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"});
+        machine.firmware =
+            firstExisting({"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"});
         if (machine.firmware.empty())
-            throw std::runtime_error("there is no firmware: install the package seabios, or give a BIOS with -bios");
+            throw std::runtime_error(
+                "there is no firmware: install the package seabios, or give a BIOS with -bios");
     }
     if (!machine.vga) return;
     machine.videoBios =
@@ -350,7 +353,8 @@ void findFirmware(MachineConfig& machine) {
 void fillDefaults(Draft& draft) {
     Options& o = draft.options;
     KernelConfig& k = o.machine.kernel;
-    if (k.kernel.empty() && !k.initrd.empty()) throw std::runtime_error("-initrd only makes sense with -kernel");
+    if (k.kernel.empty() && !k.initrd.empty())
+        throw std::runtime_error("-initrd only makes sense with -kernel");
     if (k.kernel.empty() && !k.commandLine.empty())
         throw std::runtime_error("-append only makes sense with -kernel");
     placeDrives(draft);
@@ -369,12 +373,11 @@ void fillDefaults(Draft& draft) {
     }
     o.machine.serialPorts = std::max<unsigned>(2, unsigned(o.serial.size()));
     o.machine.debugConsole = o.debugConsole.kind != StreamTarget::None;
-    unsigned terminals = (o.monitor.kind == StreamTarget::Stdio) + (o.debugConsole.kind == StreamTarget::Stdio);
     unsigned readers = o.monitor.kind == StreamTarget::Stdio;
     for (const StreamTarget& s : o.serial) readers += s.kind == StreamTarget::Stdio;
     if (readers > 1)
-        throw std::runtime_error("only one of -serial and -monitor can have the terminal: use -serial mon:stdio for both");
-    (void)terminals;
+        throw std::runtime_error(
+            "only one of -serial and -monitor can have the terminal: use -serial mon:stdio for both");
 }
 
 }  // namespace
@@ -403,10 +406,12 @@ ParsedCommandLine parseCommandLine(const std::vector<std::string>& arguments) {
                 return result;
             }
             if (a != "-help" && a != "--help" && a != "-h") continue;
-            std::string topic = i + 1 < arguments.size() && arguments[i + 1][0] != '-' ? arguments[i + 1] : "";
+            std::string topic =
+                i + 1 < arguments.size() && arguments[i + 1][0] != '-' ? arguments[i + 1] : "";
             result.output = line.help(topic);
             if (result.output.empty())
-                throw std::runtime_error("there is no help topic '" + topic + "'; there are " + line.topicNames());
+                throw std::runtime_error("there is no help topic '" + topic + "'; there are " +
+                                         line.topicNames());
             return result;
         }
         line.parse(arguments);

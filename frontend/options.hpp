@@ -1,5 +1,5 @@
-// The command line: QEMU's names for what QEMU has. `-foo` and `--foo` are alike. What kiln does not implement is
-// refused by name, never accepted in silence.
+// The command line: QEMU's names for what QEMU has. `-foo` and `--foo` are alike. What kiln does not
+// implement is refused by name, never accepted in silence.
 #pragma once
 #include <optional>
 #include <string>

@@ -147,8 +147,10 @@ void Terminal::escape(uint8_t byte) {
         case 'c':
             inMonitor_ = !inMonitor_;
             line_.clear();
-            if (inMonitor_) write("\r\n"), prompt();
-            else write("\r\n");
+            if (inMonitor_)
+                write("\r\n"), prompt();
+            else
+                write("\r\n");
             break;
         case kCtrlA: hooks_.toGuest({&byte, 1}); break;
         default: break;
@@ -176,8 +178,10 @@ void Terminal::edit(uint8_t byte) {
 void Terminal::lineDone() {
     std::string line;
     line.swap(line_);
-    if (line.empty()) prompt();
-    else hooks_.toMonitor(line);
+    if (line.empty())
+        prompt();
+    else
+        hooks_.toMonitor(line);
 }
 
 void Terminal::guestOutput(uint8_t byte) {
@@ -216,8 +220,8 @@ std::function<void(uint8_t)> openFileSink(const std::string& option, const std::
     return [file](uint8_t byte) {
         if (file->failed || writeAll(file->fd, &byte, 1)) return;
         file->failed = true;
-        std::fprintf(stderr, "kiln: writing to '%s' failed (%s); the rest of this output is lost\n", file->path.c_str(),
-                     std::strerror(errno));
+        std::fprintf(stderr, "kiln: writing to '%s' failed (%s); the rest of this output is lost\n",
+                     file->path.c_str(), std::strerror(errno));
     };
 }
 

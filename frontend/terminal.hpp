@@ -1,5 +1,5 @@
-// The user's terminal: raw mode that is always undone, one thread that reads it, and the switch between a guest's
-// serial port and the monitor (Ctrl-A c). Also what else bytes can go to: files.
+// The user's terminal: raw mode that is always undone, one thread that reads it, and the switch between a
+// guest's serial port and the monitor (Ctrl-A c). Also what else bytes can go to: files.
 #pragma once
 #include <termios.h>
 
@@ -56,8 +56,8 @@ class Terminal {
     std::thread reader_;
 };
 
-// Ends the program in an orderly way at SIGINT, SIGTERM and SIGHUP: `fd` becomes readable. A second signal ends it at
-// once, with the terminal restored.
+// Ends the program in an orderly way at SIGINT, SIGTERM and SIGHUP: `fd` becomes readable. A second signal
+// ends it at once, with the terminal restored.
 int signalFd();
 
 // Writes bytes to a file as they come. Throws std::runtime_error with a sentence when it can't be opened.

@@ -1,0 +1,186 @@
+#include <doctest/doctest.h>
+
+#include <unistd.h>
+#include <fstream>
+
+#include "frontend/options.hpp"
+
+using namespace kiln;
+
+namespace {
+
+// -bios keeps the tests independent of installed firmware; the video BIOS is switched off likewise.
+Options parse(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"-bios", "BIOS", "-vga", "none"});
+    auto r = parseCommandLine(arguments);
+    INFO(r.error);
+    REQUIRE(r.options.has_value());
+    return *r.options;
+}
+
+std::string refusal(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"-bios", "BIOS", "-vga", "none"});
+    auto r = parseCommandLine(arguments);
+    CHECK(!r.options);
+    CHECK(r.exitCode == 1);
+    CHECK(r.error.find('\n') == std::string::npos);
+    return r.error;
+}
+
+bool mentions(const std::string& sentence, const char* what) {
+    return sentence.find(what) != std::string::npos;
+}
+
+struct TemporaryFile {
+    explicit TemporaryFile(uint64_t size, const char* at8001 = "")
+        : path("/tmp/kiln-test-" + std::to_string(getpid())) {
+        std::ofstream file(path, std::ios::binary);
+        file.seekp(0x8001), file << at8001;
+        file.close();
+        REQUIRE(truncate(path.c_str(), off_t(size)) == 0);
+    }
+    ~TemporaryFile() { unlink(path.c_str()); }
+    std::string path;
+};
+
+}  // namespace
+
+TEST_CASE("options: one dash or two, value apart or joined") {
+    for (auto form : {std::vector<std::string>{"-m", "64M"},
+                      {"--m", "64M"},
+                      {"-m=64M"},
+                      {"--m=64M"},
+                      {"-m", "64"},
+                      {"-m", "size=64M"},
+                      {"-m", "65536K"}})
+        CHECK(parse(form).machine.memory == 64ull << 20);
+    CHECK(parse({}).machine.memory == 512ull << 20);
+    CHECK(parse({"-m", "2G"}).machine.memory == 2ull << 30);
+    // A value may begin with a dash, and hold an equals sign.
+    CHECK(parse({"-kernel", "k", "-append", "-x root=/dev/sda -m"}).machine.kernel.commandLine ==
+          "-x root=/dev/sda -m");
+}
+
+TEST_CASE("options: memory that isn't one") {
+    for (auto bad : {"", "x", "12Q", "-5", "1.5G", "99999999999999999999", "9999999T"})
+        CHECK(mentions(refusal({"-m", bad}), "-m"));
+}
+
+TEST_CASE("options: drives find their places") {
+    auto drives = parse({"-hda", "a", "-cdrom", "c", "-drive", "file=b,format=raw", "-fda", "f", "-drive",
+                         "file=d,,x,if=ide,index=3,media=cdrom,readonly=on,snapshot=on"})
+                      .machine.drives;
+    REQUIRE(drives.size() == 5);
+    CHECK((drives[0].file == "a" && drives[0].index == 0 && drives[0].kind == DriveKind::Disk));
+    CHECK((drives[1].file == "c" && drives[1].index == 2 && drives[1].kind == DriveKind::Cdrom));
+    CHECK((drives[2].file == "b" && drives[2].index == 1 && drives[2].kind == DriveKind::Disk));
+    CHECK((drives[3].file == "f" && drives[3].index == 0 && drives[3].kind == DriveKind::Floppy));
+    CHECK((drives[4].file == "d,x" && drives[4].index == 3 && drives[4].kind == DriveKind::Cdrom));
+    CHECK((drives[4].readOnly && drives[4].snapshot));
+    CHECK(!drives[0].snapshot);
+    CHECK(parse({"-snapshot", "-hda", "a"}).machine.drives[0].snapshot);
+    CHECK(mentions(refusal({"-hdc", "a", "-cdrom", "b"}), "two drives"));
+    CHECK(mentions(refusal({"-drive", "file=a,index=4"}), "no IDE position 4"));
+    CHECK(mentions(refusal({"-drive", "if=ide"}), "file="));
+    CHECK(mentions(refusal({"-drive", "file=a,if=virtio"}), "if=virtio"));
+    CHECK(mentions(refusal({"-drive", "file=a,format=qcow2"}), "qcow2"));
+    CHECK(mentions(refusal({"-drive", "file=a,cache=none"}), "cache"));
+}
+
+TEST_CASE("options: an image alone boots, by its kind") {
+    {
+        TemporaryFile f(1440 * 1024);
+        auto m = parse({f.path}).machine;
+        CHECK(m.drives.at(0).kind == DriveKind::Floppy);
+        CHECK(m.bootOrder == "acd");
+    }
+    {
+        TemporaryFile f(2 << 20, "CD001");
+        auto m = parse({f.path}).machine;
+        CHECK(m.drives.at(0).kind == DriveKind::Cdrom);
+        CHECK(m.bootOrder == "dca");
+    }
+    TemporaryFile f(2 << 20);
+    CHECK(parse({f.path}).machine.drives.at(0).kind == DriveKind::Disk);
+    CHECK(parse({f.path, "-boot", "d"}).machine.bootOrder == "d");
+}
+
+TEST_CASE("options: boot order and menu") {
+    CHECK(parse({"-boot", "dc"}).machine.bootOrder == "dc");
+    auto m = parse({"-boot", "order=ca,menu=on"}).machine;
+    CHECK((m.bootOrder == "ca" && m.bootMenu));
+    CHECK(mentions(refusal({"-boot", "z"}), "-boot"));
+    CHECK(mentions(refusal({"-boot", "once=d"}), "once"));
+}
+
+TEST_CASE("options: streams") {
+    auto o = parse({"-serial", "file:a,b", "-serial", "null", "-serial", "stdio", "-debugcon", "file:x"});
+    REQUIRE(o.serial.size() == 3);
+    CHECK((o.serial[0].kind == StreamTarget::File && o.serial[0].path == "a,b"));
+    CHECK(o.serial[1].kind == StreamTarget::Null);
+    CHECK(o.serial[2].kind == StreamTarget::Stdio);
+    CHECK(o.machine.serialPorts == 3);
+    CHECK(o.machine.debugConsole);
+    CHECK(!parse({}).machine.debugConsole);
+    CHECK(parse({"-serial", "mon:stdio"}).serial[0].withMonitor);
+    CHECK(parse({"-monitor", "unix:/x,server,nowait"}).monitor.path == "/x");
+    CHECK(mentions(refusal({"-serial", "pty"}), "-serial pty"));
+    CHECK(mentions(refusal({"-serial", "stdio", "-monitor", "stdio"}), "terminal"));
+    CHECK(mentions(refusal({"-serial", "null", "-serial", "null", "-serial", "null", "-serial", "null",
+                            "-serial", "null"}),
+                   "four"));
+}
+
+TEST_CASE("options: -nographic joins COM1 and the monitor on the terminal") {
+    auto o = parse({"-nographic"});
+    CHECK(o.display == DisplayChoice::None);
+    REQUIRE(o.serial.size() == 1);
+    CHECK((o.serial[0].kind == StreamTarget::Stdio && o.serial[0].withMonitor));
+    CHECK(parse({"-nographic", "-serial", "null"}).serial[0].kind == StreamTarget::Null);
+    CHECK(!parse({"-nographic", "-monitor", "none"}).serial[0].withMonitor);
+}
+
+TEST_CASE("options: devices, time and the rest") {
+    auto m = parse({"-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-icount", "shift=3", "-rtc",
+                    "base=2006-06-17T16:01:21", "-no-reboot", "-no-shutdown", "-S"})
+                 .machine;
+    REQUIRE(m.debugExit);
+    CHECK((m.debugExit->port == 0xf4 && m.debugExit->size == 4));
+    CHECK(m.icountShift == 3u);
+    CHECK(m.rtcStart == 1150560081);
+    CHECK((m.noReboot && m.noShutdown && m.startStopped));
+    CHECK(!parse({}).machine.icountShift);
+    CHECK(parse({"-icount", "auto"}).machine.icountShift);
+    CHECK(mentions(refusal({"-icount", "shift=99"}), "shift"));
+    CHECK(mentions(refusal({"-device", "e1000"}), "e1000"));
+    CHECK(mentions(refusal({"-rtc", "base=yesterday"}), "yesterday"));
+}
+
+TEST_CASE("options: what isn't implemented is refused by name") {
+    CHECK(mentions(refusal({"-enable-kvm"}), "option -enable-kvm is not implemented in kiln"));
+    CHECK(mentions(refusal({"--gdb", "tcp::1234"}), "option -gdb is not implemented"));
+    CHECK(mentions(refusal({"-smp", "2"}), "one processor"));
+    CHECK(mentions(refusal({"-smp", "cpus=4,cores=2"}), "one processor"));
+    CHECK(mentions(refusal({"-cpu", "host"}), "-cpu host"));
+    CHECK(mentions(refusal({"-cpu", "max,-avx"}), "features"));
+    CHECK(mentions(refusal({"-accel", "tcg"}), "-accel tcg"));
+    CHECK(mentions(refusal({"-machine", "microvm"}), "microvm"));
+    CHECK(mentions(refusal({"-vga", "cirrus"}), "cirrus"));
+    CHECK(mentions(refusal({"-display", "gtk"}), "gtk"));
+    CHECK(mentions(refusal({"-m"}), "needs a value"));
+    CHECK(mentions(refusal({"-S=1"}), "takes no value"));
+    CHECK(mentions(refusal({"-initrd", "x"}), "-kernel"));
+    CHECK(mentions(refusal({"-append", "x"}), "-kernel"));
+    parse({"-smp", "1", "-cpu", "qemu64", "-machine", "q35", "-accel", "interp", "-net", "none"});
+}
+
+TEST_CASE("options: help and version") {
+    auto help = parseCommandLine({"--help"});
+    CHECK((!help.options && help.exitCode == 0));
+    for (auto word : {"-kernel", "-drive", "-serial", "-icount", "machine:", "debug:"})
+        CHECK_MESSAGE(mentions(help.output, word), word);
+    CHECK(mentions(parseCommandLine({"-help", "debug"}).output, "guest_errors"));
+    CHECK(!mentions(parseCommandLine({"-help", "debug"}).output, "-kernel"));
+    CHECK(mentions(parseCommandLine({"--help", "nonsense"}).error, "nonsense"));
+    CHECK(mentions(parseCommandLine({"-version"}).output, "kiln 0.1"));
+}
