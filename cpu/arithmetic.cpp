@@ -81,11 +81,22 @@ void binaryBody(Cpu& c, const Insn& i) {
     }
 }
 
+template <class Op, class T>
+struct BinaryFromMem {
+    template <class M> static constexpr Body of = binaryBody<Op, T, RegA, M>;
+};
+template <class Op, class T, class Src>
+struct BinaryToMem {
+    template <class M> static constexpr Body of = binaryBody<Op, T, M, Src>;
+};
+
 template <class Op>
 Handler binary(const Shape& s) {
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
-        if (s.isMem(0)) return s.isImm(1) ? straight<binaryBody<Op, T, Mem, Imm>> : straight<binaryBody<Op, T, Mem, RegB>>;
-        if (s.isMem(1)) return straight<binaryBody<Op, T, RegA, Mem>>;
+        if (s.isMem(1)) return byMemory<BinaryFromMem<Op, T>, T, false>(s);
+        if (s.isMem(0))
+            return s.isImm(1) ? byMemory<BinaryToMem<Op, T, Imm>, T, Op::kWrites>(s)
+                              : byMemory<BinaryToMem<Op, T, RegB>, T, Op::kWrites>(s);
         return s.isImm(1) ? straight<binaryBody<Op, T, RegA, Imm>> : straight<binaryBody<Op, T, RegA, RegB>>;
     });
 }

@@ -45,11 +45,17 @@ namespace kiln {
     } while (0)
 #endif
 
+#if KILN_TAIL_CALLS && defined(__clang__)
+#define KILN_HAND_OVER(handler, cpu, insn) [[clang::musttail]] return handler(cpu, insn)
+#else
+#define KILN_HAND_OVER(handler, cpu, insn) return handler(cpu, insn)
+#endif
+
 using Body = void (*)(Cpu&, const Insn&);
 
-// The next instruction in the block follows.
+// The next instruction in the block follows. Never inlined into straightLong, which would cost it a stack frame.
 template <Body body>
-void straight(Cpu& c, const Insn* i) {
+[[gnu::noinline]] void straight(Cpu& c, const Insn* i) {
     c.at = i;
     body(c, *i);
     KILN_DISPATCH(c, i + 1);
@@ -103,9 +109,71 @@ struct Mem {
     template <class T> static void store(Cpu& c, const Insn& i, T v) { c.storeOperand<T>(i, v); }
     template <class T> static auto modify(Cpu& c, const Insn& i) { return c.modifyOperand<T>(i); }
 };
+// Memory reached through a TLB hit that straightLong has already found: no check, no fault.
+template <bool Indexed>
+struct MemLong {
+    template <class T, bool Write> static bool hits(Cpu& c, const Insn& i) {
+        return c.hits<T, Write>(c.longAddress<Indexed>(i));
+    }
+    template <class T> static T* host(Cpu& c, const Insn& i) { return c.hostAddress<T>(c.longAddress<Indexed>(i)); }
+    template <class T> static T load(Cpu& c, const Insn& i) {
+        T v;
+        std::memcpy(&v, host<T>(c, i), sizeof v);
+        return v;
+    }
+    template <class T> static void store(Cpu& c, const Insn& i, T v) { std::memcpy(host<T>(c, i), &v, sizeof v); }
+    template <class T> struct Place {
+        T* host;
+        T value;
+        void write(T v) { std::memcpy(host, &v, sizeof v); }
+    };
+    template <class T> static Place<T> modify(Cpu& c, const Insn& i) {
+        T* place = host<T>(c, i);
+        T v;
+        std::memcpy(&v, place, sizeof v);
+        return {place, v};
+    }
+};
 struct Imm {
     template <class T> static T load(Cpu&, const Insn& i) { return T(i.imm); }
 };
+
+// The quick form of a handler with a memory operand in 64-bit mode: on a TLB miss it hands over to `general`, the same
+// instruction with operand type Mem, so that the common way needs neither calls nor a stack frame.
+template <Body body, Handler general, class M, class T, bool Write>
+void straightLong(Cpu& c, const Insn* i) {
+    c.at = i;
+    if (!M::template hits<T, Write>(c, *i)) [[unlikely]] KILN_HAND_OVER(general, c, i);
+    body(c, *i);
+    KILN_DISPATCH(c, i + 1);
+}
+
+enum class MemoryForm : uint8_t { General, LongBase, LongIndexed };
+
+inline MemoryForm memoryForm(const Shape& s) {
+    for (unsigned n = 0; n < s.z.operand_count_visible; n++) {
+        if (!s.isMem(n)) continue;
+        const auto& m = s.operands[n].mem;
+        bool zeroBase = m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS;
+        if (s.mode != CodeMode::Code64 || s.z.address_width != 64 || !zeroBase) break;
+        return m.index == ZYDIS_REGISTER_NONE ? MemoryForm::LongBase : MemoryForm::LongIndexed;
+    }
+    return MemoryForm::General;
+}
+
+// The handler for a body template over its memory operand type: Bodies::of<M> is the body with operand type M, which accesses
+// a T and writes it or not.
+template <class Bodies, class T, bool Write>
+Handler byMemory(const Shape& s) {
+    constexpr Handler general = straight<Bodies::template of<Mem>>;
+    switch (memoryForm(s)) {
+        case MemoryForm::LongBase:
+            return straightLong<Bodies::template of<MemLong<false>>, general, MemLong<false>, T, Write>;
+        case MemoryForm::LongIndexed:
+            return straightLong<Bodies::template of<MemLong<true>>, general, MemLong<true>, T, Write>;
+        default: return general;
+    }
+}
 
 // Chooses Family::handler<T, ...> by width in bits.
 template <class Visit>

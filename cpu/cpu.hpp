@@ -86,6 +86,20 @@ class Cpu : public CpuState {
         return (gpr.get<uint64_t>(i.base) + (gpr.get<uint64_t>(i.index) << i.scale) + uint64_t(int64_t(i.disp))) &
                kMask[i.addressSize];
     }
+    // 64-bit mode, 64-bit addresses, a segment whose base is 0: the address is linear, and only canonical pages are in
+    // the TLB, so nothing is left to check. `Indexed` is false when there is no index register.
+    template <bool Indexed> uint64_t longAddress(const Insn& i) const {
+        uint64_t a = gpr.get<uint64_t>(i.base) + uint64_t(int64_t(i.disp));
+        return Indexed ? a + (gpr.get<uint64_t>(i.index) << i.scale) : a;
+    }
+    // Whether the TLB lets this access go straight to memory, and the host address when it does.
+    template <class T, bool Write> bool hits(uint64_t linear) const {
+        const Tlb::Entry& e = dataTlb_->at(linear);
+        return (Write ? e.writeTag : e.readTag) == ((linear + sizeof(T) - 1) & ~kPageMask);
+    }
+    template <class T> T* hostAddress(uint64_t linear) const {
+        return reinterpret_cast<T*>(linear + dataTlb_->at(linear).addend);
+    }
     template <class T> T loadOperand(const Insn& i) { return load<T>(i.seg, effectiveAddress(i)); }
     template <class T> void storeOperand(const Insn& i, T v) { store<T>(i.seg, effectiveAddress(i), v); }
     template <class T> Place<T> modifyOperand(const Insn& i) { return modify<T>(i.seg, effectiveAddress(i)); }
@@ -117,7 +131,7 @@ class Cpu : public CpuState {
     static Segment unpack(uint16_t selector, uint64_t descriptor);
     void setCpl(unsigned level);
     void setSegmentBase(SegReg which, uint64_t base) { seg[which].base = fast_[which].base = base; }  // FS and GS only
-    void smapChanged() { dataTlb_ = &tlbFor(cpl == 3, false); }  // RFLAGS.AC changed at CPL 0
+    void smapChanged() { dataTlb_ = alignmentChecks_ ? &emptyTlb_ : &tlbFor(cpl == 3, false); }  // RFLAGS.AC changed at CPL 0
     void segmentsChanged();                     // recomputes what is derived from segments, modes and CPL
 
     // -- exceptions and interrupts (exceptions.cpp)
@@ -161,7 +175,8 @@ class Cpu : public CpuState {
     const Insn* enterNext();
     // The same for a direct branch to blockRip + disp, cut to `mask`; the branch is the last instruction run.
     const Insn* branchTaken(const Insn& i, uint64_t mask);
-    void refund(const Insn* lastRun);          // leaving a block early: counts only what ran
+    const Insn* branchUnlinked(const Insn& i, uint64_t target);
+    void refund(const Insn* lastRun) { slice_ += block->count - (lastRun - block->insns.data() + 1); }  // leaving a block early: counts only what ran
     uint64_t lookupTag() const { return lookupTag_; }
     void codeInvalidated();                    // blocks died: forget cached ways to them
 
@@ -178,6 +193,19 @@ class Cpu : public CpuState {
 
     void readSlow(unsigned segment, uint64_t offset, void* out, unsigned size);
     void writeSlow(unsigned segment, uint64_t offset, const void* in, unsigned size);
+    // The same by value, so that the fast path's handler needs no stack frame.
+    uint64_t readWord(unsigned segment, uint64_t offset, unsigned size);
+    void writeWord(unsigned segment, uint64_t offset, unsigned size, uint64_t value);
+    template <class T> T loadSlow(unsigned segment, uint64_t offset) {
+        if constexpr (std::is_integral_v<T> && sizeof(T) <= 8) return T(readWord(segment, offset, sizeof(T)));
+        T v{};
+        readSlow(segment, offset, &v, sizeof v);
+        return v;
+    }
+    template <class T> void storeSlow(unsigned segment, uint64_t offset, T value) {
+        if constexpr (std::is_integral_v<T> && sizeof(T) <= 8) writeWord(segment, offset, sizeof(T), value);
+        else writeSlow(segment, offset, &value, sizeof value);
+    }
     void readLinear(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
     void writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
     Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
@@ -239,8 +267,9 @@ class Cpu : public CpuState {
     uint64_t executedBefore_ = 0;
     int64_t held_ = 0;                // the rest of the slice while a single instruction runs
 
-    Tlb* dataTlb_ = nullptr;
+    Tlb* dataTlb_ = nullptr;          // one of tlbs_, or the empty one
     std::array<Tlb, 3> tlbs_;         // supervisor, supervisor under SMAP, user
+    Tlb emptyTlb_;                    // always misses: alignment checks are on
     struct FetchEntry {
         uint64_t page = ~0ull, tag = 0;
         PhysAddr phys;
@@ -266,9 +295,7 @@ inline T Cpu::load(unsigned segment, uint64_t offset) {
             return v;
         }
     }
-    T v{};
-    readSlow(segment, offset, &v, sizeof v);
-    return v;
+    return loadSlow<T>(segment, offset);
 }
 
 template <class T>
@@ -282,7 +309,7 @@ inline void Cpu::store(unsigned segment, uint64_t offset, T value) {
             return;
         }
     }
-    writeSlow(segment, offset, &value, sizeof value);
+    storeSlow<T>(segment, offset, value);
 }
 
 // A place that is read and then written. `host` is null where the slow path must do both.
@@ -339,23 +366,15 @@ inline const Insn* Cpu::enterNext() {
     return block->insns.data();
 }
 
-inline const Insn* Cpu::branchTaken(const Insn& i, uint64_t mask) {
-    uint64_t from = gpr.slot[17];
-    uint64_t target = (from + uint64_t(int64_t(i.disp))) & mask;
-    if (target >= codeEnd_) raise(kGP, 0);
+[[gnu::always_inline]] inline const Insn* Cpu::branchTaken(const Insn& i, uint64_t mask) {
+    uint64_t target = (gpr.slot[17] + uint64_t(int64_t(i.disp))) & mask;
+    const Block* b = i.link;
+    if (!b || slice_ <= 0 || target + b->bytes > codeEnd_) [[unlikely]] return branchUnlinked(i, target);
     refund(&i);
-    rip = target;
-    if (const Block* b = i.link; b && slice_ > 0 && target + b->bytes <= codeEnd_) {
-        slice_ -= b->count;
-        block = b;
-        gpr.slot[17] = target;
-        return b->insns.data();
-    }
-    const Block* here = block;
-    const Insn* n = enterNext();
-    // On the same page the way to the target holds as long as both blocks live.
-    if (n && block->start.page() == here->start.page() && ((target ^ from) & ~kPageMask) == 0) i.link = block;
-    return n;
+    slice_ -= b->count;
+    block = b;
+    rip = gpr.slot[17] = target;
+    return b->insns.data();
 }
 
 template <class T>

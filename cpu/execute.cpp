@@ -34,8 +34,6 @@ void Cpu::leave() {
 
 uint64_t Cpu::currentRip() const { return (gpr.slot[17] + at->offset) & ipMask_; }
 
-void Cpu::refund(const Insn* lastRun) { slice_ += block->count - (lastRun - block->insns.data() + 1); }
-
 void Cpu::codeInvalidated() {
     for (JumpEntry& e : *jumps_) e = JumpEntry{};
     block = nullptr;
@@ -194,6 +192,18 @@ void Cpu::singleStep() {
         held_ = 0;
         faulted(f);
     }
+}
+
+const Insn* Cpu::branchUnlinked(const Insn& i, uint64_t target) {
+    checkNearTarget(target);
+    refund(&i);
+    const Block* here = block;
+    const uint64_t from = gpr.slot[17];
+    rip = target;
+    const Insn* n = enterNext();
+    // On the same page the way to the target holds as long as both blocks live.
+    if (n && block->start.page() == here->start.page() && ((target ^ from) & ~kPageMask) == 0) i.link = block;
+    return n;
 }
 
 // A fault thrown inside a block belongs to the instruction `at`; one thrown outside (fetch, event) to rip.

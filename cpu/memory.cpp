@@ -123,6 +123,16 @@ void Cpu::writeSlow(unsigned segment, uint64_t offset, const void* in, unsigned 
     writeLinear(linear, in, size, cpl == 3, false);
 }
 
+uint64_t Cpu::readWord(unsigned segment, uint64_t offset, unsigned size) {
+    uint64_t v = 0;
+    readSlow(segment, offset, &v, size);
+    return v;
+}
+
+void Cpu::writeWord(unsigned segment, uint64_t offset, unsigned size, uint64_t value) {
+    writeSlow(segment, offset, &value, size);
+}
+
 void Cpu::checkWrite(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
@@ -145,14 +155,14 @@ void Cpu::storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user)
 const uint8_t* Cpu::readablePointer(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Read);
     alignmentCheck(linear, size);
-    const Tlb::Entry& e = fillTlb(*dataTlb_, linear, Access::Read, cpl == 3, false);
+    const Tlb::Entry& e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Read, cpl == 3, false);
     return e.readTag & 1 ? nullptr : reinterpret_cast<const uint8_t*>(linear + e.addend);
 }
 
 uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
-    const Tlb::Entry& e = fillTlb(*dataTlb_, linear, Access::Write, cpl == 3, false);
+    const Tlb::Entry& e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Write, cpl == 3, false);
     return e.writeTag & 1 ? nullptr : reinterpret_cast<uint8_t*>(linear + e.addend);
 }
 

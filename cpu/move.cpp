@@ -12,6 +12,15 @@ void movBody(Cpu& c, const Insn& i) {
     Dst::template store<T>(c, i, Src::template load<T>(c, i));
 }
 
+template <class T>
+struct MovFromMem {
+    template <class M> static constexpr Body of = movBody<T, RegA, M>;
+};
+template <class T, class Src>
+struct MovToMem {
+    template <class M> static constexpr Body of = movBody<T, M, Src>;
+};
+
 // MOV between the accumulator and a 64-bit absolute offset, which is in imm.
 template <class T, bool Store>
 void movOffset(Cpu& c, const Insn& i) {
@@ -55,8 +64,8 @@ Handler mov(const Shape& s) {
     if (Handler h = movControl(s)) return h;
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
         if (s.z.raw.disp.size == 64) return s.isMem(0) ? straight<movOffset<T, true>> : straight<movOffset<T, false>>;
-        if (s.isMem(0)) return s.isImm(1) ? straight<movBody<T, Mem, Imm>> : straight<movBody<T, Mem, RegB>>;
-        if (s.isMem(1)) return straight<movBody<T, RegA, Mem>>;
+        if (s.isMem(1)) return byMemory<MovFromMem<T>, T, false>(s);
+        if (s.isMem(0)) return s.isImm(1) ? byMemory<MovToMem<T, Imm>, T, true>(s) : byMemory<MovToMem<T, RegB>, T, true>(s);
         return s.isImm(1) ? straight<movBody<T, RegA, Imm>> : straight<movBody<T, RegA, RegB>>;
     });
 }
@@ -150,11 +159,17 @@ void extendBody(Cpu& c, const Insn& i) {
     else RegA::store<To>(c, i, To(v));
 }
 
+template <class To, class From, bool Signed>
+struct ExtendFromMem {
+    template <class M> static constexpr Body of = extendBody<To, From, M, Signed>;
+};
+
 template <bool Signed>
 Handler extend(const Shape& s) {
     return byWidth(s.bits(0), [&]<class To>() -> Handler {
         return byWidth(s.bits(1), [&]<class From>() -> Handler {
-            return s.isMem(1) ? straight<extendBody<To, From, Mem, Signed>> : straight<extendBody<To, From, RegB, Signed>>;
+            if (!s.isMem(1)) return straight<extendBody<To, From, RegB, Signed>>;
+            return byMemory<ExtendFromMem<To, From, Signed>, From, false>(s);
         });
     });
 }

@@ -65,11 +65,11 @@ void Cpu::segmentsChanged() {
         FastSegment& f = fast_[i];
         f.base = is64 && i < Fs ? 0 : s.base;
         uint64_t end = is64 ? ~0ull : s.expandDown() && checkTypes ? 0 : uint64_t(s.limit) + 1;
-        if (alignmentChecks_ || (checkTypes && s.unusable)) end = 0;
+        if (checkTypes && s.unusable) end = 0;
         f.readEnd = !checkTypes || s.readable() ? end : 0;
         f.writeEnd = !checkTypes || s.writable() ? end : 0;
     }
-    dataTlb_ = &tlbFor(cpl == 3, false);
+    smapChanged();
     lookupTag_ = epoch_ << 4 | uint64_t(cpl == 3) << 2 | uint64_t(codeMode_);
     const bool em = cr0 & cr0::EM, ts = cr0 & cr0::TS;
     x87Trap_ = em || ts;

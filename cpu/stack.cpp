@@ -15,6 +15,25 @@ void pushSegment(Cpu& c, const Insn& i) {
     c.push<T>(c.seg[i.a].selector);
 }
 
+// 64-bit mode: the stack is linear, so a TLB hit is all there is to find. Slots for straightLong.
+struct PushSlot {
+    template <class T, bool Write> static bool hits(Cpu& c, const Insn&) { return c.hits<T, true>(c.gpr[Rsp] - sizeof(T)); }
+};
+struct PopSlot {
+    template <class T, bool Write> static bool hits(Cpu& c, const Insn&) { return c.hits<T, false>(c.gpr[Rsp]); }
+};
+void pushLong(Cpu& c, const Insn& i) {
+    uint64_t sp = c.gpr[Rsp] - 8, v = RegA::load<uint64_t>(c, i);
+    std::memcpy(c.hostAddress<uint64_t>(sp), &v, 8);
+    c.gpr[Rsp] = sp;
+}
+void popLong(Cpu& c, const Insn& i) {
+    uint64_t sp = c.gpr[Rsp], v;
+    std::memcpy(&v, c.hostAddress<uint64_t>(sp), 8);
+    c.gpr[Rsp] = sp + 8;
+    RegA::store<uint64_t>(c, i, v);
+}
+
 bool isSegment(const Shape& s) {
     return s.isReg(0) && ZydisRegisterGetClass(s.operands[0].reg.value) == ZYDIS_REGCLASS_SEGMENT;
 }
@@ -24,6 +43,8 @@ Handler push(const Shape& s) {
         if constexpr (sizeof(T) == 1) return nullptr;
         else {
             if (isSegment(s)) return straight<pushSegment<T>>;
+            if (sizeof(T) == 8 && s.mode == CodeMode::Code64 && s.isReg(0))
+                return straightLong<pushLong, straight<pushBody<uint64_t, RegA>>, PushSlot, uint64_t, true>;
             if (s.isImm(0)) return straight<pushBody<T, Imm>>;
             return s.isMem(0) ? straight<pushBody<T, Mem>> : straight<pushBody<T, RegA>>;
         }
@@ -64,6 +85,8 @@ Handler pop(const Shape& s) {
         else {
             if (isSegment(s))
                 return s.operands[0].reg.value == ZYDIS_REGISTER_SS ? serializing<popSegment<T>> : straight<popSegment<T>>;
+            if (sizeof(T) == 8 && s.mode == CodeMode::Code64 && s.isReg(0))
+                return straightLong<popLong, straight<popReg<uint64_t>>, PopSlot, uint64_t, false>;
             return s.isMem(0) ? straight<popMem<T>> : straight<popReg<T>>;
         }
     });
