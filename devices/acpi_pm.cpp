@@ -133,7 +133,8 @@ void AcpiPm::writeByte(uint64_t offset, uint8_t value) {
 
 uint64_t AcpiPm::ioRead(uint64_t offset, unsigned size) {
     // In one piece: the timer must not run on between two bytes of one access.
-    if (offset >= kPmTimer && offset + size <= kPmTimer + 4) return timer() >> (offset - kPmTimer) * 8;
+    if (offset >= kPmTimer && offset + size <= kPmTimer + 4)
+        return timer() >> (offset - kPmTimer) * 8 & openBus(size);
     noteOverflow();
     uint64_t value = 0;
     for (unsigned i = 0; i < size; i++) value |= uint64_t(readByte(offset + i)) << i * 8;
