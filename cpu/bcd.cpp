@@ -30,7 +30,7 @@ void aad(Cpu& c, const Insn& i) {
     uint8_t tens = uint8_t((c.gpr.get<uint16_t>(0) >> 8) * uint8_t(i.imm)), ones = al(c);
     uint8_t r = uint8_t(tens + ones);
     setAx(c, r);
-    c.flags.logic<uint8_t>(r);  // OF, AF, CF undefined
+    c.flags.add<uint8_t>(tens, ones, r);  // OF, AF, CF undefined
 }
 
 // After an addition or subtraction of two packed bytes.

@@ -97,14 +97,14 @@ Handler bitTests(const Shape& s) {
 // -- scans and counts; the destination is a register
 
 // A source of 0 leaves the destination alone, as AMD documents and Intel's processors do. The other flags are
-// undefined.
+// undefined: PF is the result's, which is put below a bit that keeps ZF clear.
 template <class T, class Src, bool Reverse>
 void scan(Cpu& c, const Insn& i) {
     T v = Src::template load<T>(c, i);
-    if (v)
-        RegA::store<T>(
-            c, i, T(Reverse ? kBits<T> - 1 - unsigned(std::countl_zero(v)) : unsigned(std::countr_zero(v))));
-    c.flags.logic<T>(v);
+    if (v == 0) return c.flags.logic<T>(0);
+    unsigned r = Reverse ? kBits<T> - 1 - unsigned(std::countl_zero(v)) : unsigned(std::countr_zero(v));
+    RegA::store<T>(c, i, T(r));
+    c.flags.logic<uint32_t>(r | 0x100);
 }
 
 template <class T, class Src, bool Leading>

@@ -57,11 +57,11 @@ class Flags {
         result_ = extend(r);
         aux_ = 0;
     }
-    // Flags of a shift whose result is r: the top bit of `c` is CF, the one below it CF xor OF; AF undefined, cleared.
+    // Flags of a shift whose result is r; AF undefined, cleared.
     template <class T>
-    void shift(T r, T c) {
+    void shift(T r, bool cf, bool of) {
         result_ = extend(r);
-        aux_ = uint64_t(c) << (64 - 8 * sizeof(T)) & 3ull << 62;
+        aux_ = uint64_t(cf) << 63 | uint64_t(cf != of) << 62;
     }
     // SF, ZF, PF from r; the rest as given.
     template <class T>

@@ -23,14 +23,15 @@ constexpr bool top(T v) {
     return bit(v, kBits<T> - 1);
 }
 
-// -- the seven operations: the result for a count that is not 0, flags set
+// -- the seven operations: the result for a count that is not 0, flags set. OF is undefined for counts over
+// 1; processors give what a count of 1 would.
 
 struct Shl {
     template <class T>
     static T apply(T v, unsigned n, Flags& f) {
         T carries = T(Wide<T>(v) << (n - 1));
         T r = T(carries << 1);
-        f.shift<T>(r, carries);  // CF, and OF = CF xor sign (undefined for n > 1: the same)
+        f.shift<T>(r, top(carries), top(T(v ^ v << 1)));
         return r;
     }
 };
@@ -40,9 +41,7 @@ struct Shr {
     static T apply(T v, unsigned n, Flags& f) {
         T carries = T(Wide<T>(v) >> (n - 1));
         T r = T(carries >> 1);
-        bool cf = carries & 1;
-        bool of = n == 1 && top(v);  // undefined for n > 1
-        f.shift<T>(r, T(T(cf) << (kBits<T> - 1) | T(cf != of) << (kBits<T> - 2)));
+        f.shift<T>(r, carries & 1, top(v));
         return r;
     }
 };
@@ -53,25 +52,34 @@ struct Sar {
         using Signed = std::make_signed_t<T>;
         Signed carries = Signed(std::make_signed_t<Wide<T>>(Signed(v)) >> (n - 1));
         T r = T(carries >> 1);
-        f.shift<T>(r, (carries & 1) ? T(T(3) << (kBits<T> - 2)) : T(0));
+        f.shift<T>(r, carries & 1, false);
         return r;
     }
 };
 
-struct Rol {
+// A register rotated by an immediate over 1 keeps OF as it was.
+template <bool KeepsOf>
+struct RolBy {
     template <class T>
     static T apply(T v, unsigned n, Flags& f) {
         T r = std::rotl(v, int(n % kBits<T>));
-        f.setCfOf(r & 1, bool(r & 1) != top(r));  // OF undefined for n > 1
+        if constexpr (KeepsOf)
+            f.setCf(r & 1);
+        else
+            f.setCfOf(r & 1, top(T(v ^ v << 1)));
         return r;
     }
 };
 
-struct Ror {
+template <bool KeepsOf>
+struct RorBy {
     template <class T>
     static T apply(T v, unsigned n, Flags& f) {
         T r = std::rotr(v, int(n % kBits<T>));
-        f.setCfOf(top(r), top(r) != bit(r, kBits<T> - 2));  // OF undefined for n > 1
+        if constexpr (KeepsOf)
+            f.setCf(top(r));
+        else
+            f.setCfOf(top(r), bool(v & 1) != top(v));
         return r;
     }
 };
@@ -81,14 +89,10 @@ struct Rcl {
     template <class T>
     static T apply(T v, unsigned n, Flags& f) {
         n %= kBits<T> + 1;
-        T r = v;
-        bool cf = f.cf();
-        if (n) {
-            r = T(Wide<T>(v) << n | Wide<T>(cf) << (n - 1));
-            if (n > 1) r |= T(Wide<T>(v) >> (kBits<T> + 1 - n));
-            cf = bit(v, kBits<T> - n);
-        }
-        f.setCfOf(cf, cf != top(r));  // OF undefined for n > 1
+        if (n == 0) return v;
+        T r = T(Wide<T>(v) << n | Wide<T>(f.cf()) << (n - 1));
+        if (n > 1) r |= T(Wide<T>(v) >> (kBits<T> + 1 - n));
+        f.setCfOf(bit(v, kBits<T> - n), top(T(v ^ v << 1)));
         return r;
     }
 };
@@ -97,14 +101,11 @@ struct Rcr {
     template <class T>
     static T apply(T v, unsigned n, Flags& f) {
         n %= kBits<T> + 1;
-        T r = v;
-        bool cf = f.cf();
-        if (n) {
-            r = T(Wide<T>(v) >> n | Wide<T>(cf) << (kBits<T> - n));
-            if (n > 1) r |= T(Wide<T>(v) << (kBits<T> + 1 - n));
-            cf = bit(v, n - 1);
-        }
-        f.setCfOf(cf, top(r) != bit(r, kBits<T> - 2));  // OF undefined for n > 1
+        if (n == 0) return v;
+        const bool before = f.cf();
+        T r = T(Wide<T>(v) >> n | Wide<T>(before) << (kBits<T> - n));
+        if (n > 1) r |= T(Wide<T>(v) << (kBits<T> + 1 - n));
+        f.setCfOf(bit(v, n - 1), before != top(v));
         return r;
     }
 };
@@ -149,19 +150,20 @@ void shift(Cpu& c, const Insn& i) {
     place.write(Op::template apply<T>(place.value, n, c.flags));
 }
 
-template <class Op, class T, class Dst>
+template <class Op, class OpByImm, class T, class Dst>
 Handler byCount(const Shape& s) {
     if (!s.isImm(1)) return straight<shift<Op, T, Dst, ByCl>>;
     unsigned n = unsigned(s.operands[1].imm.value.u) & kCountMask<T>;
     if (n == 0) return straight<shift<Op, T, Dst, ByZero>>;
     if (n == 1) return straight<shift<Op, T, Dst, ByOne>>;
-    return straight<shift<Op, T, Dst, ByImm>>;
+    return straight<shift<OpByImm, T, Dst, ByImm>>;
 }
 
-template <class Op>
+template <class Op, class OpByImm = Op>
 Handler shifts(const Shape& s) {
-    return byWidth(s.bits(0),
-                   [&]<class T>() { return s.isMem(0) ? byCount<Op, T, Mem>(s) : byCount<Op, T, RegA>(s); });
+    return byWidth(s.bits(0), [&]<class T>() {
+        return s.isMem(0) ? byCount<Op, Op, T, Mem>(s) : byCount<Op, OpByImm, T, RegA>(s);
+    });
 }
 
 // -- SHLD, SHRD. A 16-bit operand with a count over 16 is undefined: the three words first:second:first turn.
@@ -180,7 +182,7 @@ struct Shld {
             r = T(first << n | second >> (w - n));
             cf = bit(first, w - n);
         }
-        f.set<T>(r, cf, top(r) != top(first), false);  // OF undefined for n > 1, AF always
+        f.shift<T>(r, cf, top(T(first ^ first << 1)));
         return r;
     }
 };
@@ -199,7 +201,7 @@ struct Shrd {
             r = T(first >> n | second << (w - n));
             cf = bit(first, n - 1);
         }
-        f.set<T>(r, cf, top(r) != bit(r, w - 2), false);  // OF undefined for n > 1, AF always
+        f.shift<T>(r, cf, bool(second & 1) != top(first));
         return r;
     }
 };
@@ -233,10 +235,14 @@ Handler doubleShifts(const Shape& s) {
 
 std::span<const Row> shiftRows() {
     static const Row rows[] = {
-        {ZYDIS_MNEMONIC_ROL, shifts<Rol>},         {ZYDIS_MNEMONIC_ROR, shifts<Ror>},
-        {ZYDIS_MNEMONIC_RCL, shifts<Rcl>},         {ZYDIS_MNEMONIC_RCR, shifts<Rcr>},
-        {ZYDIS_MNEMONIC_SHL, shifts<Shl>},         {ZYDIS_MNEMONIC_SHR, shifts<Shr>},
-        {ZYDIS_MNEMONIC_SAR, shifts<Sar>},         {ZYDIS_MNEMONIC_SHLD, doubleShifts<Shld>},
+        {ZYDIS_MNEMONIC_ROL, shifts<RolBy<false>, RolBy<true>>},
+        {ZYDIS_MNEMONIC_ROR, shifts<RorBy<false>, RorBy<true>>},
+        {ZYDIS_MNEMONIC_RCL, shifts<Rcl>},
+        {ZYDIS_MNEMONIC_RCR, shifts<Rcr>},
+        {ZYDIS_MNEMONIC_SHL, shifts<Shl>},
+        {ZYDIS_MNEMONIC_SHR, shifts<Shr>},
+        {ZYDIS_MNEMONIC_SAR, shifts<Sar>},
+        {ZYDIS_MNEMONIC_SHLD, doubleShifts<Shld>},
         {ZYDIS_MNEMONIC_SHRD, doubleShifts<Shrd>},
     };
     return rows;

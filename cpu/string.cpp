@@ -130,6 +130,7 @@ bool repLods(Cpu& c, const Insn& i) {
 
 // -- SCAS, CMPS. Repeated, they stop behind the first pair whose equality differs from the prefix's. The
 // flags are those of the last pair; a fault on the way leaves the flags from before the instruction.
+// Processors read ES:rDI first.
 
 template <class T>
 struct LastPair {
@@ -155,7 +156,7 @@ void scasOne(Cpu& c, const Insn&) {
 
 template <class T, class U>
 void cmpsOne(Cpu& c, const Insn& i) {
-    T left = c.load<T>(i.seg, indexOf<U>(c, Rsi)), right = c.load<T>(Es, indexOf<U>(c, Rdi));
+    T right = c.load<T>(Es, indexOf<U>(c, Rdi)), left = c.load<T>(i.seg, indexOf<U>(c, Rsi));
     advance<T, U>(c, Rsi);
     advance<T, U>(c, Rdi);
     c.flags.sub<T>(left, right, T(left - right));
@@ -199,11 +200,11 @@ bool repScas(Cpu& c, const Insn& i) {
 template <class T, class U>
 uint64_t cmpsRun(Cpu& c, const Insn& i, uint64_t most, LastPair<T>& last, bool& met) {
     U left = indexOf<U>(c, Rsi), right = indexOf<U>(c, Rdi);
-    uint64_t n = std::min(most, elementsInPage<T, U>(c, i.seg, left, Access::Read));
-    n = std::min(n, elementsInPage<T, U>(c, Es, right, Access::Read));
+    uint64_t n = std::min(most, elementsInPage<T, U>(c, Es, right, Access::Read));
+    n = std::min(n, elementsInPage<T, U>(c, i.seg, left, Access::Read));
     if (n == 0) return 0;
-    const uint8_t* l = c.readablePointer(i.seg, left, sizeof(T));
     const uint8_t* r = c.readablePointer(Es, right, sizeof(T));
+    const uint8_t* l = c.readablePointer(i.seg, left, sizeof(T));
     if (!l || !r) return 0;
     uint64_t done = 0;
     while (done < n && !met) {
@@ -224,7 +225,7 @@ bool repCmps(Cpu& c, const Insn& i) {
         if (n == 0) break;
         uint64_t done = c.flags.test(flag::DF) ? 0 : cmpsRun<T, U>(c, i, n, last, met);
         if (done == 0) {
-            T left = c.load<T>(i.seg, indexOf<U>(c, Rsi)), right = c.load<T>(Es, indexOf<U>(c, Rdi));
+            T right = c.load<T>(Es, indexOf<U>(c, Rdi)), left = c.load<T>(i.seg, indexOf<U>(c, Rsi));
             met = last.meets(left, right, i.rep == Rep::RepE);
             done = 1;
         }

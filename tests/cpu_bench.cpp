@@ -90,6 +90,7 @@ void GuestBench::writeTables() {
 
     memory.write<uint64_t>(PhysAddr(kTss + 4), kStackTop);  // RSP0, or ESP0
     if (!long64) memory.write<uint32_t>(PhysAddr(kTss + 8), kData);
+    memory.write<uint16_t>(PhysAddr(kTss + 102), 0x68);  // no I/O permission bitmap
     cpu.tr = Segment{.selector = kTssSelector, .rights = 0x8b, .limit = 0x67, .base = kTss};
 }
 
