@@ -85,7 +85,8 @@ void setMemory(Insn& out, const ZydisDecodedInstruction& z, const ZydisDecodedOp
 void setImmediate(Insn& out, const ZydisDecodedInstruction& z, const ZydisDecodedOperand& op, bool second) {
     if (op.imm.is_relative) {
         out.disp = int32_t(op.imm.value.s) + out.offset + z.length;
-        out.imm = 0;
+        out.link = nullptr;
+        out.extra = kLinkable;
     } else if (second) {
         out.imm = (out.imm & 0xffffffff) | op.imm.value.u << 32;
     } else {
@@ -162,7 +163,6 @@ bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t off
     setPrefixes(out, z, mode);
     setOperands(out, shape);
     out.run = handler;
-    if (row->facts & kBranch) out.extra = kLinkable;
     ends = row->facts & kEndsBlock;
     return true;
 }

@@ -79,11 +79,8 @@ struct Shape {
 enum Fact : uint16_t {
     kNone = 0,
     kEndsBlock = 1,     // control goes elsewhere, or what follows must be looked at anew (mode, paging, IF)
-    kBranch = 2,        // relative target in Insn::disp
-    kNoLegacy = 4,      // #UD outside 64-bit mode
-    kNo64 = 8,          // #UD in 64-bit mode (Zydis refuses most by itself)
-    kProtected = 16,    // #UD in real and virtual-8086 mode
-    kCpl0 = 32,         // #GP(0) when CPL is not 0
+    kNoLegacy = 2,      // #UD outside 64-bit mode
+    kNo64 = 4,          // #UD in 64-bit mode (Zydis refuses most by itself)
 };
 
 // One row an instruction: the body (chosen among its forms by `select`) and the facts Zydis does not know. `select`
