@@ -167,7 +167,8 @@ struct ExtendFromMem {
 template <bool Signed>
 Handler extend(const Shape& s) {
     return byWidth(s.bits(0), [&]<class To>() -> Handler {
-        return byWidth(s.bits(1), [&]<class From>() -> Handler {
+        // MOVSXD to 16 bits reads no more than 16.
+        return byWidth(std::min(s.bits(0), s.bits(1)), [&]<class From>() -> Handler {
             if (!s.isMem(1)) return straight<extendBody<To, From, RegB, Signed>>;
             return byMemory<ExtendFromMem<To, From, Signed>, From, false>(s);
         });

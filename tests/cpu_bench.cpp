@@ -181,6 +181,14 @@ std::optional<Caught> GuestBench::step() {
     return caught();
 }
 
+std::optional<Caught> GuestBench::runToException(int64_t most) {
+    for (int64_t n = 0; n < most && shutdown.empty(); n++) {
+        cpu.run(1);
+        if (auto c = caught()) return c;
+    }
+    return {};
+}
+
 std::optional<Caught> GuestBench::runToHalt(int64_t most) {
     for (int64_t done = 0; done < most && !cpu.halted && shutdown.empty(); done += 10'000) cpu.run(10'000);
     return caught();

@@ -47,6 +47,8 @@ class GuestBench {
     std::optional<Caught> step();
     // Runs to the next HLT, which may be that of a fault handler. `most`: instructions before giving up.
     std::optional<Caught> runToHalt(int64_t most = 1'000'000);
+    // Runs blocks until something is delivered. At CPL 3 a HLT behind the code (#GP) ends it.
+    std::optional<Caught> runToException(int64_t most = 100'000);
     // Puts segments and privilege level back to those of the mode.
     void restoreMode();
 

@@ -50,6 +50,7 @@ UserState exportState(const CpuState& from) {
 
 #if defined(__x86_64__) && defined(__linux__)
 
+#include <cpuid.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -228,7 +229,16 @@ void appendExit(uint8_t* to, bool code64, const uint64_t& slot) {
 
 }  // namespace
 
+bool HostOracle::available() {
+    unsigned a, b, c, d;
+    constexpr unsigned kSse42 = 1 << 20, kPopcnt = 1 << 23;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & (kSse42 | kPopcnt)) == (kSse42 | kPopcnt);
+}
+
 HostOracle::HostOracle() {
+    unsigned a, b = 0, c, d;
+    __get_cpuid(0, &a, &b, &c, &d);
+    intel_ = b == 0x756e6547;  // "Genu"
     mapFixed(kControl, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     mapFixed(kScratch, kScratchSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     int file = memfd_create("kiln-oracle", MFD_CLOEXEC);
@@ -308,6 +318,7 @@ std::optional<HostFault> HostOracle::run(std::span<const uint8_t> code, uint64_t
 #else
 
 namespace kiln::test {
+bool HostOracle::available() { return false; }
 HostOracle::HostOracle() { throw std::runtime_error("no host oracle on this machine"); }
 HostOracle::~HostOracle() = default;
 std::optional<HostFault> HostOracle::run(std::span<const uint8_t>, uint64_t, bool, UserState&) { return {}; }

@@ -16,12 +16,6 @@
 
 namespace kiln::test {
 
-#if defined(__x86_64__) && defined(__linux__)
-constexpr bool kHasHostOracle = true;
-#else
-constexpr bool kHasHostOracle = false;
-#endif
-
 // The image of FXSAVE: x87, MXCSR and the XMM registers (SDM vol. 1, 10.5.1).
 struct alignas(16) FxImage {
     std::array<uint8_t, 512> bytes{};
@@ -61,11 +55,15 @@ class HostOracle {
     static constexpr uint64_t kCode = 0x18000000, kScratch = 0x20000000, kScratchSize = 0x4000;
     static constexpr uint64_t kTaken = kCode + 0x800;  // where branches may go
 
+    // Is there such a judge: an x86-64 Linux host that has what kiln's CPUID offers?
+    static bool available();
+
     HostOracle();
     ~HostOracle();
     HostOracle(const HostOracle&) = delete;
     HostOracle& operator=(const HostOracle&) = delete;
 
+    bool isIntel() const { return intel_; }
     // The memory both sides may use; around it nothing is mapped.
     uint8_t* scratch() { return reinterpret_cast<uint8_t*>(kScratch); }
 
@@ -75,6 +73,7 @@ class HostOracle {
 
   private:
     void handleSignals(bool on);
+    bool intel_ = false;
     uint8_t* codeAlias_ = nullptr;  // the writable mapping of the code page
 };
 
