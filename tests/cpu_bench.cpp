@@ -137,6 +137,11 @@ void GuestBench::map(uint64_t linear, uint64_t physical, bool user, bool writabl
     cpu.flushTlb(true);
 }
 
+void GuestBench::setBase(SegReg segment, uint64_t base) {
+    cpu.seg[segment].base = segments_[segment].base = base;
+    cpu.segmentsChanged();
+}
+
 void GuestBench::restoreMode() {
     cpu.seg = segments_;
     cpu.halted = false;

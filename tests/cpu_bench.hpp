@@ -49,6 +49,7 @@ class GuestBench {
     std::optional<Caught> runToHalt(int64_t most = 1'000'000);
     // Runs blocks until something is delivered. At CPL 3 a HLT behind the code (#GP) ends it.
     std::optional<Caught> runToException(int64_t most = 100'000);
+    void setBase(SegReg segment, uint64_t base);
     // Puts segments and privilege level back to those of the mode.
     void restoreMode();
 

@@ -24,8 +24,7 @@ bool comparable(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* ope
         case ZYDIS_CATEGORY_SYSCALL:
         case ZYDIS_CATEGORY_SYSRET:
         case ZYDIS_CATEGORY_SYSTEM:
-        case ZYDIS_CATEGORY_SEGOP:
-        case ZYDIS_CATEGORY_RET: return false;
+        case ZYDIS_CATEGORY_SEGOP: return false;
         default: break;
     }
     for (unsigned n = 0; n < z.operand_count_visible; n++)
@@ -34,18 +33,16 @@ bool comparable(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* ope
             return false;
     return !isOneOf(
         z.mnemonic,
-        {ZYDIS_MNEMONIC_POPF,     ZYDIS_MNEMONIC_POPFD,    ZYDIS_MNEMONIC_POPFQ,     ZYDIS_MNEMONIC_CPUID,
-         ZYDIS_MNEMONIC_RDTSC,    ZYDIS_MNEMONIC_RDTSCP,   ZYDIS_MNEMONIC_RDPMC,     ZYDIS_MNEMONIC_RDPID,
-         ZYDIS_MNEMONIC_RDRAND,   ZYDIS_MNEMONIC_RDSEED,   ZYDIS_MNEMONIC_XGETBV,    ZYDIS_MNEMONIC_LAR,
-         ZYDIS_MNEMONIC_LSL,      ZYDIS_MNEMONIC_VERR,     ZYDIS_MNEMONIC_VERW,      ZYDIS_MNEMONIC_ARPL,
-         ZYDIS_MNEMONIC_SGDT,     ZYDIS_MNEMONIC_SIDT,     ZYDIS_MNEMONIC_SLDT,      ZYDIS_MNEMONIC_STR,
-         ZYDIS_MNEMONIC_SMSW,     ZYDIS_MNEMONIC_SYSENTER, ZYDIS_MNEMONIC_HLT,       ZYDIS_MNEMONIC_STI,
-         ZYDIS_MNEMONIC_CLI,      ZYDIS_MNEMONIC_MONITOR,  ZYDIS_MNEMONIC_MWAIT,     ZYDIS_MNEMONIC_STAC,
-         ZYDIS_MNEMONIC_CLAC,     ZYDIS_MNEMONIC_FXRSTOR,  ZYDIS_MNEMONIC_FXRSTOR64, ZYDIS_MNEMONIC_LDS,
-         ZYDIS_MNEMONIC_LES,      ZYDIS_MNEMONIC_LSS,      ZYDIS_MNEMONIC_LFS,       ZYDIS_MNEMONIC_LGS,
-         ZYDIS_MNEMONIC_SWAPGS,   ZYDIS_MNEMONIC_IRET,     ZYDIS_MNEMONIC_IRETD,     ZYDIS_MNEMONIC_IRETQ,
-         ZYDIS_MNEMONIC_RDFSBASE, ZYDIS_MNEMONIC_RDGSBASE, ZYDIS_MNEMONIC_WRFSBASE,  ZYDIS_MNEMONIC_WRGSBASE,
-         ZYDIS_MNEMONIC_LDMXCSR,  ZYDIS_MNEMONIC_PUSHF,    ZYDIS_MNEMONIC_PUSHFD,    ZYDIS_MNEMONIC_PUSHFQ});
+        {ZYDIS_MNEMONIC_CPUID,    ZYDIS_MNEMONIC_RDTSC,    ZYDIS_MNEMONIC_RDTSCP,   ZYDIS_MNEMONIC_RDPMC,
+         ZYDIS_MNEMONIC_RDPID,    ZYDIS_MNEMONIC_RDRAND,   ZYDIS_MNEMONIC_RDSEED,   ZYDIS_MNEMONIC_XGETBV,
+         ZYDIS_MNEMONIC_LAR,      ZYDIS_MNEMONIC_LSL,      ZYDIS_MNEMONIC_VERR,     ZYDIS_MNEMONIC_VERW,
+         ZYDIS_MNEMONIC_ARPL,     ZYDIS_MNEMONIC_SGDT,     ZYDIS_MNEMONIC_SIDT,     ZYDIS_MNEMONIC_SLDT,
+         ZYDIS_MNEMONIC_STR,      ZYDIS_MNEMONIC_SMSW,     ZYDIS_MNEMONIC_SYSENTER, ZYDIS_MNEMONIC_HLT,
+         ZYDIS_MNEMONIC_STI,      ZYDIS_MNEMONIC_CLI,      ZYDIS_MNEMONIC_MONITOR,  ZYDIS_MNEMONIC_MWAIT,
+         ZYDIS_MNEMONIC_STAC,     ZYDIS_MNEMONIC_CLAC,     ZYDIS_MNEMONIC_LDS,      ZYDIS_MNEMONIC_LES,
+         ZYDIS_MNEMONIC_LSS,      ZYDIS_MNEMONIC_LFS,      ZYDIS_MNEMONIC_LGS,      ZYDIS_MNEMONIC_SWAPGS,
+         ZYDIS_MNEMONIC_IRET,     ZYDIS_MNEMONIC_IRETD,    ZYDIS_MNEMONIC_IRETQ,    ZYDIS_MNEMONIC_RDFSBASE,
+         ZYDIS_MNEMONIC_RDGSBASE, ZYDIS_MNEMONIC_WRFSBASE, ZYDIS_MNEMONIC_WRGSBASE});
 }
 
 bool wanted(ZydisISASet set) {
@@ -223,7 +220,10 @@ Instance FormTable::make(Random& r, const Form& form) const {
         std::vector<uint8_t> before;
         if (oneIn(r, 16)) before.push_back(0x67);
         if (oneIn(r, 16))
-            before.push_back(uint8_t(code64_ ? (oneIn(r, 2) ? 0x3e : 0x26) : (oneIn(r, 2) ? 0x26 : 0x36)));
+            before.push_back(uint8_t(code64_ ? (oneIn(r, 2)   ? 0x65
+                                                : oneIn(r, 2) ? 0x3e
+                                                              : 0x26)
+                                             : (oneIn(r, 2) ? 0x26 : 0x36)));
         if (oneIn(r, 16)) before.push_back(0xf0);
         if (form.prefix != 0x66 && oneIn(r, 4)) before.push_back(0x66);
         uint8_t rex = 0;
@@ -387,7 +387,7 @@ uint64_t target(Random& r, uint64_t bytes) {
 
 bool fitMemory(Random& r, const FormTable& table, Instance& i, unsigned operand, uint64_t at, UserState& s) {
     const ZydisDecodedOperandMem m = i.operands[operand].mem;
-    if (m.segment == ZYDIS_REGISTER_FS || m.segment == ZYDIS_REGISTER_GS) return false;
+    if (m.segment == ZYDIS_REGISTER_FS || (m.segment == ZYDIS_REGISTER_GS && !i.code64)) return false;
     if (i.z.address_width == 16) return false;
     uint64_t ea = target(r, i.operands[operand].size / 8);
     if (i.z.mnemonic == ZYDIS_MNEMONIC_BT || i.z.mnemonic == ZYDIS_MNEMONIC_BTS ||
@@ -402,6 +402,7 @@ bool fitMemory(Random& r, const FormTable& table, Instance& i, unsigned operand,
             if (!i.code64) s.gpr[bitRegister] &= 0xffffffff;
         }
     }
+    if (m.segment == ZYDIS_REGISTER_GS) ea -= HostOracle::kGsBase;
     const bool relative = m.base == ZYDIS_REGISTER_RIP || m.base == ZYDIS_REGISTER_EIP;
     if (m.base == ZYDIS_REGISTER_NONE || relative) {
         uint64_t index = m.index == ZYDIS_REGISTER_NONE ? 0 : s.gpr[gprNumber(m.index)] * m.scale;
@@ -489,11 +490,13 @@ bool fitState(Random& r, const FormTable& table, Instance& i, uint64_t at, UserS
         return false;
     // Which byte of a masked store faults is the processor's choice.
     if (i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU)
-        s.gpr[Rdi] = HostOracle::kScratch + below(r, HostOracle::kScratchSize - 16);
+        s.gpr[Rdi] = HostOracle::kScratch + below(r, HostOracle::kScratchSize - 16) -
+                     (i.z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS ? HostOracle::kGsBase : 0);
     // Branches of 16 bits leave for the first 64 KiB.
     if (i.z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE && i.z.operand_width == 16) return false;
     // Indirect near branches.
-    if (i.z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR && !i.operands[0].imm.is_relative) {
+    if (i.z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR && i.z.mnemonic != ZYDIS_MNEMONIC_RET &&
+        !i.operands[0].imm.is_relative) {
         if (i.uses(ZYDIS_REGISTER_RSP)) return false;
         if (i.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
             s.gpr[gprNumber(i.operands[0].reg.value)] = HostOracle::kTaken;

@@ -197,9 +197,8 @@ uint64_t addressOf(const Instance& i, const UserState& s) {
         context.values[ZYDIS_REGISTER_RAX + n] = s.gpr[n];
         context.values[ZYDIS_REGISTER_EAX + n] = s.gpr[n] & 0xffffffff;
     }
-    (void)m;
     ZydisCalcAbsoluteAddressEx(&i.z, &i.operands[0], s.rip, &context, &v);
-    return v;
+    return m.segment == ZYDIS_REGISTER_GS ? v + HostOracle::kGsBase : v;
 }
 
 class HostFuzz {
@@ -211,6 +210,7 @@ class HostFuzz {
           random_(environment("KILN_FUZZ_SEED", 1)) {
         bench_.addRam(HostOracle::kCode, kPageSize);
         bench_.addRam(HostOracle::kScratch, HostOracle::kScratchSize);
+        if (code64) bench_.setBase(Gs, HostOracle::kGsBase);
         guestScratch_ = bench_.host(HostOracle::kScratch);
         chooseMnemonics();
     }
@@ -253,18 +253,48 @@ class HostFuzz {
                 mnemonics_.push_back(mnemonic);
     }
 
+    // Writes both sides' memory, as far as it is scratch memory.
+    template <class T>
+    void put(uint64_t address, T v) {
+        uint64_t at = address - HostOracle::kScratch;
+        if (at > HostOracle::kScratchSize - sizeof v) return;
+        std::memcpy(oracle_.scratch() + at, &v, sizeof v);
+        std::memcpy(guestScratch_ + at, &v, sizeof v);
+    }
+
+    // Operands that most random values would not do for.
+    void prepareOperand(const Instance& insn, const UserState& start, uint64_t ea) {
+        switch (insn.z.mnemonic) {
+            case ZYDIS_MNEMONIC_RET: put(start.gpr[Rsp], HostOracle::kTaken); break;
+            case ZYDIS_MNEMONIC_POPF:
+            case ZYDIS_MNEMONIC_POPFD:
+            case ZYDIS_MNEMONIC_POPFQ:
+                put(start.gpr[Rsp], random_() & (flag::Arithmetic | flag::DF | flag::ID));
+                break;
+            case ZYDIS_MNEMONIC_LDMXCSR:
+                put(ea, uint32_t(random_() & (oneIn(random_, 8) ? ~0u : 0xffff)));
+                break;
+            case ZYDIS_MNEMONIC_FXRSTOR:
+            case ZYDIS_MNEMONIC_FXRSTOR64: {
+                FxImage image = start.fx;
+                image.set<uint32_t>(FxImage::kMxcsr,
+                                    uint32_t(random_() & (oneIn(random_, 8) ? ~0u : 0xffff)));
+                put(ea, image.bytes);
+                break;
+            }
+            default: break;
+        }
+    }
+
     // Some fresh values where the instruction will look.
     void stirMemory(const UserState& s) {
-        auto put = [&](uint64_t address) {
-            uint64_t at = (address & ~7ull) - HostOracle::kScratch;
-            if (at > HostOracle::kScratchSize - 8) return;
-            uint64_t v = s.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32));
-            if (oneIn(random_, 2)) v = interesting(random_);
-            std::memcpy(oracle_.scratch() + at, &v, 8);
-            std::memcpy(guestScratch_ + at, &v, 8);
+        auto refresh = [&](uint64_t address) {
+            put(address & ~7ull, oneIn(random_, 2)
+                                     ? interesting(random_)
+                                     : s.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32)));
         };
-        for (uint64_t g : s.gpr) put(g), put(g + 8);
-        for (int k = 0; k < 4; k++) put(HostOracle::kScratch + below(random_, HostOracle::kScratchSize));
+        for (uint64_t g : s.gpr) refresh(g), refresh(g + 8);
+        for (int k = 0; k < 4; k++) refresh(HostOracle::kScratch + below(random_, HostOracle::kScratchSize));
     }
 
     void one(const Form& form) {
@@ -280,13 +310,9 @@ class HostFuzz {
         tried_[form.mnemonic]++;
         stirMemory(start);
         uint64_t ea = insn.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? addressOf(insn, start) : 0;
-        if (ea - HostOracle::kScratch < HostOracle::kScratchSize - 32)
-            for (uint64_t k = 0; k < 16; k += 8) {
-                uint64_t v = start.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32));
-                std::memcpy(oracle_.scratch() + (ea - HostOracle::kScratch) + k, &v, 8);
-                std::memcpy(guestScratch_ + (ea - HostOracle::kScratch) + k, &v, 8);
-            }
-
+        for (uint64_t k = 0; k < 16; k += 8)
+            put(ea + k, start.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32)));
+        prepareOperand(insn, start, ea);
         if (outOfRange(insn, start) || (!oracle_.isIntel() && processorsDiffer(insn, start))) return;
 
         Outcome host{start, {}};

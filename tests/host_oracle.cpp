@@ -50,9 +50,11 @@ UserState exportState(const CpuState& from) {
 
 #if defined(__x86_64__) && defined(__linux__)
 
+#include <asm/prctl.h>
 #include <cpuid.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -254,9 +256,11 @@ HostOracle::HostOracle() {
     appendExit(codeAlias_ + 0xf00, true, control().exits[0]);
     appendExit(codeAlias_ + 0xf10, true, control().exits[1]);
     handleSignals(true);
+    syscall(SYS_arch_prctl, ARCH_SET_GS, kGsBase);  // the C library uses FS only
 }
 
 HostOracle::~HostOracle() {
+    syscall(SYS_arch_prctl, ARCH_SET_GS, 0ul);
     handleSignals(false);
     munmap(codeAlias_, 4096);
     munmap(reinterpret_cast<void*>(kCode), 4096);

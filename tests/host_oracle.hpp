@@ -53,7 +53,8 @@ UserState exportState(const CpuState& from);
 class HostOracle {
   public:
     static constexpr uint64_t kCode = 0x18000000, kScratch = 0x20000000, kScratchSize = 0x4000;
-    static constexpr uint64_t kTaken = kCode + 0x800;  // where branches may go
+    static constexpr uint64_t kGsBase = kScratch + 0x840;  // 64-bit code only
+    static constexpr uint64_t kTaken = kCode + 0x800;      // where branches may go
 
     // Is there such a judge: an x86-64 Linux host that has what kiln's CPUID offers?
     static bool available();
