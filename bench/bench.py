@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Boots one CD image (Debian's kernel, busybox, an integer program) in kiln, Bochs and QEMU TCG, interleaved, and prints how long
+each took from process start to the guest's shell and for each program, with the ratios to kiln.
+
+Usage: bench/bench.py [--kiln build/kiln] [--rounds 3] [--only kiln,qemu,bochs] [--work DIR]
+
+Needs, besides what building kiln needs: gcc libc6-dev grub-pc-bin grub-common xorriso mtools bochs bochs-term bochsbios vgabios
+qemu-system-x86 (all in Debian 12); an emulator that is not installed is left out, and said to be.
+"""
+import argparse
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+PROGRAMS = ["sieve", "sort", "crc32", "calls", "hash"]
+EXPECTED = {"SIEVE": 148933, "SORT": 2989120932, "CRC32": 3673658080, "CALLS": 1346269, "HASH": 1238632}
+PROMPT = "kiln guest: Linux"
+DONE = "kiln guest: exit status"
+LIMIT = 1800  # seconds for one run
+
+
+def make_guest(work):
+    """The CD image: GRUB, kernel, initramfs with the program."""
+    program = os.path.join(work, "integer")
+    defines = [f"-D{k}={v}u" for k, v in EXPECTED.items()]
+    subprocess.run(["gcc", "-O2", "-static", *defines, os.path.join(HERE, "integer.c"), "-o", program], check=True)
+    subprocess.run([os.path.join(ROOT, "tests/guests/make_linux_guest.sh"), work], check=True,
+                   env={**os.environ, "KILN_GUEST_PROGRAMS": program})
+    tree = os.path.join(work, "cd")
+    os.makedirs(os.path.join(tree, "boot/grub"), exist_ok=True)
+    for name in ("vmlinuz", "initrd.gz"):
+        shutil.copy(os.path.join(work, name), os.path.join(tree, "boot", name))
+    with open(os.path.join(tree, "boot/grub/grub.cfg"), "w") as f:
+        f.write("set timeout=0\nmenuentry bench {\n"
+                "  linux /boot/vmlinuz console=ttyS0 quiet kiln.run=integer\n  initrd /boot/initrd.gz\n}\n")
+    image = os.path.join(work, "bench.iso")
+    subprocess.run(["grub-mkrescue", "-o", image, tree], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return image
+
+
+def bochs_config(work, image, serial):
+    rc = os.path.join(work, "bochsrc")
+    with open(rc, "w") as f:
+        f.write(f"""display_library: term
+sound: waveoutdrv=dummy
+megs: 512
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/vgabios/vgabios.bin
+ata0-master: type=cdrom, path="{image}", status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev={serial}
+cpu: model=core2_penryn_t9600, count=1, ips=100000000, reset_on_triple_fault=0
+clock: sync=none
+log: {work}/bochs.log
+panic: action=fatal
+error: action=ignore
+info: action=ignore
+""")
+    with open(rc + ".commands", "w") as f:
+        f.write("continue\n")  # Debian's Bochs stops in its debugger first
+    return rc
+
+
+def commands(args, work, image):
+    """name -> (command, path of the serial log)."""
+    def serial(name):
+        return os.path.join(work, name + ".serial")
+    rc = bochs_config(work, image, serial("bochs"))
+    table = {
+        "kiln": ([args.kiln, "-m", "512M", "-display", "none", "-monitor", "none", "-cdrom", image, "-boot", "d",
+                  "-serial", "file:" + serial("kiln"), "-no-reboot"], serial("kiln")),
+        "bochs": (["bochs", "-q", "-f", rc, "-rc", rc + ".commands"], serial("bochs")),
+        "qemu": (["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-m", "512M", "-display", "none", "-monitor", "none",
+                  "-cdrom", image, "-boot", "d", "-serial", "file:" + serial("qemu"), "-no-reboot"], serial("qemu")),
+    }
+    chosen = args.only.split(",")
+    present = {}
+    for name, (command, log) in table.items():
+        if name not in chosen:
+            continue
+        if shutil.which(command[0]) or os.access(command[0], os.X_OK):
+            present[name] = (command, log)
+        else:
+            print(f"{name}: left out, {command[0]} is not installed")
+    return present
+
+
+def run_once(command, log):
+    """Seconds from process start to the shell and for each program, read off the serial log as it grows."""
+    if os.path.exists(log):
+        os.remove(log)
+    result, begun, text, at = {}, {}, "", 0
+    start = time.monotonic()
+    # Bochs's text display wants a terminal.
+    process = subprocess.Popen(["script", "-qfc", " ".join(command), "/dev/null"] if command[0] == "bochs" else command,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True, env={**os.environ, "TERM": "xterm"})
+    try:
+        while time.monotonic() - start < LIMIT:
+            time.sleep(0.002)
+            now = time.monotonic()
+            if os.path.exists(log):
+                with open(log, errors="replace") as f:
+                    f.seek(at)
+                    text += f.read()
+                    at = f.tell()
+            while "\n" in text:
+                line, text = text.split("\n", 1)
+                if PROMPT in line:
+                    result["boot"] = now - start
+                m = re.search(r"KILN-BENCH (\w+) (begin|end)(?: (\w+))?", line)
+                if m and m[2] == "begin":
+                    begun[m[1]] = now
+                elif m:
+                    if m[3] != "ok":
+                        raise RuntimeError(f"{m[1]} gave a wrong result")
+                    result[m[1]] = now - begun[m[1]]
+                if DONE in line:
+                    return result
+            if process.poll() is not None:
+                raise RuntimeError(f"ended early, exit status {process.returncode}")
+        raise RuntimeError("took too long")
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def geometric_mean(values):
+    return statistics.geometric_mean(values) if values else float("nan")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kiln", default=os.path.join(ROOT, "build/kiln"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="kiln,bochs,qemu")
+    parser.add_argument("--work", default=None)
+    args = parser.parse_args()
+    work = os.path.abspath(args.work or tempfile.mkdtemp(prefix="kiln-bench-"))
+    os.makedirs(work, exist_ok=True)
+    image = make_guest(work)
+    emulators = commands(args, work, image)
+    samples = {name: {} for name in emulators}
+    for n in range(args.rounds):
+        for name, (command, log) in emulators.items():  # interleaved: all see the same noise
+            print(f"round {n + 1}/{args.rounds}: {name} ...", end=" ", flush=True)
+            try:
+                for key, seconds in run_once(command, log).items():
+                    samples[name].setdefault(key, []).append(seconds)
+                print(f"boot {samples[name]['boot'][-1]:.1f} s")
+            except RuntimeError as e:
+                print(f"failed: {e}")
+    median = {n: {k: statistics.median(v) for k, v in s.items()} for n, s in samples.items()}
+    for m in median.values():
+        if all(p in m for p in PROGRAMS):
+            m["integer"] = geometric_mean([m[p] for p in PROGRAMS])
+    rows = ["boot", *PROGRAMS, "integer"]
+    names = list(emulators)
+    print("\nmedian seconds" + "".join(f"{n:>12}" for n in names) + "".join(f"{n + '/kiln':>14}" for n in names if n != "kiln"))
+    for row in rows:
+        line = f"{row:14}" + "".join(f"{median[n].get(row, float('nan')):12.3f}" for n in names)
+        base = median.get("kiln", {}).get(row)
+        for n in names:
+            if n != "kiln":
+                line += f"{median[n][row] / base:14.2f}" if base and row in median[n] else f"{'-':>14}"
+        print(line)
+    print("\nA ratio above 1 means kiln is that many times as fast. boot: process start to the guest's shell.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
