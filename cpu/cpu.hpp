@@ -283,8 +283,9 @@ class Cpu : public CpuState {
     int64_t tscOffset_ = 0;
 };
 
+// Inlined by force: 16 bytes returned from a call arrive in two general registers and stall when put together.
 template <class T>
-inline T Cpu::load(unsigned segment, uint64_t offset) {
+[[gnu::always_inline]] inline T Cpu::load(unsigned segment, uint64_t offset) {
     const FastSegment& s = fast_[segment];
     if (offset + sizeof(T) <= s.readEnd) [[likely]] {
         uint64_t linear = (s.base + offset) & linearMask_;

@@ -115,11 +115,10 @@ struct Absolute {
 struct MultiplyAddWords {  // PMADDWD
     template <class V>
     static V run(const V& a, const V& b) {
-        auto x = split<int16_t>(a), y = split<int16_t>(b);
-        std::array<uint32_t, kLanes<uint32_t, V>> r;
-        for (unsigned n = 0; n < r.size(); n++)
-            r[n] = uint32_t(x[2 * n] * y[2 * n]) + uint32_t(x[2 * n + 1] * y[2 * n + 1]);
-        return join<V>(r);
+        auto x = split<int32_t>(a), y = split<int32_t>(b);
+        for (unsigned n = 0; n < x.size(); n++)
+            x[n] = int32_t(uint32_t(int16_t(x[n]) * int16_t(y[n])) + uint32_t((x[n] >> 16) * (y[n] >> 16)));
+        return join<V>(x);
     }
 };
 struct MultiplyAddBytes {  // PMADDUBSW: unsigned destination, signed source
@@ -146,9 +145,12 @@ struct SumOfDifferences {  // PSADBW
     template <class V>
     static V run(const V& a, const V& b) {
         auto x = split<uint8_t>(a), y = split<uint8_t>(b);
-        std::array<uint64_t, kLanes<uint64_t, V>> r{};
-        for (unsigned n = 0; n < sizeof(V); n++)
-            r[n / 8] += uint64_t(x[n] > y[n] ? x[n] - y[n] : y[n] - x[n]);
+        for (unsigned n = 0; n < sizeof(V); n++) x[n] = uint8_t(x[n] > y[n] ? x[n] - y[n] : y[n] - x[n]);
+        auto r = std::bit_cast<std::array<uint64_t, kLanes<uint64_t, V>>>(x);
+        for (uint64_t& q : r) {
+            q = (q & 0x00ff00ff00ff00ff) + (q >> 8 & 0x00ff00ff00ff00ff);
+            q = q * 0x0001000100010001 >> 48;  // the four words' sum arrives at the top
+        }
         return join<V>(r);
     }
 };
@@ -173,12 +175,16 @@ template <class From, class To>
 struct Pack {
     template <class V>
     static V run(const V& a, const V& b) {
+        constexpr From low = std::numeric_limits<To>::min(), high = std::numeric_limits<To>::max();
         auto x = split<From>(a), y = split<From>(b);
-        std::array<To, kLanes<To, V>> r;
-        for (unsigned n = 0; n < x.size(); n++) {
-            r[n] = saturate<To>(x[n]);
-            r[x.size() + n] = saturate<To>(y[n]);
+        constexpr unsigned half = kLanes<From, V>;
+        std::array<To, 2 * half> r;
+        for (unsigned n = 0; n < half; n++) {
+            x[n] = x[n] < low ? low : x[n] > high ? high : x[n];
+            y[n] = y[n] < low ? low : y[n] > high ? high : y[n];
         }
+        for (unsigned n = 0; n < half; n++) r[n] = To(x[n]);
+        for (unsigned n = 0; n < half; n++) r[half + n] = To(y[n]);
         return join<V>(r);
     }
 };
@@ -205,22 +211,23 @@ Handler interleaveLow(const Shape& s) {
 struct ShuffleBytes {  // PSHUFB
     template <class V>
     static V run(const V& a, const V& b) {
-        auto x = split<uint8_t>(a), y = split<uint8_t>(b);
-        auto r = x;
-        for (unsigned n = 0; n < sizeof(V); n++) r[n] = y[n] & 0x80 ? 0 : x[y[n] & (sizeof(V) - 1)];
+        uint8_t table[2 * sizeof(V)] = {};  // the upper half stays zero
+        std::memcpy(table, &a, sizeof a);
+        auto r = split<uint8_t>(b);
+        for (uint8_t& n : r) n = table[(n & (sizeof(V) - 1)) | (n & 0x80) / (128 / sizeof(V))];
         return join<V>(r);
     }
 };
 struct AlignRight {  // PALIGNR: bytes imm.. of destination:source
-    template <class V>
-    static V run(const V& a, const V& b, uint8_t imm) {
-        auto x = split<uint8_t>(a), y = split<uint8_t>(b);
-        auto r = x;
-        for (unsigned n = 0; n < sizeof(V); n++) {
-            unsigned from = n + imm;
-            r[n] = from < sizeof(V) ? y[from] : from < 2 * sizeof(V) ? x[from - sizeof(V)] : 0;
-        }
-        return join<V>(r);
+    using Wide = unsigned __int128;
+    static Mm run(const Mm& a, const Mm& b, uint8_t imm) {
+        return {imm > 15 ? 0 : uint64_t((Wide(a.q) << 64 | b.q) >> 8 * imm)};
+    }
+    static Xmm run(const Xmm& a, const Xmm& b, uint8_t imm) {
+        if (imm == 0) return b;
+        auto x = std::bit_cast<Wide>(a), y = std::bit_cast<Wide>(b);
+        Wide r = imm > 31 ? 0 : imm > 15 ? x >> 8 * (imm - 16) : x << 8 * (16 - imm) | y >> 8 * imm;
+        return std::bit_cast<Xmm>(r);
     }
 };
 struct ShuffleWordsMm {  // PSHUFW

@@ -33,18 +33,20 @@ struct Mm {
 template <class T, class V>
 constexpr unsigned kLanes = sizeof(V) / sizeof(T);
 
+// All that passes vectors by value is inlined by force: 16 bytes returned from a call arrive in two general
+// registers, and a load of the whole stalls until both halves have left the host's store buffer.
 template <class T, class V>
-std::array<T, kLanes<T, V>> split(const V& v) {
+[[gnu::always_inline]] inline std::array<T, kLanes<T, V>> split(const V& v) {
     return std::bit_cast<std::array<T, kLanes<T, V>>>(v);
 }
 template <class V, class T, size_t N>
-V join(const std::array<T, N>& lanes) {
+[[gnu::always_inline]] inline V join(const std::array<T, N>& lanes) {
     return std::bit_cast<V>(lanes);
 }
 
 // -- registers
-inline Xmm getXmm(const Cpu& c, unsigned n) { return c.vec[n].get<Xmm>(0); }
-inline void setXmm(Cpu& c, unsigned n, const Xmm& v) { c.vec[n].set<Xmm>(0, v); }
+[[gnu::always_inline]] inline Xmm getXmm(const Cpu& c, unsigned n) { return c.vec[n].get<Xmm>(0); }
+[[gnu::always_inline]] inline void setXmm(Cpu& c, unsigned n, const Xmm& v) { c.vec[n].set<Xmm>(0, v); }
 
 // Every MMX instruction but EMMS marks all registers valid and sets TOP to 0; a write also fills sign and
 // exponent with ones (SDM vol. 1, 9.5.1). Processors do so when their loads are done: #XM comes after it, and
@@ -56,14 +58,14 @@ inline void enterMmx(Cpu& c) {
 inline void setMm(Cpu& c, unsigned n, uint64_t v) { c.fpu.physical[n] = {v, 0xffff}; }
 
 template <class V>
-V getVector(const Cpu& c, unsigned n) {
+[[gnu::always_inline]] inline V getVector(const Cpu& c, unsigned n) {
     if constexpr (sizeof(V) == 16)
         return getXmm(c, n);
     else
         return {c.fpu.physical[n].mantissa};
 }
 template <class V>
-void setVector(Cpu& c, unsigned n, const V& v) {
+[[gnu::always_inline]] inline void setVector(Cpu& c, unsigned n, const V& v) {
     if constexpr (sizeof(V) == 16)
         setXmm(c, n, v);
     else
@@ -99,13 +101,13 @@ inline uint64_t alignedAddress(Cpu& c, const Insn& i, Access access) {
 // Sources: what operand 2 is.
 struct FromReg {
     template <class V>
-    static V load(Cpu& c, const Insn& i) {
+    [[gnu::always_inline]] static V load(Cpu& c, const Insn& i) {
         return getVector<V>(c, i.b);
     }
 };
 struct FromMem {  // of the vector's size; XMM aligned
     template <class V>
-    static V load(Cpu& c, const Insn& i) {
+    [[gnu::always_inline]] static V load(Cpu& c, const Insn& i) {
         if constexpr (sizeof(V) == 16)
             return c.load<V>(i.seg, alignedAddress(c, i, Access::Read));
         else
@@ -114,14 +116,14 @@ struct FromMem {  // of the vector's size; XMM aligned
 };
 struct FromUnaligned {
     template <class V>
-    static V load(Cpu& c, const Insn& i) {
+    [[gnu::always_inline]] static V load(Cpu& c, const Insn& i) {
         return c.loadOperand<V>(i);
     }
 };
 template <class T>
 struct FromLow {  // memory of T's size into the low lane, zeros above
     template <class V>
-    static V load(Cpu& c, const Insn& i) {
+    [[gnu::always_inline]] static V load(Cpu& c, const Insn& i) {
         V v{};
         v.template set<T>(0, c.loadOperand<T>(i));
         return v;
@@ -129,7 +131,7 @@ struct FromLow {  // memory of T's size into the low lane, zeros above
 };
 
 template <class Op, class V>
-V apply(const V& a, const V& b, const Insn& i) {
+[[gnu::always_inline]] inline V apply(const V& a, const V& b, const Insn& i) {
     if constexpr (requires { Op::run(a, b, uint8_t(i.imm)); })
         return Op::run(a, b, uint8_t(i.imm));
     else
@@ -174,7 +176,7 @@ Handler mm(const Shape& s) {
 template <class T, class F>
 struct Lanes {
     template <class V>
-    static V run(const V& a, const V& b) {
+    [[gnu::always_inline]] static V run(const V& a, const V& b) {
         auto x = split<T>(a), y = split<T>(b);
         for (unsigned n = 0; n < kLanes<T, V>; n++) x[n] = F::of(x[n], y[n]);
         return join<V>(x);
@@ -184,7 +186,7 @@ struct Lanes {
 template <class T, class F>
 struct Each {
     template <class V>
-    static V run(const V&, const V& b) {
+    [[gnu::always_inline]] static V run(const V&, const V& b) {
         auto y = split<T>(b);
         for (unsigned n = 0; n < kLanes<T, V>; n++) y[n] = F::of(y[n]);
         return join<V>(y);

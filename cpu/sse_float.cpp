@@ -25,44 +25,64 @@ Bits scalarSource(Cpu& c, const Insn& i) {
 }
 template <class Body, class Bits>
 Handler form(const Shape& s) {
-    return s.isMem(1) ? straight<Body::template run<Bits, FromMem>>
-                      : straight<Body::template run<Bits, FromReg>>;
+    if (s.isMem(1)) return straight<Body::template run<Bits, FromMem>>;
+    if constexpr (requires(Cpu & c, const Insn& i) { Body::template quick<Bits>(c, i); })
+        return quickly<Body::template quick<Bits>, Body::template run<Bits, FromReg>>;
+    else
+        return straight<Body::template run<Bits, FromReg>>;
 }
 
 // -- ADD, SUB, MUL, DIV
 template <class Op>
 struct Scalar {
+    template <class Bits>
+    static bool quick(Cpu& c, const Insn& i) {
+        c.checkSse();
+        Bits a = c.vec[i.a].get<Bits>(0), b = c.vec[i.b].get<Bits>(0);
+        if (!hostRounds(c) || (notMiddling(a) | notMiddling(b)) & Format<Bits>::kSign) return false;
+        c.vec[i.a].set<Bits>(0, fromHost(Op::host(toHost(a), toHost(b))));
+        return true;
+    }
     template <class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         c.checkSse();
         Bits b = scalarSource<Bits, Source>(c, i), a = c.vec[i.a].get<Bits>(0);
-        Bits r = fromHost(Op::host(toHost(a), toHost(b)));
-        if (hostRounds(c) && hostIsExact<Op>(a, b, r)) [[likely]] {
-            c.vec[i.a].set<Bits>(0, r);
-            return;
-        }
         Ieee e(c.mxcsr);
-        r = Op::exact(e, a, b);
+        Bits r = compute<Op>(hostRounds(c), e, a, b);
         settle(c, e);
         c.vec[i.a].set<Bits>(0, r);
     }
 };
 template <class Op>
 struct Packed {
+    template <class Bits>
+    static bool onHost(Cpu& c, const Insn& i, const Xmm& b) {
+        auto x = split<Bits>(getXmm(c, i.a)), y = split<Bits>(b);
+        auto doubts = x;
+        for (unsigned n = 0; n < x.size(); n++) doubts[n] = notMiddling(x[n]) | notMiddling(y[n]);
+        Bits doubt = 0;
+        for (Bits d : doubts) doubt |= d;
+        if (!hostRounds(c) || doubt & Format<Bits>::kSign) return false;
+        for (unsigned n = 0; n < x.size(); n++) x[n] = fromHost(Op::host(toHost(x[n]), toHost(y[n])));
+        setXmm(c, i.a, join<Xmm>(x));
+        return true;
+    }
+    template <class Bits>
+    static bool quick(Cpu& c, const Insn& i) {
+        c.checkSse();
+        return onHost<Bits>(c, i, getXmm(c, i.b));
+    }
     template <class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         c.checkSse();
-        auto y = split<Bits>(Source::template load<Xmm>(c, i)), x = split<Bits>(getXmm(c, i.a));
-        auto r = x;
-        bool quick = hostRounds(c);
-        for (unsigned n = 0; n < x.size(); n++) r[n] = fromHost(Op::host(toHost(x[n]), toHost(y[n])));
-        for (unsigned n = 0; n < x.size(); n++) quick &= hostIsExact<Op>(x[n], y[n], r[n]);
-        if (!quick) [[unlikely]] {
-            Ieee e(c.mxcsr);
-            for (unsigned n = 0; n < x.size(); n++) r[n] = Op::exact(e, x[n], y[n]);
-            settle(c, e);
-        }
-        setXmm(c, i.a, join<Xmm>(r));
+        Xmm b = Source::template load<Xmm>(c, i);
+        if (onHost<Bits>(c, i, b)) return;
+        auto x = split<Bits>(getXmm(c, i.a)), y = split<Bits>(b);
+        Ieee e(c.mxcsr);
+        bool host = hostRounds(c);
+        for (unsigned n = 0; n < x.size(); n++) x[n] = compute<Op>(host, e, x[n], y[n]);
+        settle(c, e);
+        setXmm(c, i.a, join<Xmm>(x));
     }
 };
 
@@ -89,7 +109,7 @@ struct Max {
 };
 template <class Op, class Bits>
 Bits select(Ieee& e, Bits a, Bits b) {
-    if (plain(a) & plain(b)) [[likely]]
+    if (plain(a) && plain(b)) [[likely]]
         return fromHost(Op::host(toHost(a), toHost(b)));
     return Op::exact(e, a, b);
 }
@@ -227,7 +247,7 @@ struct DotProduct {
 // -- comparisons
 template <class Bits>
 Order order(Ieee& e, Bits a, Bits b, bool signalQuiet) {
-    if (plain(a) & plain(b)) [[likely]] {
+    if (plain(a) && plain(b)) [[likely]] {
         auto x = toHost(a), y = toHost(b);
         return x < y ? Order::Less : x == y ? Order::Equal : Order::Greater;
     }
@@ -269,8 +289,18 @@ struct PackedCompare {
 Handler cmpsd(const Shape& s) { return isXmm(s, 0) ? form<ScalarCompare, uint64_t>(s) : nullptr; }
 
 // COMIS and UCOMIS: ZF, PF, CF tell the order; OF, SF, AF are cleared.
+inline constexpr uint64_t kOrderFlags[4] = {flag::CF, flag::ZF, 0, flag::ZF | flag::PF | flag::CF};
 template <bool signalQuiet>
 struct CompareToFlags {
+    template <class Bits>
+    static bool quick(Cpu& c, const Insn& i) {
+        c.checkSse();
+        Bits a = c.vec[i.a].get<Bits>(0), b = c.vec[i.b].get<Bits>(0);
+        if (!(plain(a) && plain(b))) return false;
+        auto x = toHost(a), y = toHost(b);
+        c.flags.setArithmetic(kOrderFlags[x < y ? 0 : x == y ? 1 : 2]);
+        return true;
+    }
     template <class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         c.checkSse();
@@ -278,8 +308,7 @@ struct CompareToFlags {
         Ieee e(c.mxcsr);
         Order o = order(e, c.vec[i.a].get<Bits>(0), b, signalQuiet);
         settle(c, e);
-        static constexpr uint64_t kFlags[4] = {flag::CF, flag::ZF, 0, flag::ZF | flag::PF | flag::CF};
-        c.flags.setArithmetic(kFlags[int(o)]);
+        c.flags.setArithmetic(kOrderFlags[int(o)]);
     }
 };
 

@@ -46,7 +46,7 @@ bool surelyNormal(Bits v) {
 // Neither NaN nor denormal: comparisons raise nothing.
 template <class Bits>
 bool plain(Bits v) {
-    return !isDenormal(v) & (magnitude(v) <= Format<Bits>::kInfinity);
+    return !isDenormal(v) && magnitude(v) <= Format<Bits>::kInfinity;
 }
 
 struct Add {
@@ -94,10 +94,22 @@ struct Div {
     static constexpr bool kZeroIsExact = false;
 };
 
+// Whether the host's result is the guest's and only inexactness may have to be reported.
 template <class Op, class Bits>
 bool hostIsExact(Bits a, Bits b, Bits result) {
     bool zero = magnitude(result) == 0 && (Op::kZeroIsExact || magnitude(a) == 0 || magnitude(b) == 0);
-    return (surelyNormal(result) | zero) & !isDenormal(a) & !isDenormal(b);
+    return (surelyNormal(result) || zero) && !isDenormal(a) && !isDenormal(b);
+}
+
+// Middling numbers are those of such a size that sums, products and quotients of two are normal, or zero by
+// cancellation. The top bit of the result is set for the others: vectors of lanes are tested without a
+// branch.
+template <class Bits>
+Bits notMiddling(Bits v) {
+    using F = Format<Bits>;
+    constexpr Bits span = F::kBias / 2 - 3;
+    Bits above = (v >> F::kFraction & (2 * F::kBias + 1)) - (F::kBias - span);
+    return above | (2 * span - 1 - above);
 }
 
 template <class Op, class Bits>
@@ -108,6 +120,16 @@ Bits compute(bool quick, Ieee& e, Bits a, Bits b) {
             return r;
     }
     return Op::exact(e, a, b);
+}
+
+// The register forms' handler: when `quick` can't do it, the whole body runs instead. Nothing has to survive
+// a call on the quick way, so it needs no stack frame.
+template <bool (*quick)(Cpu&, const Insn&), Body whole>
+void quickly(Cpu& c, const Insn* i) {
+    if (!quick(c, *i)) [[unlikely]]
+        return straight<whole>(c, i);
+    c.at = i;
+    KILN_DISPATCH(c, i + 1);
 }
 
 }  // namespace kiln
