@@ -489,9 +489,10 @@ bool fitState(Random& r, const FormTable& table, Instance& i, uint64_t at, UserS
             i.bytes.begin() + i.z.raw.modrm.offset)
         return false;
     // Which byte of a masked store faults is the processor's choice.
-    if (i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU)
-        s.gpr[Rdi] = HostOracle::kScratch + below(r, HostOracle::kScratchSize - 16) -
-                     (i.z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS ? HostOracle::kGsBase : 0);
+    if (i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU) {
+        if (i.z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS) return false;
+        s.gpr[Rdi] = HostOracle::kScratch + below(r, HostOracle::kScratchSize - 16);
+    }
     // Branches of 16 bits leave for the first 64 KiB.
     if (i.z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE && i.z.operand_width == 16) return false;
     // Indirect near branches.
