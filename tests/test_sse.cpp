@@ -158,6 +158,9 @@ TEST_CASE("the quick way through the host's arithmetic equals the exact one") {
                     return (random() & 0x8000000000000003) | 0x0010000000000000;  // about the least normal
                 case 3: return (random() & 0x8000000000000003) | 0x3fefffffffffffff;
                 case 4: return random();
+                case 5: return (random() & 0x800fffffffffffff) | (random() % 40 + 495) << 52;  // products
+                case 6:
+                    return (random() & 0x800fffffffffffff) | (random() % 40 + 1515) << 52;  // at the edges
                 default: return (random() & 0x800fffffffffffff) | (random() % 200 + 923) << 52;
             }
         };
