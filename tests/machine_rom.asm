@@ -1,0 +1,162 @@
+; Firmware for tests/test_machine.cpp: the byte at offset 0 says which program runs after a reset.
+
+bits 16
+org 0
+
+DEBUG_EXIT equ 0x501
+KEPT       equ 0x50             ; a byte of CMOS RAM, which survives resets
+TICKS      equ 0x500            ; in RAM
+
+program db 0
+
+entry:
+        cli
+        xor ax, ax
+        mov ds, ax
+        mov ss, ax
+        mov sp, 0x7c00
+        mov bl, [cs:program]
+        xor bh, bh
+        shl bx, 1
+        jmp [cs:programs + bx]
+
+programs dw hello, three_resets, power_off, ten_ticks, sum_keys, dirty_shadow
+
+; 0: a letter on the debug console, then code 7
+hello:
+        mov al, 'k'
+        out 0xe9, al
+        mov al, 3
+exit:
+        mov dx, DEBUG_EXIT
+        out dx, al
+        jmp $
+
+; 1: resets by port 0xCF9 three times
+three_resets:
+        mov al, KEPT
+        out 0x70, al
+        in al, 0x71
+        cmp al, 3
+        je exit
+        inc al
+        mov ah, al
+        mov al, KEPT
+        out 0x70, al
+        mov al, ah
+        out 0x71, al
+        mov dx, 0xcf9
+        mov al, 6
+        out dx, al
+        jmp $
+
+; 2: ACPI soft off
+power_off:
+        mov eax, 0x8000f840     ; the LPC bridge's PMBASE
+        mov ecx, 0x601
+        call write_config
+        mov eax, 0x8000f844     ; ACPI_CNTL
+        mov ecx, 0x80
+        call write_config
+        mov dx, 0x604
+        mov ax, 0x2000          ; SLP_EN, SLP_TYP 0
+        out dx, ax
+        jmp $
+
+write_config:
+        mov dx, 0xcf8
+        out dx, eax
+        mov dx, 0xcfc
+        mov eax, ecx
+        out dx, eax
+        ret
+
+; 3: sleeps through ten ticks of the PIT at 18.2 Hz
+ten_ticks:
+        call start_pic
+        mov word [8 * 4], tick
+        mov word [8 * 4 + 2], cs
+        mov byte [TICKS], 0
+        mov al, 0x34
+        out 0x43, al
+        xor al, al
+        out 0x40, al
+        out 0x40, al
+        mov al, 0xfe
+        out 0x21, al
+.wait:
+        sti
+        hlt
+        cli
+        cmp byte [TICKS], 10
+        jb .wait
+        mov al, [TICKS]
+        jmp exit
+
+tick:
+        push ax
+        inc byte [TICKS]
+        mov al, 0x20
+        out 0x20, al
+        pop ax
+        iret
+
+start_pic:
+        mov al, 0x11
+        out 0x20, al
+        mov al, 8
+        out 0x21, al
+        mov al, 4
+        out 0x21, al
+        mov al, 1
+        out 0x21, al
+        mov al, 0xff
+        out 0xa1, al
+        ret
+
+; 4: adds up scan codes (set 1) until Escape comes
+sum_keys:
+        xor bl, bl
+.wait:
+        in al, 0x64
+        test al, 1
+        jz .wait
+        in al, 0x60
+        cmp al, 1
+        je .done
+        add bl, al
+        jmp .wait
+.done:
+        mov al, bl
+        jmp exit
+
+; 5: runs code in the ROM's shadow, then switches to other code in RAM behind the same addresses
+dirty_shadow:
+        call replaced           ; decodes it
+        mov eax, 0x80000090     ; PAM0: 0xF0000 writes go to RAM, reads still to the ROM
+        mov ecx, 0x20           ; as byte 0 of this dword
+        call write_config
+        mov ax, 0xf000
+        mov es, ax
+        xor di, di
+        xor si, si
+        mov cx, 0x8000
+.copy:
+        mov ax, [cs:si]
+        mov [es:di], ax
+        add si, 2
+        add di, 2
+        loop .copy
+        mov byte [es:replaced + 1], 0x55 ; in RAM: the ROM still runs
+        mov eax, 0x80000090
+        mov ecx, 0x30           ; now RAM is read, too
+        call write_config
+        call replaced
+        jmp exit
+replaced:
+        mov al, 0x11
+        ret
+
+        times 0xfff0 - ($ - $$) db 0
+        jmp 0xf000:entry
+        times 0x10000 - ($ - $$) db 0

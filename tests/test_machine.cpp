@@ -1,0 +1,201 @@
+// Whole machines in one process, running the small programs of machine_rom.asm in place of a BIOS.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <thread>
+
+#include "devices/board.hpp"
+#include "devices/machine.hpp"
+#include "frontend/monitor.hpp"
+
+namespace kiln {
+extern const std::span<const uint8_t> kMachineRom;
+}
+
+using namespace kiln;
+
+namespace {
+
+enum Program : uint8_t { kHello, kThreeResets, kPowerOff, kTenTicks, kSumKeys, kDirtyShadow };
+
+struct RomFile {
+    explicit RomFile(Program program) {
+        static unsigned count = 0;
+        path = "/tmp/kiln-test-" + std::to_string(getpid()) + "-" + std::to_string(count++) + ".rom";
+        std::vector<char> bytes(kMachineRom.begin(), kMachineRom.end());
+        bytes[0] = char(program);
+        std::ofstream(path, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
+    }
+    ~RomFile() { unlink(path.c_str()); }
+    std::string path;
+};
+
+MachineConfig configFor(const RomFile& rom) {
+    MachineConfig c;
+    c.firmware = rom.path;
+    c.memory = 16 << 20;
+    c.vga = false;
+    c.debugConsole = true;
+    c.debugExit.emplace();
+    c.rtcStart = 0;
+    return c;
+}
+
+MachineConfig counted(MachineConfig c) {
+    c.icountShift = 2;
+    return c;
+}
+
+}  // namespace
+
+TEST_CASE("machine: the debug console and isa-debug-exit") {
+    RomFile rom(kHello);
+    std::string said;
+    MachineOutputs outputs;
+    outputs.debugConsole = [&](uint8_t c) { said += char(c); };
+    Machine m(configFor(rom), outputs);
+    RunResult r = m.run();
+    CHECK(r.exitCode == 7);
+    CHECK(r.message.empty());
+    CHECK(said == "k");
+}
+
+TEST_CASE("machine: a reset starts the firmware again and keeps CMOS RAM") {
+    RomFile rom(kThreeResets);
+    CHECK(Machine(configFor(rom), {}).run().exitCode == 7);
+    MachineConfig once = configFor(rom);
+    once.noReboot = true;
+    CHECK(Machine(once, {}).run().exitCode == 0);
+}
+
+TEST_CASE("machine: soft off ends the run, or stops the machine") {
+    RomFile rom(kPowerOff);
+    CHECK(Machine(configFor(rom), {}).run().exitCode == 0);
+
+    MachineConfig stay = configFor(rom);
+    stay.noShutdown = true;
+    Machine m(stay, {});
+    bool stopped = false;
+    auto check = m.gate().openChannel("check", [&](std::span<const uint8_t>) {
+        stopped = m.stopped();
+        m.requestExit(5);
+    });
+    std::thread asker([&] {
+        usleep(500'000);
+        m.gate().post(check, {});
+    });
+    CHECK(m.run().exitCode == 5);
+    CHECK(stopped);
+    asker.join();
+}
+
+TEST_CASE("machine: counted time is the same in every run, and idle time costs nothing") {
+    RomFile rom(kTenTicks);
+    uint64_t instructions[2], hashes[2];
+    Nanos times[2];
+    for (unsigned i = 0; i < 2; i++) {
+        Machine m(counted(configFor(rom)), {});
+        CHECK(m.run().exitCode == (10 << 1 | 1));
+        StateHash hash;
+        m.board().state(hash);
+        instructions[i] = m.cpu().executed(), times[i] = m.clock().now(), hashes[i] = hash.value();
+    }
+    CHECK(instructions[0] == instructions[1]);
+    CHECK(times[0] == times[1]);
+    CHECK(hashes[0] == hashes[1]);
+    CHECK(instructions[0] < 10000);
+    // Periods of 65536 / 1193182 s; programming the PIT makes the first edge.
+    CHECK(times[0] > 494 * (kSecond / 1000));
+    CHECK(times[0] < 551 * (kSecond / 1000));
+}
+
+TEST_CASE("machine: host time passes at its own pace, but not while the machine is stopped") {
+    RomFile rom(kTenTicks);
+    MachineConfig config = configFor(rom);
+    config.startStopped = true;
+    Machine m(config, {});
+    m.gate().hostTime();  // counts from its first use
+    auto resume = m.gate().openChannel("resume", [&](std::span<const uint8_t>) {
+        CHECK(m.clock().now() == 0);
+        m.resume();
+    });
+    std::thread starter([&] {
+        usleep(200'000);
+        m.gate().post(resume, {});
+    });
+    CHECK(m.run().exitCode == 21);
+    starter.join();
+    CHECK(m.clock().now() >= 494 * (kSecond / 1000));
+    CHECK(m.gate().hostTime() >= m.clock().now() + 150 * (kSecond / 1000));
+}
+
+TEST_CASE("machine: keys reach the guest, typed or sent by the monitor") {
+    RomFile rom(kSumKeys);
+    SUBCASE("posted from outside") {
+        Machine m(configFor(rom), {});
+        m.postKey(0x04, true);  // A
+        m.postKey(0x29, true);  // Escape
+        CHECK(m.run().exitCode == (0x1e << 1 | 1));
+    }
+    SUBCASE("sendkey presses and releases") {
+        Machine m(counted(configFor(rom)), {});
+        Monitor monitor(m);
+        CHECK(monitor.execute("sendkey a").empty());
+        CHECK(monitor.execute("sendkey esc").empty());
+        CHECK(m.run().exitCode == (((0x1e + 0x9e) & 0xff) << 1 | 1));
+    }
+}
+
+TEST_CASE("machine: code that a mapping hid does not run any more") {
+    RomFile rom(kDirtyShadow);
+    CHECK(Machine(configFor(rom), {}).run().exitCode == (0x55 << 1 | 1));
+}
+
+TEST_CASE("machine: two of them don't know of each other") {
+    RomFile ticks(kTenTicks), hello(kHello);
+    Machine a(counted(configFor(ticks)), {}), b(configFor(hello), {});
+    int codeA = 0;
+    std::thread other([&] { codeA = a.run().exitCode; });
+    CHECK(b.run().exitCode == 7);
+    other.join();
+    CHECK(codeA == 21);
+}
+
+TEST_CASE("monitor: answers") {
+    RomFile rom(kTenTicks);
+    Machine m(counted(configFor(rom)), {});
+    m.stop();
+    Monitor monitor(m);
+    auto says = [&](const char* command, const char* words) {
+        std::string answer = monitor.execute(command);
+        INFO(command, " -> ", answer);
+        CHECK(answer.find(words) != std::string::npos);
+    };
+    CHECK(monitor.execute("  ").empty());
+    says("nonsense", "unknown command");
+    says("help", "system_powerdown");
+    says("info", "info registers");
+    says("info registers", "RIP=000000000000fff0");
+    says("info registers", "real mode");
+    says("info status", "stopped");
+    says("info version", "kiln 0.1");
+    says("info pic", "I/O APIC input 23");
+    says("info pci", "8086:29c0");
+    says("info devices", "mc146818");
+    says("info device mc146818", "ram");
+    says("info device nonsense", "no device");
+    says("info blocks", "blocks");
+    says("info screen", "graphics");
+    says("xp /2xb 0xffff1", "0x");
+    says("xp/1xb 0xffff0", "0xea");
+    says("x/1xh 0xfffffff0", "0x");
+    says("xp/2xw 0xfee00000", "register");
+    says("xp/99q 0", "format");
+    says("xp", "address");
+    says("print $rip", "0xfff0");
+    says("print $nonsense", "no '$nonsense'");
+    says("screendump x.png", "no display adapter");
+    says("sendkey ctrl-nonsense", "names of keys");
+    says("mouse_move 1", "numbers");
+}
