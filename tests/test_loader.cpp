@@ -70,6 +70,20 @@ TEST_CASE("loader: a bzImage is taken apart and its header filled in") {
     CHECK(l.initrdAddress + 5000 > 127 * kMiB - 8192);
 }
 
+TEST_CASE("loader: vga= goes into the header, as boot loaders do it") {
+    auto mode = [](const char* commandLine) {
+        auto image = bzImage();
+        image[0x1fa] = 0x34, image[0x1fb] = 0x12;
+        return get<uint16_t>(parseLinux(image, {}, {"k", "", commandLine}, 128 * kMiB).setup, 0x1fa);
+    };
+    CHECK(mode("") == 0x1234);
+    CHECK(mode("vga=791") == 791);
+    CHECK(mode("quiet vga=0x317 console=tty0") == 0x317);
+    CHECK(mode("vga=ask vga=ext") == 0xfffe);
+    CHECK(mode("vga=normal") == 0xffff);
+    CHECK(mode("vga= xvga=1 vga=65536 vga=12x") == 0x1234);
+}
+
 TEST_CASE("loader: the initrd stays below what the kernel allows") {
     auto image = bzImage();
     uint32_t most = 0x37ffffff;
