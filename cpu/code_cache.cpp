@@ -6,6 +6,8 @@ namespace kiln {
 
 CodeCache::CodeCache(PhysicalMemory& memory) : memory_(memory) {
     memory_.onCodeWrite = [this](PhysAddr addr, uint64_t size) { codeWritten(addr, size); };
+    // What lies at an address may be other memory now (PAM registers switch between ROM and RAM).
+    memory_.onChange.push_back([this] { flush(); });
 }
 
 Block* CodeCache::find(PhysAddr start, CodeMode mode, bool single) const {

@@ -25,6 +25,8 @@ void Cpu::reset() {
 }
 
 void Cpu::modesChanged() {
+    io.log(LogCategory::Cpu, "cr0={:08x} cr3={:x} cr4={:x} efer={:x} cs={:04x} rip={:x}", cr0, cr3, cr4, efer,
+           seg[Cs].selector, rip);
     paging_.cr3 = cr3;
     paging_.enabled = cr0 & cr0::PG;
     paging_.pae = cr4 & cr4::PAE;
@@ -75,6 +77,7 @@ void Cpu::setCr3(uint64_t v) {
     if (paging_.enabled && paging_.pae && !longMode()) loadPdptes(v);
     cr3 = v;
     paging_.cr3 = v;
+    io.log(LogCategory::Mmu, "cr3={:x} rip={:x}", v, rip);
     flushTlb(false);
 }
 

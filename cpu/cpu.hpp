@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "apic/clock.hpp"
 #include "apic/local_apic.hpp"
@@ -78,8 +79,10 @@ class Cpu : public CpuState {
     uint8_t* writablePointer(unsigned segment, uint64_t offset, unsigned size);
     // The linear address of an offset after the segment's checks.
     uint64_t linearOf(unsigned segment, uint64_t offset, unsigned size, Access access);
-    // Translation without side effects on the guest's faults: for the debugger and INVLPG-like uses. False: unmapped.
+    // Translation by the current tables, whoever may use the page: for people's tools. False: unmapped.
     bool translate(uint64_t linear, PhysAddr& out);
+    // Address and text of the instruction at offset `at` of CS. For logs and people.
+    std::string disassemble(uint64_t at);
 
     uint64_t effectiveAddress(const Insn& i) const {
         static constexpr uint64_t kMask[4] = {0xffff, 0xffffffff, ~0ull, ~0ull};
@@ -213,6 +216,7 @@ class Cpu : public CpuState {
     void readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
     void writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
     void alignmentCheck(uint64_t linear, unsigned size);
+    [[noreturn]] void pageFault(uint64_t linear, uint32_t error);
     PhysAddr fetchPage(uint64_t linear);
     const Block* findBlock(bool single);
     Block* decodeHere(PhysAddr start, bool single);

@@ -68,11 +68,6 @@ void setMemory(Insn& out, const ZydisDecodedInstruction& z, const ZydisDecodedOp
     out.index = addressRegister(m.index);
     out.scale = m.scale == 2 ? 1 : m.scale == 4 ? 2 : m.scale == 8 ? 3 : 0;
     out.disp = int32_t(m.disp.value);
-    // Zydis 4.0 takes SIB base 5 with REX.B under prefix 67h for R13D; with mod = 0 there is no base, but a disp32.
-    if (z.raw.sib.offset && z.raw.modrm.mod == 0 && z.raw.sib.base == 5) {
-        out.base = RegisterFile::kZero;
-        out.disp = int32_t(z.raw.disp.value);
-    }
     // Zydis 4.0 takes R13D for the base where there is none (67h, mod 0, SIB base 5 with REX.B).
     if (z.attributes & ZYDIS_ATTRIB_HAS_SIB && z.raw.modrm.mod == 0 && z.raw.sib.base == 5) {
         out.base = RegisterFile::kZero;

@@ -26,7 +26,7 @@ struct Gate {
         if (low >> 44 & 1) type = 0xff;  // not a system descriptor
     }
 };
-constexpr uint8_t kTaskGate = 5, kInterrupt16 = 6, kTrap16 = 7, kInterrupt32 = 14, kTrap32 = 15;
+constexpr uint8_t kTaskGate = 5, kInterrupt32 = 14, kTrap32 = 15;  // 16-bit interrupt and trap gates: 6, 7
 
 bool isContributory(uint8_t v) { return v == kDE || (v >= kTS && v <= kGP); }
 

@@ -162,6 +162,7 @@ void Cpu::run(int64_t instructions) {
     executedBefore_ = executed();
     sliceLength_ = slice_ = instructions;
     held_ = 0;
+    const bool traced = io.log.on(LogCategory::Exec);
     while (slice_ > 0) {
         try {
             do {
@@ -169,7 +170,8 @@ void Cpu::run(int64_t instructions) {
                 bool shadow = stiShadow || movSsShadow;
                 if (!shadow) handleEvents();
                 if (halted || waitingForSipi) return leave();
-                if (shadow || flags.test(flag::TF)) runSingle();
+                if (traced) io.log(LogCategory::Exec, "{}", disassemble(rip));
+                if (shadow || traced || flags.test(flag::TF)) runSingle();
                 else runBlock(findBlock(false));
             } while (slice_ > 0);
         } catch (const Fault& f) {

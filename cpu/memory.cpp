@@ -35,6 +35,11 @@ Tlb& Cpu::tlbFor(bool user, bool implicit) {
     return paging_.smap && (implicit || !flags.test(flag::AC)) ? tlbs_[1] : tlbs_[0];
 }
 
+void Cpu::pageFault(uint64_t linear, uint32_t error) {
+    io.log(LogCategory::Mmu, "page fault at {:x}, error code {:x}, cr3={:x} cpl={}", linear, error, cr3, cpl);
+    raisePageFault(linear, error);
+}
+
 // The entry for `linear`, walked anew unless it already allows this access. Throws #PF.
 Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
     uint64_t page = linear & ~kPageMask;
@@ -42,7 +47,7 @@ Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bo
     if (((access == Access::Write ? e.writeTag : e.readTag) & ~1ull) == page) return e;
 
     Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), access, user, !implicit && flags.test(flag::AC));
-    if (t.fault) raisePageFault(linear, t.errorCode);
+    if (t.fault) pageFault(linear, t.errorCode);
     PhysAddr phys(t.addr.page().value & a20Mask_);
     PhysicalMemory::Target target = io.memory.find(phys);
     bool direct = target.host && target.end.value - phys.value >= kPageSize;
@@ -166,7 +171,7 @@ uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size) 
     return e.writeTag & 1 ? nullptr : reinterpret_cast<uint8_t*>(linear + e.addend);
 }
 
-// Follows the tables by hand with no rights and no accessed bits: Read as supervisor, SMAP overridden.
+// A read as supervisor with SMAP overridden; like any walk it sets accessed bits.
 bool Cpu::translate(uint64_t linear, PhysAddr& out) {
     PagingState p = paging_;
     p.smap = false;
@@ -180,7 +185,7 @@ PhysAddr Cpu::fetchPage(uint64_t linear) {
     FetchEntry& e = fetch_[page >> 12 & (fetch_.size() - 1)];
     if (e.page == page && e.tag == lookupTag_) return e.phys;
     Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), Access::Fetch, cpl == 3, false);
-    if (t.fault) raisePageFault(linear, t.errorCode);
+    if (t.fault) pageFault(linear, t.errorCode);
     e = {page, lookupTag_, PhysAddr(t.addr.page().value & a20Mask_)};
     return e.phys;
 }

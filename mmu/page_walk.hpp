@@ -27,7 +27,7 @@ constexpr uint32_t P = 1, W = 2, U = 4, RSVD = 8, I = 16;
 struct Translation {
     bool fault = false;
     uint32_t errorCode = 0;   // when fault
-    PhysAddr addr;            // of the byte asked for
+    PhysAddr addr{};          // of the byte asked for
     uint64_t pageSize = kPageSize;
     bool writable = false;    // a write with these rights would need no further walk (D is set, and allowed)
     bool global = false;

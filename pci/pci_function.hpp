@@ -10,6 +10,7 @@
 #include "apic/device.hpp"
 #include "apic/irq_line.hpp"
 #include "mmu/io.hpp"
+#include "mmu/log.hpp"
 #include "mmu/physical_memory.hpp"
 
 namespace kiln {
@@ -124,6 +125,7 @@ class PciBus {
 
     PhysicalMemory& memory;
     PortBus& portBus;
+    Log* log = nullptr;                 // -d pci
     IoHandler* resetControl = nullptr;  // the chipset's port 0xCF9, which lies inside the address register
 
   private:
