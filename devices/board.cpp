@@ -207,6 +207,7 @@ void Board::buildIsa(const MachineConfig& config) {
 void Board::buildPci(const MachineConfig& config) {
     Parts& p = *parts_;
     p.pci = std::make_unique<PciBus>(io_.memory, io_.ports);
+    p.pci->log = &io_.log;
     io_.ports.map(0xcf8, 8, p.pci->ports());
     add(p.mch, *p.pci, *p.ram, *p.bios);
     p.pci->add(kMch, *p.mch);
