@@ -54,8 +54,6 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
                                               cpu_->leave();
                                           }},
                                  0);
-    // Decoded code is known by its address: what another region has shown there is stale.
-    memory_.onChange.push_back([this] { code_->flush(); });
     BoardPorts wires{*log_, gate_, clock_, memory_, ports_, apicBus_};
     wires.reset = [this](const char* why) { requestReset(why); };
     wires.powerOff = [this] { requestPowerOff(); };
