@@ -1,5 +1,7 @@
 #include "cpu/code_cache.hpp"
 
+#include <algorithm>
+
 #include "cpu/handlers.hpp"
 
 namespace kiln {
@@ -32,7 +34,8 @@ Block* CodeCache::insert(std::unique_ptr<Block> block) {
 void CodeCache::unlink(Block* block, PhysAddr page) {
     auto it = pages_.find(page.value);
     if (it == pages_.end()) return;
-    std::erase(it->second, block);
+    BlockList& list = it->second;
+    list.erase(std::remove(list.begin(), list.end(), block), list.end());
     if (!it->second.empty()) return;
     pages_.erase(it);
     memory_.clearCodePage(page);

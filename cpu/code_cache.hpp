@@ -2,6 +2,7 @@
 // kills the blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so that
 // even a block that overwrites itself stops before its next instruction.
 #pragma once
+#include <boost/container/small_vector.hpp>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -31,6 +32,7 @@ class CodeCache {
     uint64_t killed() const { return killed_; }
 
   private:
+    using BlockList = boost::container::small_vector<Block*, 6>;  // most pages have few
     static constexpr size_t kMaxBlocks = 400'000;  // about 150 MiB; then everything is decoded anew
     static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
         return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);
@@ -41,7 +43,7 @@ class CodeCache {
 
     PhysicalMemory& memory_;
     std::unordered_map<uint64_t, std::unique_ptr<Block>> blocks_;
-    std::unordered_map<uint64_t, std::vector<Block*>> pages_;  // page address -> blocks with bytes on it
+    std::unordered_map<uint64_t, BlockList> pages_;  // page address -> blocks with bytes on it
     std::vector<std::unique_ptr<Block>> dead_;
     uint64_t killed_ = 0;
 };
