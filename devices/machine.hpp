@@ -39,6 +39,10 @@ struct DriveConfig {
     bool snapshot = false;
 };
 
+struct DebugExitConfig {
+    uint16_t port = 0x501, size = 2;
+};
+
 // What the user chose. Paths are the host's.
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
@@ -52,10 +56,7 @@ struct MachineConfig {
     bool nographic = false;     // told to the firmware
     unsigned serialPorts = 2;   // 1..4
     bool debugConsole = false;  // ports 0x402 and 0xE9
-    struct DebugExit {
-        uint16_t port = 0x501, size = 2;
-    };
-    std::optional<DebugExit> debugExit;
+    std::optional<DebugExitConfig> debugExit;
     std::optional<int64_t> rtcStart;  // seconds since 1970 on the guest's calendar; otherwise the host's
     int64_t rtcOffset = 0;            // seconds added to the host's UTC
     // Deterministic time: an instruction takes 2^shift ns, and an idle processor skips to the next timer.

@@ -140,7 +140,7 @@ void parseBoot(const std::string& text, MachineConfig& machine) {
 }
 
 void parseDevice(const std::string& text, MachineConfig& machine) {
-    MachineConfig::DebugExit exit;
+    DebugExitConfig exit;
     for (const auto& [key, value] : parseKeyValues("-device", text, "driver")) {
         if (key == "driver") {
             if (value != "isa-debug-exit")
