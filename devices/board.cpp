@@ -9,6 +9,7 @@
 #include "devices/acpi_pm.hpp"
 #include "devices/acpi_tables.hpp"
 #include "devices/block_image.hpp"
+#include "devices/coprocessor_error.hpp"
 #include "devices/debug_ports.hpp"
 #include "devices/floppy.hpp"
 #include "devices/fw_cfg.hpp"
@@ -87,6 +88,7 @@ struct Board::Parts {
     std::unique_ptr<I8237Pair> dma;
     std::unique_ptr<Floppy> floppy;
     std::unique_ptr<AcpiPm> pm;
+    std::unique_ptr<CoprocessorError> coprocessor;
     std::optional<uint16_t> pmPorts;  // where the PM block is mapped
     std::array<std::unique_ptr<Uart16550>, 4> uarts;
     std::unique_ptr<DebugConsole> debugConsole;
@@ -180,6 +182,8 @@ void Board::buildIsa(const MachineConfig& config) {
     add(p.floppy, io_.clock, io_.log, *p.dma, p.isa[6]);
     p.floppy->mapPorts(io_.ports);
 
+    add(p.coprocessor, p.isa[13]);
+    io_.ports.map(0xf0, 2, *p.coprocessor);
     add(p.pm, io_.clock, p.isa[9]);
     p.pm->onPowerOff = io_.powerOff;
     p.rtc->onAlarm = [this] { parts_->pm->rtcAlarm(); };
@@ -354,6 +358,8 @@ void Board::mouse(int dx, int dy, int wheel, unsigned buttons) {
 void Board::serialInput(unsigned port, std::span<const uint8_t> bytes) {
     if (port < parts_->uarts.size() && parts_->uarts[port]) parts_->uarts[port]->receive(bytes);
 }
+
+void Board::coprocessorError(bool raised) { parts_->coprocessor->ferr(raised); }
 
 void Board::powerButton() { parts_->pm->pressPowerButton(); }
 

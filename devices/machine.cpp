@@ -54,6 +54,7 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
                                               cpu_->leave();
                                           }},
                                  0);
+    cpu_->io.ferr = [this](bool raised) { board_->coprocessorError(raised); };
     BoardPorts wires{*log_, gate_, clock_, memory_, ports_, apicBus_};
     wires.reset = [this](const char* why) { requestReset(why); };
     wires.powerOff = [this] { requestPowerOff(); };
