@@ -25,6 +25,7 @@ Cpu::~Cpu() = default;
 uint64_t Cpu::tsc() { return io.clock.ticks(kTscHz) + uint64_t(tscOffset_); }
 
 void Cpu::leave() {
+    sliceLength_ -= held_;
     held_ = 0;
     if (slice_ > 0) {
         sliceLength_ -= slice_;
