@@ -2,7 +2,7 @@
 # What users get wrong: each case ends with one clear sentence and a status other than 0, and never with a crash.
 # Usage: test_bad_input.sh KILN
 set -u
-kiln=$1
+kiln=$(realpath "$1")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
