@@ -19,7 +19,7 @@ if [ ! -s "$out/vmlinuz" ]; then
     # The package without a version depends on the one that holds the kernel.
     image=$(apt-cache depends "$package" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
     [ -n "$image" ] || { echo "make_linux_guest: apt does not know $package: run 'apt-get update' first" >&2; exit 1; }
-    (cd "$work" && apt-get download -q "$image" >/dev/null)
+    (cd "$work" && apt-get download -q -o APT::Sandbox::User=root "$image" >/dev/null)
     dpkg-deb -x "$work"/*.deb "$work/x"
     cp "$work"/x/boot/vmlinuz-* "$out/vmlinuz.new"
     mv "$out/vmlinuz.new" "$out/vmlinuz"
@@ -31,7 +31,7 @@ if [ ! -s "$out/busybox" ]; then
     trap 'rm -rf "$work"' EXIT
     chmod 755 "$work"
     mkdir -p "$work/b"
-    (cd "$work/b" && apt-get download -q busybox-static >/dev/null)
+    (cd "$work/b" && apt-get download -q -o APT::Sandbox::User=root busybox-static >/dev/null)
     dpkg-deb -x "$work"/b/*.deb "$work/b/x"
     find "$work/b/x" -name busybox -type f -exec cp {} "$out/busybox.new" \;
     mv "$out/busybox.new" "$out/busybox"
