@@ -98,9 +98,10 @@ struct FpuState {
     void setTop(unsigned t) { status = uint16_t((status & ~0x3800) | (t & 7) << 11); }
 };
 
-// One vector register; XMM is its low 16 bytes.
-struct alignas(16) Vector {
-    std::array<uint64_t, 4> q{};
+// A vector of 64-bit words, seen as lanes of any type.
+template <unsigned Words>
+struct alignas(16) VectorOf {
+    std::array<uint64_t, Words> q{};
 
     template <class T>
     T get(unsigned i) const {
@@ -113,22 +114,8 @@ struct alignas(16) Vector {
         std::memcpy(reinterpret_cast<char*>(q.data()) + i * sizeof(T), &v, sizeof v);
     }
 };
-
-// The 16 bytes an SSE instruction reads or writes.
-struct alignas(16) Xmm {
-    std::array<uint64_t, 2> q{};
-
-    template <class T>
-    T get(unsigned i) const {
-        T v;
-        std::memcpy(&v, reinterpret_cast<const char*>(q.data()) + i * sizeof(T), sizeof v);
-        return v;
-    }
-    template <class T>
-    void set(unsigned i, T v) {
-        std::memcpy(reinterpret_cast<char*>(q.data()) + i * sizeof(T), &v, sizeof v);
-    }
-};
+using Vector = VectorOf<4>;  // a register; XMM is its low 16 bytes
+using Xmm = VectorOf<2>;     // what an SSE instruction reads or writes
 
 struct CpuState {
     RegisterFile gpr;
