@@ -173,12 +173,14 @@ class Cpu : public CpuState {
     const Insn* at = nullptr;      // the instruction running now
     const Insn* next = nullptr;    // builds without tail calls: the one to run next
     const Block* block = nullptr;  // holds `at`
+    bool untraced = false;         // the instruction running makes no single-step trap
     uint64_t blockRip() const { return gpr.slot[17]; }
     // Goes on at rip: the next block's first instruction when it is at hand, else null: back to the run loop.
     const Insn* enterNext();
     // The same for a direct branch to blockRip + disp, cut to `mask`; the branch is the last instruction run.
     const Insn* branchTaken(const Insn& i, uint64_t mask);
     const Insn* branchUnlinked(const Insn& i, uint64_t target);
+    void abandonBlock();                       // a fault that is not the running instruction's any more
     void refund(const Insn* lastRun) { slice_ += block->count - (lastRun - block->insns.data() + 1); }  // leaving a block early: counts only what ran
     uint64_t lookupTag() const { return lookupTag_; }
     void codeInvalidated();                    // blocks died: forget cached ways to them
@@ -211,6 +213,7 @@ class Cpu : public CpuState {
     }
     void readLinear(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
     void writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
+    uint64_t nextPage(uint64_t linear, bool implicit) const;
     Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
     Tlb& tlbFor(bool user, bool implicit);
     void readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
@@ -237,7 +240,8 @@ class Cpu : public CpuState {
     void readTssStack(unsigned level, uint16_t& ss, uint64_t& sp, uint16_t errorSelector);
     enum class TaskSwitch : uint8_t { Jump, Call, Interrupt, Return };
     void taskGate(uint16_t selector, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext);
-    void taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error);
+    void taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext);
+    void checkTaskWritable(uint16_t selector, const Segment& target, bool oldWide);
     void saveTask(bool wide, uint64_t flagsImage);
     void loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt);
 
@@ -252,6 +256,8 @@ class Cpu : public CpuState {
     void returnToV86(uint64_t target, uint16_t selector, uint64_t image);
     void dropInnerSegments();
     uint64_t stackItem(unsigned n, unsigned width);
+    void setOuterSp(uint64_t v);
+    uint64_t upperDescriptor(uint16_t selector);
     void setAccessed(uint16_t selector, uint64_t descriptor);
     void setReal(SegReg which, uint16_t selector);
     void loadPdptes(uint64_t newCr3);
@@ -282,8 +288,6 @@ class Cpu : public CpuState {
     std::unique_ptr<std::array<JumpEntry, kJumpEntries>> jumps_;
     PagingState paging_;
     uint64_t a20Mask_ = ~0ull;
-    unsigned faultDepth_ = 0;
-    int deliveringVector_ = -1;
     int64_t tscOffset_ = 0;
 };
 

@@ -28,6 +28,8 @@ struct Gate {
 };
 constexpr uint8_t kTaskGate = 5, kInterrupt32 = 14, kTrap32 = 15;  // 16-bit interrupt and trap gates: 6, 7
 
+bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }
+
 bool isContributory(uint8_t v) { return v == kDE || (v >= kTS && v <= kGP); }
 
 // Faults push RF so that the instruction, run again, does not hit its breakpoint again (SDM vol. 3, 17.3.1.1).
@@ -51,6 +53,7 @@ void Cpu::deliverFault(Fault f) {
             bool doubleFault = (isContributory(f.vector) && isContributory(second.vector)) ||
                                (f.vector == kPF && (isContributory(second.vector) || second.vector == kPF));
             first = f.vector;
+            if (second.vector == kPF) cr2 = second.cr2;  // also when it ends as a double fault
             f = doubleFault ? Fault{kDF, true, 0} : second;
         }
     }
@@ -62,6 +65,7 @@ void Cpu::deliver(uint8_t vector, Source source, bool hasError, uint32_t error) 
                vector, source == Source::External ? "external" : source == Source::Exception ? "exception" : "software",
                error, cpl, seg[Cs].selector, rip, seg[Ss].selector, gpr[Rsp], cr2, gpr[Rax]);
     halted = false;
+    untraced = true;
     if (real()) enterHandlerReal(vector);
     else if (longMode()) enterHandlerLong(vector, source, hasError, error);
     else enterHandlerProtected(vector, source, hasError, error);
@@ -75,7 +79,7 @@ void Cpu::softwareInterrupt(uint8_t vector, Source source, uint64_t returnRip) {
     try {
         deliver(vector, source);
     } catch (...) {
-        rip = self;
+        if (block) rip = self;  // not when a task gate has made another task's state current
         throw;
     }
 }
@@ -128,6 +132,8 @@ void Cpu::enterHandlerProtected(uint8_t vector, Source source, bool hasError, ui
     const unsigned level = cs.conforming() ? cpl : cs.dpl();
     const bool fromV86 = v86();
     if (fromV86 && level != 0) raise(kGP, csError);
+    const uint64_t target = width == 2 ? gate.offset & 0xffffffff : gate.offset & 0xffff;
+    const uint64_t csDescriptor = descriptor;
     uint64_t pushedFlags = flags.value() | (source == Source::Exception && pushesRf(vector) ? flag::RF : 0);
 
     if (level < cpl || fromV86) {
@@ -140,6 +146,10 @@ void Cpu::enterHandlerProtected(uint8_t vector, Source source, bool hasError, ui
         Segment ss = unpack(ssSelector, descriptor);
         if ((ssSelector & 3u) != level || ss.dpl() != level || !ss.writable()) raise(kTS, ssError);
         if (!ss.present()) raise(kSS, ssError);
+        if (target > cs.limit) raise(kGP, ext);
+        setAccessed(ssSelector, descriptor);
+        setAccessed(gate.selector, csDescriptor);
+        ss.rights |= 1;
         StackWriter stack(*this, ss, sp, level == 3, false, ssError);
         if (fromV86)
             for (SegReg r : {Gs, Fs, Ds, Es}) stack.push(width, seg[r].selector);
@@ -156,7 +166,9 @@ void Cpu::enterHandlerProtected(uint8_t vector, Source source, bool hasError, ui
         seg[Ss] = ss;
         gpr[Rsp] = ss.big() ? stack.sp() : (gpr[Rsp] & ~0xffffull) | (stack.sp() & 0xffff);
     } else {
-        StackWriter stack(*this, seg[Ss], gpr[Rsp], cpl == 3, false, 0);
+        if (target > cs.limit) raise(kGP, ext);
+        setAccessed(gate.selector, csDescriptor);
+        StackWriter stack(*this, seg[Ss], gpr[Rsp], cpl == 3, false, ext);
         stack.push(width, pushedFlags);
         stack.push(width, seg[Cs].selector);
         stack.push(width, rip);
@@ -164,9 +176,10 @@ void Cpu::enterHandlerProtected(uint8_t vector, Source source, bool hasError, ui
         setSp(stack.sp());
     }
     cs.selector = uint16_t((gate.selector & ~3) | level);
+    cs.rights |= 1;
     seg[Cs] = cs;
     cpl = level;
-    rip = width == 2 ? gate.offset & 0xffffffff : gate.offset & 0xffff;
+    rip = target;
     flags.change(flag::TF | flag::NT | flag::RF | flag::VM, false);
     if (!(gate.type & 1)) flags.change(flag::IF, false);
 }
@@ -198,7 +211,9 @@ void Cpu::enterHandlerLong(uint8_t vector, Source source, bool hasError, uint32_
         if (at_ + 7 > tr.limit) raise(kTS, (tr.selector & ~3u) | ext);
         sp = loadSystem<uint64_t>(tr.base + at_);
     }
-    StackWriter stack(*this, seg[Ss], sp & ~15ull, level == 3, true, newStack ? ext : 0);
+    if (!canonical(gate.offset)) raise(kGP, ext);
+    setAccessed(gate.selector, descriptor);
+    StackWriter stack(*this, seg[Ss], sp & ~15ull, level == 3, true, ext);
     stack.push(3, seg[Ss].selector);
     stack.push(3, gpr[Rsp]);
     stack.push(3, flags.value() | (source == Source::Exception && pushesRf(vector) ? flag::RF : 0));
@@ -211,6 +226,7 @@ void Cpu::enterHandlerLong(uint8_t vector, Source source, bool hasError, uint32_
         seg[Ss] = Segment{.selector = uint16_t(level), .rights = uint16_t(level << 5), .unusable = true};
     }
     cs.selector = uint16_t((gate.selector & ~3) | level);
+    cs.rights |= 1;
     seg[Cs] = cs;
     cpl = level;
     rip = gate.offset;

@@ -144,7 +144,8 @@ void Cpu::runBlock(const Block* b) {
 // One instruction: for TF, for the shadows of STI and MOV SS, for the debugger. The rest of the slice is put aside so
 // that the instruction's handler finds no time left and comes back.
 void Cpu::runSingle() {
-    bool trap = flags.test(flag::TF) && !movSsShadow;
+    const bool tf = flags.test(flag::TF);
+    untraced = false;
     stiShadow = movSsShadow = false;
     const Block* b = findBlock(true);
     held_ += slice_ - 1;
@@ -152,7 +153,8 @@ void Cpu::runSingle() {
     runBlock(b);
     slice_ += held_;
     held_ = 0;
-    if (trap) {
+    // No trap behind MOV SS, nor in the handler of INT n; SYSCALL takes TF's new value (SDM vol. 3, 17.3.1.4).
+    if (tf && !movSsShadow && !untraced) {
         dr[6] |= 1 << 14;  // BS
         halted = false;
         deliver(kDB, Source::Exception);
@@ -213,10 +215,14 @@ const Insn* Cpu::branchUnlinked(const Insn& i, uint64_t target) {
 void Cpu::faulted(const Fault& f) {
     if (block) {
         rip = currentRip();
-        slice_ += block->count - (at - block->insns.data());
-        block = nullptr;
+        abandonBlock();
     }
     deliverFault(f);
+}
+
+void Cpu::abandonBlock() {
+    slice_ += block->count - (at - block->insns.data());
+    block = nullptr;
 }
 
 // -- handlers that end blocks

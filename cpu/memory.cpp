@@ -96,10 +96,16 @@ void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user,
         e.writeTag &= ~1ull;
 }
 
+// The page behind that of `linear`. Descriptor tables and the TSS have 64-bit addresses in compatibility mode too.
+uint64_t Cpu::nextPage(uint64_t linear, bool implicit) const {
+    uint64_t next = (linear & ~kPageMask) + kPageSize;
+    return next & (implicit && longMode() ? ~0ull : linearMask_);
+}
+
 void Cpu::readLinear(uint64_t linear, void* out, unsigned size, bool user, bool implicit) {
     uint64_t first = kPageSize - (linear & kPageMask);
     if (size <= first) return readInPage(linear, out, size, user, implicit);
-    uint64_t second = (linear + first) & linearMask_;
+    uint64_t second = nextPage(linear, implicit);
     fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
     fillTlb(tlbFor(user, implicit), second, Access::Read, user, implicit);
     readInPage(linear, out, unsigned(first), user, implicit);
@@ -109,7 +115,7 @@ void Cpu::readLinear(uint64_t linear, void* out, unsigned size, bool user, bool 
 void Cpu::writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit) {
     uint64_t first = kPageSize - (linear & kPageMask);
     if (size <= first) return writeInPage(linear, in, size, user, implicit);
-    uint64_t second = (linear + first) & linearMask_;
+    uint64_t second = nextPage(linear, implicit);
     fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
     fillTlb(tlbFor(user, implicit), second, Access::Write, user, implicit);
     writeInPage(linear, in, unsigned(first), user, implicit);
@@ -191,6 +197,7 @@ PhysAddr Cpu::fetchPage(uint64_t linear) {
 }
 
 void Cpu::flushTlb(bool globalToo) {
+    if (!(cr4 & cr4::PGE)) globalToo = true;
     for (Tlb& t : tlbs_) globalToo ? t.flush() : t.flushNonGlobal();
     epoch_++;
     segmentsChanged();

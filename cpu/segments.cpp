@@ -30,6 +30,17 @@ bool Cpu::readDescriptor(uint16_t selector, uint64_t& descriptor) {
     return true;
 }
 
+// Long mode: LDT, TSS and call-gate descriptors have 16 bytes; these are the upper 8 (SDM vol. 3, 8.2.3).
+uint64_t Cpu::upperDescriptor(uint16_t selector) {
+    const uint64_t base = selector & 4 ? ldtr.base : gdtr.base;
+    const uint32_t limit = selector & 4 ? ldtr.limit : gdtr.limit;
+    const uint32_t index = selector & ~7u;
+    if (index + 15 > limit) raise(kGP, selector & ~3u);
+    const uint64_t high = loadSystem<uint64_t>(base + index + 8);
+    if (high >> 40 & 31) raise(kGP, selector & ~3u);
+    return high;
+}
+
 void Cpu::setAccessed(uint16_t selector, uint64_t descriptor) {
     if (descriptor & kAccessedBit) return;
     uint64_t base = selector & 4 ? ldtr.base : gdtr.base;
@@ -122,7 +133,8 @@ void Cpu::loadLdt(uint16_t selector) {
     Segment s = unpack(selector, d);
     if ((s.rights & 0x1f) != 2) raise(kGP, selector & ~3u);
     if (!s.present()) raise(kNP, selector & ~3u);
-    if (longMode()) s.base |= loadSystem<uint64_t>(gdtr.base + (selector & ~7u) + 8) << 32;
+    if (longMode()) s.base |= upperDescriptor(selector) << 32;
+    if (!canonical(s.base)) raise(kGP, selector & ~3u);
     ldtr = s;
 }
 
@@ -133,7 +145,8 @@ void Cpu::loadTaskRegister(uint16_t selector) {
     unsigned type = s.rights & 0x1f;
     if (type != 9 && (type != 1 || longMode())) raise(kGP, selector & ~3u);
     if (!s.present()) raise(kNP, selector & ~3u);
-    if (longMode()) s.base |= loadSystem<uint64_t>(gdtr.base + (selector & ~7u) + 8) << 32;
+    if (longMode()) s.base |= upperDescriptor(selector) << 32;
+    if (!canonical(s.base)) raise(kGP, selector & ~3u);
     s.rights |= 2;  // busy
     storeSystem<uint8_t>(gdtr.base + (selector & ~7u) + 5, uint8_t(d >> 40 | 2));
     tr = s;
@@ -143,9 +156,9 @@ void Cpu::loadTaskRegister(uint16_t selector) {
 Segment Cpu::codeForTransfer(uint16_t selector, uint64_t d) {
     const uint32_t error = selector & ~3u;
     Segment s = unpack(selector, d);
+    if (longMode() && s.longMode() && s.big()) raise(kGP, error);
     if (s.conforming() ? s.dpl() > cpl : (selector & 3u) > cpl || s.dpl() != cpl) raise(kGP, error);
     if (!s.present()) raise(kNP, error);
-    if (longMode() && s.longMode() && s.big()) raise(kGP, error);
     s.selector = uint16_t((selector & ~3) | cpl);
     return s;
 }
@@ -184,9 +197,7 @@ Cpu::CallGate Cpu::readCallGate(uint16_t selector, uint64_t d) {
     g.width = gate.type() == 12 ? 2 : 1;
     if (g.width == 1) g.offset &= 0xffff;
     if (longMode()) {
-        uint64_t high = loadSystem<uint64_t>((selector & 4 ? ldtr.base : gdtr.base) + (selector & ~7u) + 8);
-        if (high >> 40 & 31) raise(kGP, error);
-        g.offset |= high << 32;
+        g.offset |= upperDescriptor(selector) << 32;
         g.width = 3;
     }
     const uint32_t csError = g.selector & ~3u;
@@ -236,7 +247,7 @@ void Cpu::farJump(uint16_t selector, uint64_t offset) {
             if (s.dpl() < cpl || s.dpl() < (selector & 3u)) raise(kGP, error);
             if (!s.present()) raise(kNP, error);
             if (s.type() == 5) taskGate(uint16_t(d >> 16), TaskSwitch::Jump, false, 0, 0);
-            else taskSwitch(selector, d, TaskSwitch::Jump, false, 0);
+            else taskSwitch(selector, d, TaskSwitch::Jump, false, 0, 0);
             return;
         default: raise(kGP, error);
     }
@@ -266,6 +277,7 @@ void Cpu::farCall(uint16_t selector, uint64_t offset, unsigned width) {
         stack.push(width, seg[Cs].selector);
         stack.push(width, rip);
         checkTarget(cs, offset);
+        setAccessed(selector, d);
         setSp(stack.sp());
         commitCode(cs, d, offset);
         return;
@@ -281,7 +293,7 @@ void Cpu::farCall(uint16_t selector, uint64_t offset, unsigned width) {
             if (s.dpl() < cpl || s.dpl() < (selector & 3u)) raise(kGP, error);
             if (!s.present()) raise(kNP, error);
             if (s.type() == 5) taskGate(uint16_t(d >> 16), TaskSwitch::Call, false, 0, 0);
-            else taskSwitch(selector, d, TaskSwitch::Call, false, 0);
+            else taskSwitch(selector, d, TaskSwitch::Call, false, 0, 0);
             return;
         default: raise(kGP, error);
     }
@@ -290,12 +302,14 @@ void Cpu::farCall(uint16_t selector, uint64_t offset, unsigned width) {
 void Cpu::callThroughGate(CallGate g) {
     const bool is64 = longMode();
     if (g.cs.conforming() || g.cs.dpl() == cpl) {
-        StackWriter stack(*this, seg[Ss], gpr[Rsp], cpl == 3, code64(), 0);
+        StackWriter stack(*this, seg[Ss], gpr[Rsp], cpl == 3, is64, 0);
         stack.push(g.width, seg[Cs].selector);
         stack.push(g.width, rip);
         checkTarget(g.cs, g.offset);
+        setAccessed(g.selector, g.descriptor);
         g.cs.selector = uint16_t((g.selector & ~3) | cpl);
-        setSp(stack.sp());
+        if (is64) gpr[Rsp] = stack.sp();
+        else setSp(stack.sp());
         commitCode(g.cs, g.descriptor, g.offset);
         return;
     }
@@ -316,6 +330,8 @@ void Cpu::callThroughGate(CallGate g) {
         ss = unpack(selector, d);
         if ((selector & 3u) != level || ss.dpl() != level || !ss.writable()) raise(kTS, selector & ~3u);
         if (!ss.present()) raise(kSS, selector & ~3u);
+        setAccessed(selector, d);
+        ss.rights |= 1;
     }
     StackWriter stack(*this, ss, sp, false, is64, ss.selector & ~3u);
     stack.push(g.width, seg[Ss].selector);
@@ -328,6 +344,7 @@ void Cpu::callThroughGate(CallGate g) {
     stack.push(g.width, seg[Cs].selector);
     stack.push(g.width, rip);
     checkTarget(g.cs, g.offset);
+    setAccessed(g.selector, g.descriptor);
     seg[Ss] = ss;
     gpr[Rsp] = is64 || ss.big() ? stack.sp() : (gpr[Rsp] & ~0xffffull) | (stack.sp() & 0xffff);
     g.cs.selector = uint16_t((g.selector & ~3) | level);
@@ -342,6 +359,13 @@ void Cpu::dropInnerSegments() {
         if (!s.unusable && s.dpl() < cpl && !s.conforming())
             s = Segment{.selector = 0, .base = code64() ? s.base : 0, .unusable = true};
     }
+}
+
+// The stack pointer after a return that loaded SS. A 16-bit stack takes 16 bits of it; a 32-bit one leaves nothing of a
+// 64-bit kernel's stack pointer in the upper half.
+void Cpu::setOuterSp(uint64_t v) {
+    if (code64()) gpr[Rsp] = v;
+    else gpr[Rsp] = seg[Ss].big() ? v & 0xffffffff : (gpr[Rsp] & ~0xffffull) | (v & 0xffff);
 }
 
 // Reads stack item `n` of 1 << width bytes above RSP without popping.
@@ -376,6 +400,7 @@ Segment Cpu::stackForReturn(uint16_t selector, unsigned level, bool to64, uint64
     Segment ss = unpack(selector, d);
     if ((selector & 3u) != level || ss.dpl() != level || !ss.writable()) raise(kGP, error);
     if (!ss.present()) raise(kSS, error);
+    ss.rights |= 1;
     return ss;
 }
 
@@ -395,6 +420,7 @@ void Cpu::farReturn(unsigned width, uint16_t releaseBytes) {
     const unsigned rpl = selector & 3;
     if (rpl == cpl) {
         checkTarget(cs, target);
+        setAccessed(selector, d);
         setSp(gpr[Rsp] + (2ull << width) + releaseBytes);
         commitCode(cs, d, target);
         return;
@@ -409,23 +435,24 @@ void Cpu::farReturn(unsigned width, uint16_t releaseBytes) {
     uint64_t ssDescriptor;
     Segment ss = stackForReturn(ssSelector, rpl, longMode() && cs.longMode(), ssDescriptor);
     checkTarget(cs, target);
-    cpl = rpl;
+    setAccessed(selector, d);
     if (!ss.unusable) setAccessed(ssSelector, ssDescriptor);
+    cpl = rpl;
     seg[Ss] = ss;
     commitCode(cs, d, target);
-    setSp(newSp + releaseBytes);
+    setOuterSp(newSp + releaseBytes);
     dropInnerSegments();
     segmentsChanged();
 }
 
 void Cpu::interruptReturn(unsigned width) {
     constexpr uint64_t kAlways = flag::Arithmetic | flag::TF | flag::DF | flag::NT;
-    nmiBlocked = false;
+    nmiBlocked = false;  // even when it faults (SDM vol. 3, 6.7.1)
     if (!protectedMode()) {
         if (v86() && flags.iopl() < 3) raise(kGP, 0);
         uint64_t target = stackItem(0, width);
         auto selector = uint16_t(stackItem(1, width));
-        uint64_t image = stackItem(2, width);
+        uint64_t image = stackItem(2, width) & ~flag::RF;
         if (target > seg[Cs].limit) raise(kGP, 0);
         setSp(gpr[Rsp] + (3ull << width));
         setReal(Cs, selector);
@@ -441,12 +468,13 @@ void Cpu::interruptReturn(unsigned width) {
         uint64_t d;
         if (link & 4 || !readDescriptor(link, d) || (unpack(link, d).rights & 0x17) != 3) raise(kTS, link & ~3u);
         if (!unpack(link, d).present()) raise(kNP, link & ~3u);
-        taskSwitch(link, d, TaskSwitch::Return, false, 0);
+        taskSwitch(link, d, TaskSwitch::Return, false, 0, 0);
         return;
     }
     uint64_t target = stackItem(0, width);
     auto selector = uint16_t(stackItem(1, width));
-    uint64_t image = stackItem(2, width);
+    // RF would last for one instruction, whose breakpoints it would suppress: there are none, so it stays clear.
+    uint64_t image = stackItem(2, width) & ~flag::RF;
     if (width == 2 && image & flag::VM && cpl == 0 && !longMode()) {
         returnToV86(target, selector, image);
         return;
@@ -460,6 +488,7 @@ void Cpu::interruptReturn(unsigned width) {
     const bool toOuter = rpl > cpl;
     if (!toOuter && !code64()) {
         checkTarget(cs, target);
+        setAccessed(selector, d);
         setSp(gpr[Rsp] + (3ull << width));
     } else {  // 64-bit mode pops SS:RSP always
         uint64_t newSp = stackItem(3, width);
@@ -467,10 +496,11 @@ void Cpu::interruptReturn(unsigned width) {
         uint64_t ssDescriptor;
         Segment ss = stackForReturn(ssSelector, rpl, longMode() && cs.longMode(), ssDescriptor);
         checkTarget(cs, target);
+        setAccessed(selector, d);
         if (!ss.unusable) setAccessed(ssSelector, ssDescriptor);
         seg[Ss] = ss;
-        uint64_t spMask = longMode() && cs.longMode() ? ~0ull : ss.big() ? 0xffffffff : 0xffff;
-        gpr[Rsp] = (gpr[Rsp] & ~spMask) | (newSp & spMask);
+        seg[Cs] = cs;
+        setOuterSp(newSp);
     }
     cpl = rpl;
     cs.selector = selector;

@@ -177,6 +177,7 @@ void syscall(Cpu& c, const Insn& i) {
     auto cs = uint16_t(c.msr.star >> 32 & 0xfffc);
     c.seg[Cs] = flat(cs, 0, true, true);
     c.seg[Ss] = flat(uint16_t(cs + 8), 0, false, false);
+    c.untraced = !c.flags.test(flag::TF);
     c.setCpl(0);
 }
 
@@ -210,6 +211,8 @@ void sysexit(Cpu& c, const Insn& i) {
     if (c.real() || !(c.msr.sysenterCs & 0xfffc)) raise(kGP, 0);
     requireCpl0(c);
     const bool to64 = i.width == 3;
+    auto canonical = [](uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; };
+    if (to64 && !(canonical(c.gpr[Rcx]) && canonical(c.gpr[Rdx]))) raise(kGP, 0);
     auto base = uint16_t(c.msr.sysenterCs);
     c.seg[Cs] = flat(uint16_t((base + (to64 ? 32 : 16)) | 3), 3, true, to64);
     c.seg[Ss] = flat(uint16_t((base + (to64 ? 40 : 24)) | 3), 3, false, false);
@@ -292,12 +295,12 @@ void sti(Cpu& c, const Insn&) {
     c.flags.change(flag::IF, true);
 }
 void clac(Cpu& c, const Insn&) {
-    if (c.cpl || !(c.cr4 & cr4::SMAP)) raise(kUD);
+    if (c.cpl) raise(kUD);  // CR4.SMAP plays no part
     c.flags.change(flag::AC, false);
     c.smapChanged();
 }
 void stac(Cpu& c, const Insn&) {
-    if (c.cpl || !(c.cr4 & cr4::SMAP)) raise(kUD);
+    if (c.cpl) raise(kUD);  // CR4.SMAP plays no part
     c.flags.change(flag::AC, true);
     c.smapChanged();
 }

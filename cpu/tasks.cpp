@@ -10,7 +10,7 @@ void Cpu::taskGate(uint16_t selector, TaskSwitch how, bool hasError, uint32_t er
     Segment s = unpack(selector, d);
     if ((s.rights & 0x17) != 1) raise(kGP, code);
     if (!s.present()) raise(kNP, code);
-    taskSwitch(selector, d, how, hasError, error);
+    taskSwitch(selector, d, how, hasError, error, ext);
 }
 
 // Saves the current state into the TSS of TR. 32-bit layout: EIP at 32, EFLAGS 36, EAX.. 40, ES.. 72, LDT 96; 16-bit:
@@ -30,22 +30,18 @@ void Cpu::saveTask(bool wide, uint64_t flagsImage) {
     }
 }
 
-void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error) {
+void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext) {
     Segment target = unpack(selector, descriptor);
     const bool wide = target.type() & 8, oldWide = tr.type() & 8;
-    if (target.limit < (wide ? 103u : 43u)) raise(kTS, selector & ~3u);
+    if (target.limit < (wide ? 103u : 43u)) raise(kTS, (selector & ~3u) | ext);
 
     auto setBusy = [&](uint16_t sel, bool busy) {
         uint64_t place = gdtr.base + (sel & ~7u) + 5;
         auto byte = loadSystem<uint8_t>(place);
         storeSystem<uint8_t>(place, uint8_t(busy ? byte | 2 : byte & ~2));
     };
-    uint64_t image = flags.value();
-    if (how == TaskSwitch::Return) image &= ~flag::NT;
-    saveTask(oldWide, image);
-    if (how == TaskSwitch::Jump || how == TaskSwitch::Return) setBusy(tr.selector, false);
 
-    // Everything of the new task is read before anything of it is made current.
+    // Everything of the new task is read, and every place is known to be writable, before anything changes.
     const uint64_t b = target.base;
     uint64_t newCr3 = 0, newIp, newFlags, registers[8];
     uint16_t selectors[6] = {}, ldt;
@@ -63,6 +59,11 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
         for (unsigned i = 0; i < 4; i++) selectors[i] = loadSystem<uint16_t>(b + 34 + i * 2);
         ldt = loadSystem<uint16_t>(b + 42);
     }
+    checkTaskWritable(selector, target, oldWide);
+    uint64_t image = flags.value();
+    if (how == TaskSwitch::Return) image &= ~flag::NT;
+    saveTask(oldWide, image);
+    if (how == TaskSwitch::Jump || how == TaskSwitch::Return) setBusy(tr.selector, false);
     if (how == TaskSwitch::Call || how == TaskSwitch::Interrupt) {
         storeSystem<uint16_t>(b, tr.selector);
         newFlags |= flag::NT;
@@ -76,13 +77,30 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
     flags.set(newFlags);
     rip = newIp;
     dr[7] &= ~0x155ull;  // local breakpoints are cleared
-    loadTaskSegments(selectors, ldt);
 
-    if (hasError) {
-        if (seg[Cs].rights & 0x4000 || wide) push<uint32_t>(error);
-        else push<uint16_t>(uint16_t(error));
+    // From here on faults are the new task's, at its first instruction.
+    try {
+        loadTaskSegments(selectors, ldt);
+        if (hasError) {
+            if (wide) push<uint32_t>(error);
+            else push<uint16_t>(uint16_t(error));
+        }
+        if (rip > seg[Cs].limit) raise(kGP, 0);
+    } catch (Fault& f) {
+        if (f.vector != kPF) f.error |= ext;
+        if (block) abandonBlock();
+        throw;
     }
-    if (rip > seg[Cs].limit) raise(kGP, 0);
+}
+
+// Throws #PF when the old TSS, the new one's back link or the busy bits can't be written.
+void Cpu::checkTaskWritable(uint16_t selector, const Segment& target, bool oldWide) {
+    auto touch = [&](uint64_t linear) { fillTlb(tlbFor(false, true), linear & 0xffffffff, Access::Write, false, true); };
+    touch(tr.base + (oldWide ? 32 : 14));
+    touch(tr.base + (oldWide ? 95 : 41));
+    touch(target.base);
+    touch(gdtr.base + (selector & ~7u) + 5);
+    touch(gdtr.base + (tr.selector & ~7u) + 5);
 }
 
 // Segment registers of the new task: selectors first, then one by one with the checks of table 7-1 (#TS).
@@ -106,6 +124,8 @@ void Cpu::loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt) {
     Segment cs = unpack(selectors[Cs], d);
     if (!cs.isCode() || (cs.conforming() ? cs.dpl() > cpl : cs.dpl() != cpl)) raise(kTS, csError);
     if (!cs.present()) raise(kNP, csError);
+    setAccessed(selectors[Cs], d);
+    cs.rights |= 1;
     seg[Cs] = cs;
     segmentsChanged();
     for (SegReg r : {Ss, Es, Ds, Fs, Gs}) {
