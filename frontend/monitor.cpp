@@ -165,7 +165,7 @@ const std::vector<Monitor::Command>& Monitor::commands() {
         {"sendkey", "KEYS", "presses keys together, such as ctrl-alt-delete", &Monitor::sendkey},
         {"type", "TEXT", "types a text on a US keyboard; \\n is Enter", &Monitor::type},
         {"mouse_move", "DX DY [DZ]", "moves the mouse", &Monitor::mouseMove},
-        {"mouse_button", "BITS", "1 left, 2 right, 4 middle; 0 releases", &Monitor::mouseButton},
+        {"mouse_button", "BITS", "1 left, 2 middle, 4 right; 0 releases", &Monitor::mouseButton},
         {"x", "/FMT ADDR", "guest memory, linear; FMT is [COUNT][x|d|u|c][b|h|w|g]", &Monitor::examine},
         {"xp", "/FMT ADDR", "the same, physical", &Monitor::examinePhysical},
         {"print", "$REG or NUMBER", "a register's value", &Monitor::print},
@@ -303,8 +303,8 @@ std::string Monitor::mouseMove(const Arguments& a) {
 std::string Monitor::mouseButton(const Arguments& a) {
     uint64_t bits;
     if (a.size() != 1 || !parseNumber(a[0], bits)) return "mouse_button needs a number\n";
-    // The monitor's 2 is the right button, as the device's bit 1.
-    buttons_ = unsigned(bits & 7);
+    // As QEMU numbers them; to the mouse bit 1 is the right button.
+    buttons_ = unsigned((bits & 1) | (bits >> 1 & 2) | (bits << 1 & 4));
     machine_.board().mouse(0, 0, 0, buttons_);
     return {};
 }
