@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -69,14 +70,30 @@ info: action=ignore
     return rc
 
 
+def monitor_path(work):
+    return os.path.join(work, "kiln.monitor")
+
+
+def instructions(work):
+    """How many instructions kiln's guest has executed, from the monitor."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect(monitor_path(work))
+        s.sendall(b"info status\n")
+        answer = ""
+        while not (m := re.search(r"(\d+) instructions", answer)):
+            answer += s.recv(4096).decode()
+        return int(m[1])
+
+
 def commands(args, work, image):
     """name -> (command, path of the serial log)."""
     def serial(name):
         return os.path.join(work, name + ".serial")
     rc = bochs_config(work, image, serial("bochs"))
     table = {
-        "kiln": ([args.kiln, "-m", "512M", "-display", "none", "-monitor", "none", "-cdrom", image, "-boot", "d",
-                  "-serial", "file:" + serial("kiln"), "-no-reboot"], serial("kiln")),
+        "kiln": ([args.kiln, "-m", "512M", "-display", "none", "-monitor", "unix:" + monitor_path(work), "-cdrom", image,
+                  "-boot", "d", "-serial", "file:" + serial("kiln"), "-no-reboot"], serial("kiln")),
         "bochs": (["bochs", "-q", "-f", rc, "-rc", rc + ".commands"], serial("bochs")),
         "qemu": (["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-m", "512M", "-display", "none", "-monitor", "none",
                   "-cdrom", image, "-boot", "d", "-serial", "file:" + serial("qemu"), "-no-reboot"], serial("qemu")),
@@ -93,8 +110,9 @@ def commands(args, work, image):
     return present
 
 
-def run_once(command, log):
-    """Seconds from process start to the shell and for each program, read off the serial log as it grows."""
+def run_once(command, log, count):
+    """Seconds from process start to the shell and for each program, read off the serial log as it grows. `count` tells the
+    instructions executed so far, or is None; then `boot rate` and `integer rate` are in instructions a second."""
     if os.path.exists(log):
         os.remove(log)
     result, begun, text, at = {}, {}, "", 0
@@ -116,13 +134,19 @@ def run_once(command, log):
                 line, text = text.split("\n", 1)
                 if PROMPT in line:
                     result["boot"] = now - start
+                    if count:
+                        result["boot rate"] = count() / (now - start)
                 m = re.search(r"KILN-BENCH (\w+) (begin|end)(?: (\w+))?", line)
                 if m and m[2] == "begin":
                     begun[m[1]] = now
+                    if count and m[1] == PROGRAMS[0]:
+                        first = now, count()
                 elif m:
                     if m[3] != "ok":
                         raise RuntimeError(f"{m[1]} gave a wrong result")
                     result[m[1]] = now - begun[m[1]]
+                    if count and m[1] == PROGRAMS[-1]:
+                        result["integer rate"] = (count() - first[1]) / (now - first[0])
                 if DONE in line:
                     return result
             if process.poll() is not None:
@@ -156,7 +180,8 @@ def main():
         for name, (command, log) in emulators.items():  # interleaved: all see the same noise
             print(f"round {n + 1}/{args.rounds}: {name} ...", end=" ", flush=True)
             try:
-                for key, seconds in run_once(command, log).items():
+                count = (lambda: instructions(work)) if name == "kiln" else None
+                for key, seconds in run_once(command, log, count).items():
                     samples[name].setdefault(key, []).append(seconds)
                 print(f"boot {samples[name]['boot'][-1]:.1f} s")
             except RuntimeError as e:
@@ -175,6 +200,9 @@ def main():
             if n != "kiln":
                 line += f"{median[n][row] / base:14.2f}" if base and row in median[n] else f"{'-':>14}"
         print(line)
+    for key in ("boot rate", "integer rate"):
+        if key in median.get("kiln", {}):
+            print(f"kiln, {key}: {median['kiln'][key] / 1e6:.0f} million guest instructions a second")
     print("\nA ratio above 1 means kiln is that many times as fast. boot: process start to the guest's shell.")
 
 
