@@ -47,13 +47,14 @@ bool I8259::levelTriggered(unsigned n) const {
     return ltim_ || (elcr_ >> n & 1) || (master_ && n == kCascade && !single_);
 }
 
+// An edge, too, asks only as long as its line stays high: a driver that polls the data away takes the request back.
 void I8259::setInput(unsigned n, bool level) {
     uint8_t bit = uint8_t(1 << n);
     bool rising = level && !(lines_ & bit);
     lines_ = uint8_t(level ? lines_ | bit : lines_ & ~bit);
-    if (levelTriggered(n))
-        irr_ = uint8_t(level ? irr_ | bit : irr_ & ~bit);
-    else if (rising)
+    if (!level)
+        irr_ &= uint8_t(~bit);
+    else if (rising || levelTriggered(n))
         irr_ |= bit;
 }
 

@@ -2,8 +2,7 @@
 // second one cascaded into input 2 of the first, with the ELCR registers that make single inputs
 // level-triggered.
 //
-// Not modelled: MCS-80/85 mode (ICW4 bit 0 clear) and buffered mode are accepted and behave as 8086 mode; an
-// edge stays latched when its line falls before the acknowledge.
+// Not modelled: MCS-80/85 mode (ICW4 bit 0 clear) and buffered mode are accepted and behave as 8086 mode.
 #pragma once
 #include <array>
 #include <cstdint>

@@ -35,10 +35,6 @@ class IrqLine {
         level_ = level;
         if (input_) level ? input_->raise() : input_->lower();
     }
-    void pulse() {
-        set(true);
-        set(false);
-    }
     bool level() const { return level_; }
 
   private:

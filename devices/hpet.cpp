@@ -135,7 +135,10 @@ void Hpet::expired(unsigned n) {
         status_ |= 1u << n;
         updateLine(n);
     } else {
-        t.line.pulse();
+        t.line.set(false);
+        t.line.set(true);
+        // An 8259 wants to see the request until it acknowledges it; others share their line.
+        if (!legacy() || n > 1) t.line.set(false);
     }
     // One-shot and late: the comparator lies behind the counter now and comes again after a whole turn.
     arm(n);

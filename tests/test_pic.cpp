@@ -38,7 +38,6 @@ struct Fixture {
 TEST_CASE("8259: an edge is latched, acknowledged once and finished by EOI") {
     Fixture f;
     f.pic.pin(4).raise();
-    f.pic.pin(4).lower();
     CHECK(f.pic.intr());
     CHECK(f.irr() == 0x10);
     CHECK(f.pic.acknowledge() == 8 + 4);
@@ -47,6 +46,24 @@ TEST_CASE("8259: an edge is latched, acknowledged once and finished by EOI") {
     CHECK_FALSE(f.pic.intr());
     f.out(0x20, 0x20);
     CHECK(f.isr() == 0);
+    CHECK_FALSE(f.pic.intr());  // the line is still high, but nothing rose
+}
+
+TEST_CASE("8259: a request that falls before its acknowledge is gone") {
+    Fixture f;
+    f.out(0xA1, 0x10);
+    f.pic.pin(12).raise();
+    f.pic.pin(12).lower();  // the driver has polled the byte away
+    f.out(0xA1, 0);
+    CHECK(f.irr(true) == 0);
+    CHECK_FALSE(f.pic.intr());
+    f.pic.pin(12).raise();
+    CHECK(f.pic.intr());
+    f.pic.pin(12).lower();
+    CHECK_FALSE(f.pic.intr());
+    CHECK(f.pic.acknowledge() == 8 + 7);  // too late: the spurious vector
+    f.pic.pin(12).raise();
+    CHECK(f.pic.acknowledge() == 0x74);
 }
 
 TEST_CASE("8259: priority, nesting and masks") {
