@@ -1,0 +1,192 @@
+// Code that changes under the processor's feet: whatever way the new bytes come, the next execution sees them
+// (SDM vol. 3, 9.1.3 and 12.6).
+#include "tests/system_guest.hpp"
+
+using namespace kiln;
+using namespace kiln::test;
+using Mode = GuestBench::Mode;
+
+namespace {
+
+constexpr uint64_t kCodeAt = SystemGuest::kCodeAt;
+using Bytes = std::vector<uint8_t>;
+
+// Runs from kCodeAt to the HLT and returns EAX.
+uint32_t run(SystemGuest& g, uint64_t at = kCodeAt) {
+    g.cpu.halted = false;
+    g.cpu.gpr[Rax] = 0;
+    g.cpu.rip = at;
+    g.cpu.run(1000);
+    CHECK(g.cpu.halted);
+    CHECK(g.shutdown.empty());
+    return uint32_t(g.cpu.gpr[Rax]);
+}
+
+Bytes join(std::initializer_list<Bytes> parts) {
+    Bytes all;
+    for (auto& p : parts) all.insert(all.end(), p.begin(), p.end());
+    return all;
+}
+// mov byte [address], value
+Bytes poke(uint64_t address, uint8_t value) {
+    return {0xc6, 0x04, 0x25, uint8_t(address), uint8_t(address >> 8), uint8_t(address >> 16), 0, value};
+}
+const Bytes kSetAl1 = {0xb0, 1}, kHlt = {0xf4};  // mov al, 1
+
+}  // namespace
+
+TEST_CASE("a store changes the next instruction of its own block") {
+    for (bool stepped : {false, true}) {
+        CAPTURE(stepped);
+        SystemGuest g(Mode::Long64);
+        g.write(kCodeAt, join({poke(kCodeAt + 9, 7), kSetAl1, kHlt}));
+        if (stepped) {
+            g.cpu.rip = kCodeAt;
+            g.cpu.singleStep();
+            g.cpu.singleStep();
+            CHECK(g.cpu.gpr.get<uint8_t>(0) == 7);
+        } else {
+            CHECK(run(g) == 7);
+            g.write(kCodeAt + 9, Bytes{1});
+            CHECK(run(g) == 7);  // the second time the page is known to hold code
+        }
+    }
+}
+
+TEST_CASE("an instruction that overwrites itself finishes as it was") {
+    SystemGuest g(Mode::Long64);
+    // mov dword [kCodeAt], 90909090h; its own first bytes become NOPs
+    g.write(kCodeAt, join({{0xc7, 0x04, 0x25, 0, 0, 5, 0, 0x90, 0x90, 0x90, 0x90}, kSetAl1, kHlt}));
+    CHECK(run(g) == 1);
+    CHECK(g.get<uint32_t>(kCodeAt) == 0x90909090);
+}
+
+TEST_CASE("a repeated store overwrites itself and what follows") {
+    SystemGuest g(Mode::Protected32);
+    // rep stosb over itself: the bytes behind are NOPs from then on
+    g.write(kCodeAt, Bytes{0xf3, 0xaa, 0xb0, 0x55, 0x90, 0xf4});
+    g.cpu.gpr[Rdi] = kCodeAt, g.cpu.gpr[Rcx] = 5;
+    g.cpu.halted = false;
+    g.cpu.gpr[Rax] = 0x90;
+    g.cpu.rip = kCodeAt;
+    g.cpu.run(100);
+    CHECK(g.cpu.halted);
+    CHECK(g.cpu.gpr[Rax] == 0x90);
+    CHECK(g.cpu.rip == kCodeAt + 6);
+}
+
+TEST_CASE("other blocks: the one called, the one jumped to, in a loop") {
+    constexpr uint64_t kPatched = kCodeAt + 0x800;
+    SystemGuest g(Mode::Long64);
+    // Calls mov al, 1; ret; patches it to 2; calls it again and adds both.
+    auto call = [&](unsigned from) {
+        uint32_t d = uint32_t(kPatched - (kCodeAt + from + 5));
+        return Bytes{0xe8, uint8_t(d), uint8_t(d >> 8), uint8_t(d >> 16), uint8_t(d >> 24)};
+    };
+    const Bytes addToBl = {0x00, 0xc3};
+    g.write(kPatched, Bytes{0xb0, 1, 0xc3});
+    g.cpu.gpr[Rbx] = 0;
+    g.write(kCodeAt,
+            join({call(0), addToBl, call(7), addToBl, poke(kPatched + 1, 40), call(22), addToBl, kHlt}));
+    run(g);
+    CHECK(g.cpu.gpr[Rbx] == 42);
+}
+
+TEST_CASE("data on a code page does not disturb the code, however often it is written") {
+    SystemGuest g(Mode::Long64);
+    // mov ecx, 1000; l: inc dword [data]; dec ecx; jnz l; mov eax, [data]; hlt
+    constexpr uint64_t data = kCodeAt + 0x900;
+    g.write(kCodeAt,
+            Bytes{0xb9, 0xe8, 3,    0,    0,    0xff, 0x04, 0x25, uint8_t(data), uint8_t(data >> 8), 5,
+                  0,    0xff, 0xc9, 0x75, 0xf5, 0x8b, 0x04, 0x25, uint8_t(data), uint8_t(data >> 8), 5,
+                  0,    0xf4});
+    g.cpu.halted = false;
+    g.cpu.rip = kCodeAt;
+    g.cpu.run(100000);
+    CHECK(g.cpu.halted);
+    CHECK(g.cpu.gpr[Rax] == 1000);
+}
+
+TEST_CASE("a device writes into code") {
+    SystemGuest g(Mode::Long64);
+    g.write(kCodeAt, join({kSetAl1, kHlt}));
+    CHECK(run(g) == 1);
+    uint8_t two = 2;
+    g.memory.write(PhysAddr(kCodeAt + 1), &two, 1);
+    CHECK(run(g) == 2);
+    std::vector<uint8_t> block(8192, 0xf4);  // a transfer that covers the page
+    block[0x1000] = 0xb0, block[0x1001] = 3;
+    g.memory.write(PhysAddr(kCodeAt - 0x1000), block.data(), block.size());
+    CHECK(run(g) == 3);
+}
+
+TEST_CASE("an instruction across two pages: either half changes, or the second page is another") {
+    constexpr uint64_t kEdge = kCodeAt + 0x1000, kAt = kEdge - 3;
+    SystemGuest g(Mode::Long64);
+    g.write(kAt, Bytes{0xb8, 0x11, 0x22, 0x33, 0x44, 0xf4});  // mov eax, 44332211h
+    CHECK(run(g, kAt) == 0x44332211);
+    g.put<uint8_t>(kAt + 1, 0xaa);
+    CHECK(run(g, kAt) == 0x443322aa);
+    g.put<uint8_t>(kAt + 4, 0xbb);
+    CHECK(run(g, kAt) == 0xbb3322aa);
+    // By the guest itself, from a third page.
+    g.write(0x70000, join({poke(kEdge, 0xcc), {0xe9, 0xf0, 0x0f, 0xfe, 0xff}}));  // jmp kAt
+    CHECK(run(g, 0x70000) == 0xbbcc22aa);
+    // The second page is mapped elsewhere.
+    g.write(0x78000, Bytes{0x01, 0x02, 0xf4});
+    g.map(kEdge, 0x78000);
+    CHECK(run(g, kAt) == 0x020122aa);
+}
+
+TEST_CASE("code changed through another mapping of its page") {
+    SystemGuest g(Mode::Long64);
+    g.map(0x90000, kCodeAt);
+    g.write(kCodeAt, join({poke(0x90000 + 9, 9), kSetAl1, kHlt}));
+    CHECK(run(g) == 9);
+    g.put<uint8_t>(kCodeAt + 9, 1);
+    CHECK(run(g, 0x90000) == 9);  // and run through it
+}
+
+TEST_CASE("a page of code is mapped elsewhere") {
+    SystemGuest g(Mode::Long64);
+    g.write(kCodeAt, join({kSetAl1, kHlt}));
+    g.write(0x78000, Bytes{0xb0, 5, 0xf4});
+    CHECK(run(g) == 1);
+    g.map(kCodeAt, 0x78000);
+    CHECK(run(g) == 5);
+    g.map(kCodeAt, kCodeAt);
+    CHECK(run(g) == 1);
+}
+
+TEST_CASE("the same bytes in another mode") {
+    SystemGuest g(Mode::Protected32);
+    // 16-bit code: mov ax, 2211h; inc bx (43h, not REX); 32-bit code: mov eax, 43432211h
+    g.write(kCodeAt, Bytes{0xb8, 0x11, 0x22, 0x43, 0x43, 0xf4});
+    CHECK(run(g) == 0x43432211);
+    const Segment wide = g.cpu.seg[Cs];
+    g.cpu.seg[Cs].rights &= uint16_t(~0x4000);
+    g.cpu.segmentsChanged();
+    g.cpu.gpr[Rbx] = 0;
+    CHECK(run(g) == 0x2211);
+    CHECK(g.cpu.gpr[Rbx] == 2);
+    g.cpu.seg[Cs] = wide;
+    g.cpu.segmentsChanged();
+    CHECK(run(g) == 0x43432211);
+}
+
+TEST_CASE("thousands of dead blocks: their memory is collected, and nothing runs stale") {
+    SystemGuest g(Mode::Long64);
+    // l: mov byte [patch], cl; jmp short patch - 1; patch: mov al, imm; add edx, eax; dec ecx; jnz l; hlt
+    constexpr uint64_t kPatch = kCodeAt + 0x21;
+    g.write(kCodeAt, join({{0x88, 0x0c, 0x25, uint8_t(kPatch), 0, 5, 0}, {0xeb, 0x17}}));
+    g.write(kCodeAt + 0x20, Bytes{0xb0, 0, 0x01, 0xc2, 0xff, 0xc9, 0x75, 0xd8, 0xf4});
+    g.cpu.gpr[Rax] = g.cpu.gpr[Rdx] = 0;
+    g.cpu.gpr[Rcx] = 5000;
+    g.cpu.halted = false;
+    g.cpu.rip = kCodeAt;
+    g.cpu.run(100000);
+    CHECK(g.cpu.halted);
+    uint32_t sum = 0;
+    for (uint32_t n = 5000; n; n--) sum += n & 0xff;
+    CHECK(g.cpu.gpr[Rdx] == sum);
+}
