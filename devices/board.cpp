@@ -65,7 +65,9 @@ std::unique_ptr<RamBlock> loadFirmware(const std::string& path) {
 
 std::unique_ptr<BlockImage> openImage(const DriveConfig& drive) {
     std::string error;
-    auto image = BlockImage::open(drive.file, {drive.readOnly, drive.snapshot}, error);
+    // Nobody writes a CD-ROM: machines share its image.
+    bool readOnly = drive.readOnly || drive.kind == DriveKind::Cdrom;
+    auto image = BlockImage::open(drive.file, {readOnly, drive.snapshot}, error);
     if (!image) refuse(error);
     return image;
 }

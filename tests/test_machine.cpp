@@ -162,6 +162,18 @@ TEST_CASE("machine: two of them don't know of each other") {
     CHECK(codeA == 21);
 }
 
+TEST_CASE("machine: two of them share a CD-ROM, but not a disk") {
+    RomFile rom(kHello);
+    MachineConfig c = configFor(rom);
+    c.drives = {{rom.path, DriveKind::Cdrom, 2}};
+    Machine a(c, {});
+    CHECK_NOTHROW(Machine(c, {}));
+    RomFile image(kHello);
+    c.drives = {{image.path, DriveKind::Disk, 0}};
+    Machine b(c, {});
+    CHECK_THROWS_WITH_AS(Machine(c, {}), doctest::Contains("in use by another machine"), std::runtime_error);
+}
+
 TEST_CASE("monitor: answers") {
     RomFile rom(kTenTicks);
     Machine m(counted(configFor(rom)), {});
