@@ -74,7 +74,7 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
     cr0 |= cr0::TS;
     if (wide && paging_.enabled) setCr3(newCr3);
     for (unsigned i = 0; i < 8; i++) gpr.slot[i] = registers[i];
-    flags.set(newFlags);
+    flags.set(newFlags & ~flag::RF);
     rip = newIp;
     dr[7] &= ~0x155ull;  // local breakpoints are cleared
 

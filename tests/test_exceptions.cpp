@@ -497,6 +497,22 @@ TEST_CASE("single-stepping") {
         tf(true);
         CHECK_RAISES(g.does({0xfb, 0x90}), kDB, 0);
     }
+    SUBCASE("instructions are counted one by one, also when something asks to leave") {
+        g.write(kCodeAt, std::vector<uint8_t>{0x90, 0xe6, 0x80, 0x90});  // nop; out 80h, al; nop
+        g.setIdt(kDB, gate(kInt32, 0x38, 0x70000));
+        g.write(0x70000, std::vector<uint8_t>{0x48, 0xcf});  // iretq
+        struct Leaver : IoHandler {
+            Cpu& cpu;
+            explicit Leaver(Cpu& c) : cpu(c) {}
+            uint64_t ioRead(uint64_t, unsigned) override { return 0; }
+            void ioWrite(uint64_t, unsigned, uint64_t) override { cpu.leave(); }
+        } leaver(g.cpu);
+        g.ports.map(0x80, 1, leaver);
+        tf(true);
+        g.cpu.rip = kCodeAt;
+        g.cpu.run(1000);
+        CHECK(g.cpu.executed() == 3);  // nop, iretq, out
+    }
     SUBCASE("HLT under TF does not halt") {
         tf(true);
         CHECK_RAISES(g.does({0xf4}), kDB, 0);
