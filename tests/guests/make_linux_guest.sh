@@ -17,7 +17,12 @@ if [ ! -s "$out/vmlinuz" ]; then
     trap 'rm -rf "$work"' EXIT
     chmod 755 "$work"
     # The package without a version depends on the one that holds the kernel.
-    image=$(apt-cache depends "$package" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    versioned() { apt-cache depends "$package" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1; }
+    image=$(versioned)
+    if [ -z "$image" ] && [ "$(id -u)" = 0 ]; then  # no package lists yet
+        apt-get update -q || true
+        image=$(versioned)
+    fi
     [ -n "$image" ] || { echo "make_linux_guest: apt does not know $package: run 'apt-get update' first" >&2; exit 1; }
     (cd "$work" && apt-get download -q -o APT::Sandbox::User=root "$image" >/dev/null)
     dpkg-deb -x "$work"/*.deb "$work/x"
