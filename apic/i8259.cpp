@@ -47,7 +47,8 @@ bool I8259::levelTriggered(unsigned n) const {
     return ltim_ || (elcr_ >> n & 1) || (master_ && n == kCascade && !single_);
 }
 
-// An edge, too, asks only as long as its line stays high: a driver that polls the data away takes the request back.
+// An edge, too, asks only as long as its line stays high: a driver that polls the data away takes the request
+// back.
 void I8259::setInput(unsigned n, bool level) {
     uint8_t bit = uint8_t(1 << n);
     bool rising = level && !(lines_ & bit);

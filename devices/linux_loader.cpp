@@ -21,10 +21,11 @@ namespace {
 
 // Offsets in the set-up header (boot.rst, "The Real-Mode Kernel Header").
 namespace header {
-constexpr size_t kSetupSectors = 0x1f1, kVideoMode = 0x1fa, kBootFlag = 0x1fe, kMagic = 0x202, kVersion = 0x206,
-                 kTypeOfLoader = 0x210, kLoadFlags = 0x211, kRamdiskImage = 0x218, kRamdiskSize = 0x21c,
-                 kHeapEnd = 0x224, kCommandLinePointer = 0x228, kInitrdAddressMax = 0x22c,
-                 kCommandLineSize = 0x238, kPreferredAddress = 0x258, kInitSize = 0x260;
+constexpr size_t kSetupSectors = 0x1f1, kVideoMode = 0x1fa, kBootFlag = 0x1fe, kMagic = 0x202,
+                 kVersion = 0x206, kTypeOfLoader = 0x210, kLoadFlags = 0x211, kRamdiskImage = 0x218,
+                 kRamdiskSize = 0x21c, kHeapEnd = 0x224, kCommandLinePointer = 0x228,
+                 kInitrdAddressMax = 0x22c, kCommandLineSize = 0x238, kPreferredAddress = 0x258,
+                 kInitSize = 0x260;
 constexpr size_t kSmallestFile = 0x268;
 }  // namespace header
 
@@ -98,8 +99,8 @@ void checkCommandLine(const LinuxImage& linux) {
                " characters long; this kernel takes " + std::to_string(longest));
 }
 
-// `vga=` on the command line is the loader's to obey (boot.rst, "Special Command Line Options"); the last one counts.
-// What is none of the words and no number is left to the kernel's own default.
+// `vga=` on the command line is the loader's to obey (boot.rst, "Special Command Line Options"); the last one
+// counts. What is none of the words and no number is left to the kernel's own default.
 std::optional<uint16_t> videoMode(const std::string& commandLine) {
     std::istringstream words(commandLine);
     std::optional<uint16_t> mode;
@@ -108,10 +109,14 @@ std::optional<uint16_t> videoMode(const std::string& commandLine) {
         std::string value = word.substr(4);
         char* end = nullptr;
         unsigned long number = std::strtoul(value.c_str(), &end, 0);
-        if (value == "normal") mode = 0xffff;
-        else if (value == "ext") mode = 0xfffe;
-        else if (value == "ask") mode = 0xfffd;
-        else if (!value.empty() && !*end && number <= 0xffff) mode = uint16_t(number);
+        if (value == "normal")
+            mode = 0xffff;
+        else if (value == "ext")
+            mode = 0xfffe;
+        else if (value == "ask")
+            mode = 0xfffd;
+        else if (!value.empty() && !*end && number <= 0xffff)
+            mode = uint16_t(number);
     }
     return mode;
 }
