@@ -60,9 +60,7 @@ class Clock {
     void runDue();                                // calls every timer whose deadline has passed, in order
     // Ticks of a `hz` counter that started at power-on: now * hz / 10^9 without overflow.
     uint64_t ticks(uint64_t hz) const { return ticksAt(now(), hz); }
-    static uint64_t ticksAt(Nanos t, uint64_t hz) {
-        return uint64_t((unsigned __int128)t * hz / kSecond);
-    }
+    static uint64_t ticksAt(Nanos t, uint64_t hz) { return uint64_t((unsigned __int128)t * hz / kSecond); }
     // The earliest time at which ticks(hz) >= `ticks`.
     static Nanos timeOfTick(uint64_t ticks, uint64_t hz) {
         return Nanos(((unsigned __int128)ticks * kSecond + hz - 1) / hz);

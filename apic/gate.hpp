@@ -1,9 +1,9 @@
 // The one gate for everything nondeterministic: host time, the calendar, entropy, and bytes that arrive from
-// outside (keys, mouse, serial input, display requests). Nothing else in kiln asks the host for any of these, so a
-// recorder can log this object and a player can feed it.
+// outside (keys, mouse, serial input, display requests). Nothing else in kiln asks the host for any of these,
+// so a recorder can log this object and a player can feed it.
 #pragma once
-#include <cstdint>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <span>
@@ -20,11 +20,11 @@ class Gate {
     enum class Channel : unsigned {};
 
     // -- asked by the machine's thread
-    Nanos hostTime();               // monotonic, since the gate was made
-    int64_t calendarSeconds();      // seconds since 1970-01-01 UTC
-    uint64_t entropy();             // 64 random bits
+    Nanos hostTime();                                        // monotonic, since the gate was made
+    int64_t calendarSeconds();                               // seconds since 1970-01-01 UTC
+    uint64_t entropy();                                      // 64 random bits
     Channel openChannel(std::string name, Handler handler);  // the handler runs on the machine's thread
-    void deliver();                 // hands every posted message to its handler
+    void deliver();                                          // hands every posted message to its handler
     // Sleeps until a message is posted or `atMost` has passed.
     void wait(Nanos atMost);
 

@@ -18,13 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import tty
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 PROGRAMS = ["sieve", "sort", "crc32", "calls", "hash"]
 EXPECTED = {"SIEVE": 148933, "SORT": 2989120932, "CRC32": 3673658080, "CALLS": 1346269, "HASH": 1238632}
 PROMPT = "kiln guest: Linux"
-DONE = "kiln guest: exit status"
 LIMIT = 1800  # seconds for one run
 
 
@@ -57,7 +57,7 @@ romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/vgabios/vgabios.bin
 ata0-master: type=cdrom, path="{image}", status=inserted
 boot: cdrom
-com1: enabled=1, mode=file, dev={serial}
+com1: enabled=1, mode=term, dev={serial}
 cpu: model=core2_penryn_t9600, count=1, ips=100000000, reset_on_triple_fault=0
 clock: sync=none
 log: {work}/bochs.log
@@ -86,50 +86,83 @@ def instructions(work):
         return int(m[1])
 
 
-def commands(args, work, image):
-    """name -> (command, path of the serial log)."""
-    def serial(name):
-        return os.path.join(work, name + ".serial")
-    rc = bochs_config(work, image, serial("bochs"))
-    table = {
-        "kiln": ([args.kiln, "-m", "512M", "-display", "none", "-monitor", "unix:" + monitor_path(work), "-cdrom", image,
-                  "-boot", "d", "-serial", "file:" + serial("kiln"), "-no-reboot"], serial("kiln")),
-        "bochs": (["bochs", "-q", "-f", rc, "-rc", rc + ".commands"], serial("bochs")),
-        "qemu": (["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-m", "512M", "-display", "none", "-monitor", "none",
-                  "-cdrom", image, "-boot", "d", "-serial", "file:" + serial("qemu"), "-no-reboot"], serial("qemu")),
-    }
-    chosen = args.only.split(",")
+class FileTail:
+    """What has been added to a file since the last read."""
+    def __init__(self, path):
+        self.path, self.at = path, 0
+        if os.path.exists(path):
+            os.remove(path)
+
+    def read(self):
+        if not os.path.exists(self.path):
+            return ""
+        with open(self.path, errors="replace") as f:
+            f.seek(self.at)
+            text = f.read()
+            self.at = f.tell()
+        return text
+
+
+class Terminal:
+    """A pseudo-terminal: Bochs buffers what its serial port writes to a file, but not to a terminal."""
+    def __init__(self):
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        os.set_blocking(self.master, False)
+        self.path = os.ttyname(self.slave)
+
+    def read(self):
+        try:
+            return os.read(self.master, 65536).decode(errors="replace")
+        except BlockingIOError:
+            return ""
+
+
+def start_kiln(args, work, image):
+    tail = FileTail(os.path.join(work, "kiln.serial"))
+    return [args.kiln, "-m", "512M", "-display", "none", "-monitor", "unix:" + monitor_path(work), "-cdrom", image,
+            "-boot", "d", "-serial", "file:" + tail.path, "-no-reboot"], tail
+
+
+def start_bochs(args, work, image):
+    terminal = Terminal()
+    rc = bochs_config(work, image, terminal.path)
+    # Its text display wants a terminal, too.
+    return ["script", "-qfc", f"bochs -q -f {rc} -rc {rc}.commands", "/dev/null"], terminal
+
+
+def start_qemu(args, work, image):
+    tail = FileTail(os.path.join(work, "qemu.serial"))
+    return ["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-m", "512M", "-display", "none", "-monitor", "none",
+            "-cdrom", image, "-boot", "d", "-serial", "file:" + tail.path, "-no-reboot"], tail
+
+
+def emulators(args):
+    """name -> what gives its command and the serial line to read, for those chosen and installed."""
+    table = {"kiln": (args.kiln, start_kiln), "bochs": ("bochs", start_bochs), "qemu": ("qemu-system-x86_64", start_qemu)}
     present = {}
-    for name, (command, log) in table.items():
-        if name not in chosen:
-            continue
-        if shutil.which(command[0]) or os.access(command[0], os.X_OK):
-            present[name] = (command, log)
+    for name in args.only.split(","):
+        program, start = table[name]
+        if shutil.which(program):
+            present[name] = start
         else:
-            print(f"{name}: left out, {command[0]} is not installed")
+            print(f"{name}: left out, {program} is not installed")
     return present
 
 
-def run_once(command, log, count):
-    """Seconds from process start to the shell and for each program, read off the serial log as it grows. `count` tells the
+def run_once(command, serial, count):
+    """Seconds from process start to the shell and for each program, read off the serial line. `count` tells the
     instructions executed so far, or is None; then `boot rate` and `integer rate` are in instructions a second."""
-    if os.path.exists(log):
-        os.remove(log)
-    result, begun, text, at = {}, {}, "", 0
+    result, begun, text = {}, {}, ""
     start = time.monotonic()
-    # Bochs's text display wants a terminal.
-    process = subprocess.Popen(["script", "-qfc", " ".join(command), "/dev/null"] if command[0] == "bochs" else command,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True, env={**os.environ, "TERM": "xterm"})
     try:
         while time.monotonic() - start < LIMIT:
+            ended = process.poll() is not None
             time.sleep(0.002)
             now = time.monotonic()
-            if os.path.exists(log):
-                with open(log, errors="replace") as f:
-                    f.seek(at)
-                    text += f.read()
-                    at = f.tell()
+            text += serial.read()
             while "\n" in text:
                 line, text = text.split("\n", 1)
                 if PROMPT in line:
@@ -147,9 +180,9 @@ def run_once(command, log, count):
                     result[m[1]] = now - begun[m[1]]
                     if count and m[1] == PROGRAMS[-1]:
                         result["integer rate"] = (count() - first[1]) / (now - first[0])
-                if DONE in line:
-                    return result
-            if process.poll() is not None:
+                    if m[1] == PROGRAMS[-1]:
+                        return result
+            if ended:
                 raise RuntimeError(f"ended early, exit status {process.returncode}")
         raise RuntimeError("took too long")
     finally:
@@ -174,14 +207,15 @@ def main():
     work = os.path.abspath(args.work or tempfile.mkdtemp(prefix="kiln-bench-"))
     os.makedirs(work, exist_ok=True)
     image = make_guest(work)
-    emulators = commands(args, work, image)
-    samples = {name: {} for name in emulators}
+    chosen = emulators(args)
+    samples = {name: {} for name in chosen}
     for n in range(args.rounds):
-        for name, (command, log) in emulators.items():  # interleaved: all see the same noise
+        for name, start in chosen.items():  # interleaved: all see the same noise
             print(f"round {n + 1}/{args.rounds}: {name} ...", end=" ", flush=True)
             try:
                 count = (lambda: instructions(work)) if name == "kiln" else None
-                for key, seconds in run_once(command, log, count).items():
+                command, serial = start(args, work, image)
+                for key, seconds in run_once(command, serial, count).items():
                     samples[name].setdefault(key, []).append(seconds)
                 print(f"boot {samples[name]['boot'][-1]:.1f} s")
             except RuntimeError as e:
@@ -191,7 +225,7 @@ def main():
         if all(p in m for p in PROGRAMS):
             m["integer"] = geometric_mean([m[p] for p in PROGRAMS])
     rows = ["boot", *PROGRAMS, "integer"]
-    names = list(emulators)
+    names = list(chosen)
     print("\nmedian seconds" + "".join(f"{n:>12}" for n in names) + "".join(f"{n + '/kiln':>14}" for n in names if n != "kiln"))
     for row in rows:
         line = f"{row:14}" + "".join(f"{median[n].get(row, float('nan')):12.3f}" for n in names)

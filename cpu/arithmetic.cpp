@@ -1,5 +1,5 @@
-// Integer arithmetic and logic (SDM vol. 1, 7.3.2 and 7.3.3). A two-operand body is a struct with one function of two values;
-// `binary` makes its forms.
+// Integer arithmetic and logic (SDM vol. 1, 7.3.2 and 7.3.3). A two-operand body is a struct with one
+// function of two values; `binary` makes its forms.
 #include "cpu/body.hpp"
 
 namespace kiln {
@@ -8,7 +8,8 @@ namespace {
 
 struct Add {
     static constexpr bool kWrites = true;
-    template <class T> static T run(Cpu& c, T a, T b) {
+    template <class T>
+    static T run(Cpu& c, T a, T b) {
         T r = T(a + b);
         c.flags.add<T>(a, b, r);
         return r;
@@ -16,7 +17,8 @@ struct Add {
 };
 struct Adc {
     static constexpr bool kWrites = true;
-    template <class T> static T run(Cpu& c, T a, T b) {
+    template <class T>
+    static T run(Cpu& c, T a, T b) {
         T r = T(a + b + c.flags.cf());
         c.flags.add<T>(a, b, r);
         return r;
@@ -24,7 +26,8 @@ struct Adc {
 };
 struct Sub {
     static constexpr bool kWrites = true;
-    template <class T> static T run(Cpu& c, T a, T b) {
+    template <class T>
+    static T run(Cpu& c, T a, T b) {
         T r = T(a - b);
         c.flags.sub<T>(a, b, r);
         return r;
@@ -32,7 +35,8 @@ struct Sub {
 };
 struct Sbb {
     static constexpr bool kWrites = true;
-    template <class T> static T run(Cpu& c, T a, T b) {
+    template <class T>
+    static T run(Cpu& c, T a, T b) {
         T r = T(a - b - c.flags.cf());
         c.flags.sub<T>(a, b, r);
         return r;
@@ -43,7 +47,8 @@ struct Cmp : Sub {
 };
 struct And {
     static constexpr bool kWrites = true;
-    template <class T> static T run(Cpu& c, T a, T b) {
+    template <class T>
+    static T run(Cpu& c, T a, T b) {
         T r = T(a & b);
         c.flags.logic<T>(r);
         return r;
@@ -51,7 +56,8 @@ struct And {
 };
 struct Or {
     static constexpr bool kWrites = true;
-    template <class T> static T run(Cpu& c, T a, T b) {
+    template <class T>
+    static T run(Cpu& c, T a, T b) {
         T r = T(a | b);
         c.flags.logic<T>(r);
         return r;
@@ -59,7 +65,8 @@ struct Or {
 };
 struct Xor {
     static constexpr bool kWrites = true;
-    template <class T> static T run(Cpu& c, T a, T b) {
+    template <class T>
+    static T run(Cpu& c, T a, T b) {
         T r = T(a ^ b);
         c.flags.logic<T>(r);
         return r;
@@ -83,11 +90,13 @@ void binaryBody(Cpu& c, const Insn& i) {
 
 template <class Op, class T>
 struct BinaryFromMem {
-    template <class M> static constexpr Body of = binaryBody<Op, T, RegA, M>;
+    template <class M>
+    static constexpr Body of = binaryBody<Op, T, RegA, M>;
 };
 template <class Op, class T, class Src>
 struct BinaryToMem {
-    template <class M> static constexpr Body of = binaryBody<Op, T, M, Src>;
+    template <class M>
+    static constexpr Body of = binaryBody<Op, T, M, Src>;
 };
 
 template <class Op>
@@ -102,24 +111,30 @@ Handler binary(const Shape& s) {
 }
 
 struct Inc {
-    template <class T> static T run(Cpu& c, T a) {
+    template <class T>
+    static T run(Cpu& c, T a) {
         T r = T(a + 1);
         c.flags.setKeepCf<T>(r, r == T(T(1) << (sizeof(T) * 8 - 1)), (r & 15) == 0);
         return r;
     }
 };
 struct Dec {
-    template <class T> static T run(Cpu& c, T a) {
+    template <class T>
+    static T run(Cpu& c, T a) {
         T r = T(a - 1);
         c.flags.setKeepCf<T>(r, a == T(T(1) << (sizeof(T) * 8 - 1)), (a & 15) == 0);
         return r;
     }
 };
 struct Not {
-    template <class T> static T run(Cpu&, T a) { return T(~a); }
+    template <class T>
+    static T run(Cpu&, T a) {
+        return T(~a);
+    }
 };
 struct Neg {
-    template <class T> static T run(Cpu& c, T a) {
+    template <class T>
+    static T run(Cpu& c, T a) {
         T r = T(-a);
         c.flags.sub<T>(0, a, r);
         return r;
@@ -140,11 +155,28 @@ Handler unary(const Shape& s) {
 }
 
 // -- multiplication and division. Twice<T> holds a product of two T.
-template <class T> struct TwiceOf;
-template <> struct TwiceOf<uint8_t> { using U = uint16_t; using S = int16_t; };
-template <> struct TwiceOf<uint16_t> { using U = uint32_t; using S = int32_t; };
-template <> struct TwiceOf<uint32_t> { using U = uint64_t; using S = int64_t; };
-template <> struct TwiceOf<uint64_t> { using U = unsigned __int128; using S = __int128; };
+template <class T>
+struct TwiceOf;
+template <>
+struct TwiceOf<uint8_t> {
+    using U = uint16_t;
+    using S = int16_t;
+};
+template <>
+struct TwiceOf<uint16_t> {
+    using U = uint32_t;
+    using S = int32_t;
+};
+template <>
+struct TwiceOf<uint32_t> {
+    using U = uint64_t;
+    using S = int64_t;
+};
+template <>
+struct TwiceOf<uint64_t> {
+    using U = unsigned __int128;
+    using S = __int128;
+};
 
 constexpr uint8_t kAx = 0, kAh = 1, kDx = Rdx * 8;
 
@@ -221,11 +253,11 @@ void idivBody(Cpu& c, const Insn& i) {
     setWideResult<T>(c, T(q), T(n % by));  // all flags undefined
 }
 
-#define KILN_MULDIV(NAME, BODY)                                                             \
-    Handler NAME(const Shape& s) {                                                          \
-        return byWidth(s.bits(0), [&]<class T>() -> Handler {                               \
-            return s.isMem(0) ? straight<BODY<T, Mem>> : straight<BODY<T, RegA>>;           \
-        });                                                                                 \
+#define KILN_MULDIV(NAME, BODY)                                                   \
+    Handler NAME(const Shape& s) {                                                \
+        return byWidth(s.bits(0), [&]<class T>() -> Handler {                     \
+            return s.isMem(0) ? straight<BODY<T, Mem>> : straight<BODY<T, RegA>>; \
+        });                                                                       \
     }
 KILN_MULDIV(mul, mulBody)
 KILN_MULDIV(div, divBody)
@@ -243,11 +275,11 @@ Handler imul(const Shape& s) {
 }
 
 constexpr Row kRows[] = {
-    {ZYDIS_MNEMONIC_ADD, binary<Add>}, {ZYDIS_MNEMONIC_ADC, binary<Adc>},   {ZYDIS_MNEMONIC_SUB, binary<Sub>},
-    {ZYDIS_MNEMONIC_SBB, binary<Sbb>}, {ZYDIS_MNEMONIC_CMP, binary<Cmp>},   {ZYDIS_MNEMONIC_AND, binary<And>},
-    {ZYDIS_MNEMONIC_OR, binary<Or>},   {ZYDIS_MNEMONIC_XOR, binary<Xor>},   {ZYDIS_MNEMONIC_TEST, binary<Test>},
-    {ZYDIS_MNEMONIC_INC, unary<Inc>},  {ZYDIS_MNEMONIC_DEC, unary<Dec>},    {ZYDIS_MNEMONIC_NOT, unary<Not>},
-    {ZYDIS_MNEMONIC_NEG, unary<Neg>},  {ZYDIS_MNEMONIC_MUL, mul},           {ZYDIS_MNEMONIC_IMUL, imul},
+    {ZYDIS_MNEMONIC_ADD, binary<Add>}, {ZYDIS_MNEMONIC_ADC, binary<Adc>}, {ZYDIS_MNEMONIC_SUB, binary<Sub>},
+    {ZYDIS_MNEMONIC_SBB, binary<Sbb>}, {ZYDIS_MNEMONIC_CMP, binary<Cmp>}, {ZYDIS_MNEMONIC_AND, binary<And>},
+    {ZYDIS_MNEMONIC_OR, binary<Or>},   {ZYDIS_MNEMONIC_XOR, binary<Xor>}, {ZYDIS_MNEMONIC_TEST, binary<Test>},
+    {ZYDIS_MNEMONIC_INC, unary<Inc>},  {ZYDIS_MNEMONIC_DEC, unary<Dec>},  {ZYDIS_MNEMONIC_NOT, unary<Not>},
+    {ZYDIS_MNEMONIC_NEG, unary<Neg>},  {ZYDIS_MNEMONIC_MUL, mul},         {ZYDIS_MNEMONIC_IMUL, imul},
     {ZYDIS_MNEMONIC_DIV, div},         {ZYDIS_MNEMONIC_IDIV, idiv},
 };
 

@@ -4,15 +4,15 @@
 //     void cmc(Cpu& c, const Insn&) { c.flags.setCf(!c.flags.cf()); }
 //     {ZYDIS_MNEMONIC_CMC, only<cmc>}
 //
-// Bodies never touch ModRM, prefixes or addresses: operands come through RegOperand, MemOperand, ImmOperand, and families
-// such as `binary<Add>` choose the form by operand kinds and width.
+// Bodies never touch ModRM, prefixes or addresses: operands come through RegOperand, MemOperand, ImmOperand,
+// and families such as `binary<Add>` choose the form by operand kinds and width.
 #pragma once
 #include "cpu/cpu.hpp"
 
 namespace kiln {
 
-// Optimised builds thread from handler to handler by tail calls; others (and sanitizers, which keep frames alive)
-// return to a small loop in Cpu::runBlock.
+// Optimised builds thread from handler to handler by tail calls; others (and sanitizers, which keep frames
+// alive) return to a small loop in Cpu::runBlock.
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #if defined(__has_feature)
 #if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer) && !__has_feature(memory_sanitizer)
@@ -24,18 +24,18 @@ namespace kiln {
 #endif
 
 #if KILN_TAIL_CALLS && defined(__clang__)
-#define KILN_DISPATCH(cpu, insn)                         \
-    do {                                                 \
-        const Insn* n_ = (insn);                         \
-        if (!n_) return;                                 \
-        [[clang::musttail]] return n_->run(cpu, n_);     \
+#define KILN_DISPATCH(cpu, insn)                     \
+    do {                                             \
+        const Insn* n_ = (insn);                     \
+        if (!n_) return;                             \
+        [[clang::musttail]] return n_->run(cpu, n_); \
     } while (0)
 #elif KILN_TAIL_CALLS
-#define KILN_DISPATCH(cpu, insn)          \
-    do {                                  \
-        const Insn* n_ = (insn);          \
-        if (!n_) return;                  \
-        return n_->run(cpu, n_);          \
+#define KILN_DISPATCH(cpu, insn) \
+    do {                         \
+        const Insn* n_ = (insn); \
+        if (!n_) return;         \
+        return n_->run(cpu, n_); \
     } while (0)
 #else
 #define KILN_DISPATCH(cpu, insn) \
@@ -53,7 +53,8 @@ namespace kiln {
 
 using Body = void (*)(Cpu&, const Insn&);
 
-// The next instruction in the block follows. Never inlined into straightLong, which would cost it a stack frame.
+// The next instruction in the block follows. Never inlined into straightLong, which would cost it a stack
+// frame.
 template <Body body>
 [[gnu::noinline]] void straight(Cpu& c, const Insn* i) {
     c.at = i;
@@ -69,8 +70,8 @@ void leaving(Cpu& c, const Insn* i) {
     KILN_DISPATCH(c, c.enterNext());
 }
 
-// Goes back to the run loop behind this instruction: modes, IF or the address space may have changed. Bodies that
-// transfer control set rip themselves.
+// Goes back to the run loop behind this instruction: modes, IF or the address space may have changed. Bodies
+// that transfer control set rip themselves.
 template <Body body>
 void serializing(Cpu& c, const Insn* i) {
     c.at = i;
@@ -92,42 +93,79 @@ Handler onlySerializing(const Shape&) {
 
 // -- operands. Each has load<T>; destinations give a place with `value` and write().
 struct RegA {
-    template <class T> static T load(Cpu& c, const Insn& i) { return c.gpr.get<T>(i.a); }
-    template <class T> static void store(Cpu& c, const Insn& i, T v) { c.gpr.set<T>(i.a, v); }
-    template <class T> struct Place {
-        Cpu& cpu; const Insn& insn; T value;
+    template <class T>
+    static T load(Cpu& c, const Insn& i) {
+        return c.gpr.get<T>(i.a);
+    }
+    template <class T>
+    static void store(Cpu& c, const Insn& i, T v) {
+        c.gpr.set<T>(i.a, v);
+    }
+    template <class T>
+    struct Place {
+        Cpu& cpu;
+        const Insn& insn;
+        T value;
         void write(T v) { cpu.gpr.set<T>(insn.a, v); }
     };
-    template <class T> static Place<T> modify(Cpu& c, const Insn& i) { return {c, i, load<T>(c, i)}; }
+    template <class T>
+    static Place<T> modify(Cpu& c, const Insn& i) {
+        return {c, i, load<T>(c, i)};
+    }
 };
 struct RegB {
-    template <class T> static T load(Cpu& c, const Insn& i) { return c.gpr.get<T>(i.b); }
-    template <class T> static void store(Cpu& c, const Insn& i, T v) { c.gpr.set<T>(i.b, v); }
+    template <class T>
+    static T load(Cpu& c, const Insn& i) {
+        return c.gpr.get<T>(i.b);
+    }
+    template <class T>
+    static void store(Cpu& c, const Insn& i, T v) {
+        c.gpr.set<T>(i.b, v);
+    }
 };
 struct Mem {
-    template <class T> static T load(Cpu& c, const Insn& i) { return c.loadOperand<T>(i); }
-    template <class T> static void store(Cpu& c, const Insn& i, T v) { c.storeOperand<T>(i, v); }
-    template <class T> static auto modify(Cpu& c, const Insn& i) { return c.modifyOperand<T>(i); }
+    template <class T>
+    static T load(Cpu& c, const Insn& i) {
+        return c.loadOperand<T>(i);
+    }
+    template <class T>
+    static void store(Cpu& c, const Insn& i, T v) {
+        c.storeOperand<T>(i, v);
+    }
+    template <class T>
+    static auto modify(Cpu& c, const Insn& i) {
+        return c.modifyOperand<T>(i);
+    }
 };
 // Memory reached through a TLB hit that straightLong has already found: no check, no fault.
 template <bool Indexed>
 struct MemLong {
-    template <class T, bool Write> static bool hits(Cpu& c, const Insn& i) {
+    template <class T, bool Write>
+    static bool hits(Cpu& c, const Insn& i) {
         return c.hits<T, Write>(c.longAddress<Indexed>(i));
     }
-    template <class T> static T* host(Cpu& c, const Insn& i) { return c.hostAddress<T>(c.longAddress<Indexed>(i)); }
-    template <class T> static T load(Cpu& c, const Insn& i) {
+    template <class T>
+    static T* host(Cpu& c, const Insn& i) {
+        return c.hostAddress<T>(c.longAddress<Indexed>(i));
+    }
+    template <class T>
+    static T load(Cpu& c, const Insn& i) {
         T v;
         std::memcpy(&v, host<T>(c, i), sizeof v);
         return v;
     }
-    template <class T> static void store(Cpu& c, const Insn& i, T v) { std::memcpy(host<T>(c, i), &v, sizeof v); }
-    template <class T> struct Place {
+    template <class T>
+    static void store(Cpu& c, const Insn& i, T v) {
+        std::memcpy(host<T>(c, i), &v, sizeof v);
+    }
+    template <class T>
+    struct Place {
         T* host;
         T value;
         void write(T v) { std::memcpy(host, &v, sizeof v); }
     };
-    template <class T> static Place<T> modify(Cpu& c, const Insn& i) {
+    template <class T>
+    static Place<T> modify(Cpu& c, const Insn& i) {
         T* place = host<T>(c, i);
         T v;
         std::memcpy(&v, place, sizeof v);
@@ -135,15 +173,19 @@ struct MemLong {
     }
 };
 struct Imm {
-    template <class T> static T load(Cpu&, const Insn& i) { return T(i.imm); }
+    template <class T>
+    static T load(Cpu&, const Insn& i) {
+        return T(i.imm);
+    }
 };
 
-// The quick form of a handler with a memory operand in 64-bit mode: on a TLB miss it hands over to `general`, the same
-// instruction with operand type Mem, so that the common way needs neither calls nor a stack frame.
+// The quick form of a handler with a memory operand in 64-bit mode: on a TLB miss it hands over to `general`,
+// the same instruction with operand type Mem, so that the common way needs neither calls nor a stack frame.
 template <Body body, Handler general, class M, class T, bool Write>
 void straightLong(Cpu& c, const Insn* i) {
     c.at = i;
-    if (!M::template hits<T, Write>(c, *i)) [[unlikely]] KILN_HAND_OVER(general, c, i);
+    if (!M::template hits<T, Write>(c, *i)) [[unlikely]]
+        KILN_HAND_OVER(general, c, i);
     body(c, *i);
     KILN_DISPATCH(c, i + 1);
 }
@@ -161,8 +203,8 @@ inline MemoryForm memoryForm(const Shape& s) {
     return MemoryForm::General;
 }
 
-// The handler for a body template over its memory operand type: Bodies::of<M> is the body with operand type M, which accesses
-// a T and writes it or not.
+// The handler for a body template over its memory operand type: Bodies::of<M> is the body with operand type
+// M, which accesses a T and writes it or not.
 template <class Bodies, class T, bool Write>
 Handler byMemory(const Shape& s) {
     constexpr Handler general = straight<Bodies::template of<Mem>>;

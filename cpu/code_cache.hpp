@@ -1,6 +1,6 @@
-// Decoded blocks, keyed by physical address and code mode, shared by all processors of a machine. Overwriting code
-// kills the blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so that
-// even a block that overwrites itself stops before its next instruction.
+// Decoded blocks, keyed by physical address and code mode, shared by all processors of a machine. Overwriting
+// code kills the blocks it touches: every instruction of a dead block is replaced by one that leaves to the
+// run loop, so that even a block that overwrites itself stops before its next instruction.
 #pragma once
 #include <boost/container/small_vector.hpp>
 #include <functional>
@@ -25,7 +25,8 @@ class CodeCache {
     // Frees dead blocks. Only when no processor is inside a block; the listeners forget their pointers first.
     bool hasDead() const { return !dead_.empty(); }
     void collect();
-    // Called when blocks died: cached pointers to them lead to the leaving instruction, and must go before collect().
+    // Called when blocks died: cached pointers to them lead to the leaving instruction, and must go before
+    // collect().
     std::vector<std::function<void()>> onDeath;
 
     size_t blocks() const { return blocks_.size(); }

@@ -36,15 +36,20 @@ bool counterIsZero(Cpu& c, const Insn& i) { return counter(c, i) == 0; }
 template <int ZfWanted>
 bool countDown(Cpu& c, const Insn& i) {
     uint64_t left = counter(c, i) - 1;
-    bool taken = (i.addressSize == 0 ? uint16_t(left) : i.addressSize == 1 ? uint32_t(left) : left) != 0 &&
+    bool taken = (i.addressSize == 0   ? uint16_t(left)
+                  : i.addressSize == 1 ? uint32_t(left)
+                                       : left) != 0 &&
                  (ZfWanted < 0 || c.flags.zf() == bool(ZfWanted));
     if (taken) {
         uint64_t target = (c.blockRip() + uint64_t(int64_t(i.disp))) & kTargetMask[i.width];
         c.checkNearTarget(target);
     }
-    if (i.addressSize == 0) c.gpr.set<uint16_t>(Rcx * 8, uint16_t(left));
-    else if (i.addressSize == 1) c.gpr.set<uint32_t>(Rcx * 8, uint32_t(left));
-    else c.gpr[Rcx] = left;
+    if (i.addressSize == 0)
+        c.gpr.set<uint16_t>(Rcx * 8, uint16_t(left));
+    else if (i.addressSize == 1)
+        c.gpr.set<uint32_t>(Rcx * 8, uint32_t(left));
+    else
+        c.gpr[Rcx] = left;
     return taken;
 }
 
@@ -92,13 +97,14 @@ struct FarTarget {
 FarTarget farTarget(Cpu& c, const Insn& i, bool fromMemory) {
     if (!fromMemory) return {uint16_t(i.imm >> 32), i.imm & 0xffffffff};
     uint64_t ea = c.effectiveAddress(i);
-    uint64_t offset = i.width == 3 ? c.load<uint64_t>(i.seg, ea)
-                                   : i.width == 2 ? c.load<uint32_t>(i.seg, ea) : c.load<uint16_t>(i.seg, ea);
+    uint64_t offset = i.width == 3   ? c.load<uint64_t>(i.seg, ea)
+                      : i.width == 2 ? c.load<uint32_t>(i.seg, ea)
+                                     : c.load<uint16_t>(i.seg, ea);
     return {c.load<uint16_t>(i.seg, ea + (1u << i.width)), offset};
 }
 
-// Far transfers run with rip on the next instruction (the return address) and put it back when they fault: the run loop
-// derives the faulting address from the instruction, so nothing is to be undone.
+// Far transfers run with rip on the next instruction (the return address) and put it back when they fault:
+// the run loop derives the faulting address from the instruction, so nothing is to be undone.
 template <bool FromMemory>
 void farJump(Cpu& c, const Insn& i) {
     FarTarget t = farTarget(c, i, FromMemory);
@@ -164,17 +170,27 @@ Handler boundForm(const Shape& s) {
 }
 
 constexpr Row kRows[] = {
-    {ZYDIS_MNEMONIC_JO, branch<flagsSay<0>>},     {ZYDIS_MNEMONIC_JNO, branch<flagsSay<1>>},
-    {ZYDIS_MNEMONIC_JB, branch<flagsSay<2>>},     {ZYDIS_MNEMONIC_JNB, branch<flagsSay<3>>},
-    {ZYDIS_MNEMONIC_JZ, branch<flagsSay<4>>},     {ZYDIS_MNEMONIC_JNZ, branch<flagsSay<5>>},
-    {ZYDIS_MNEMONIC_JBE, branch<flagsSay<6>>},    {ZYDIS_MNEMONIC_JNBE, branch<flagsSay<7>>},
-    {ZYDIS_MNEMONIC_JS, branch<flagsSay<8>>},     {ZYDIS_MNEMONIC_JNS, branch<flagsSay<9>>},
-    {ZYDIS_MNEMONIC_JP, branch<flagsSay<10>>},    {ZYDIS_MNEMONIC_JNP, branch<flagsSay<11>>},
-    {ZYDIS_MNEMONIC_JL, branch<flagsSay<12>>},    {ZYDIS_MNEMONIC_JNL, branch<flagsSay<13>>},
-    {ZYDIS_MNEMONIC_JLE, branch<flagsSay<14>>},   {ZYDIS_MNEMONIC_JNLE, branch<flagsSay<15>>},
-    {ZYDIS_MNEMONIC_JCXZ, branch<counterIsZero>}, {ZYDIS_MNEMONIC_JECXZ, branch<counterIsZero>},
+    {ZYDIS_MNEMONIC_JO, branch<flagsSay<0>>},
+    {ZYDIS_MNEMONIC_JNO, branch<flagsSay<1>>},
+    {ZYDIS_MNEMONIC_JB, branch<flagsSay<2>>},
+    {ZYDIS_MNEMONIC_JNB, branch<flagsSay<3>>},
+    {ZYDIS_MNEMONIC_JZ, branch<flagsSay<4>>},
+    {ZYDIS_MNEMONIC_JNZ, branch<flagsSay<5>>},
+    {ZYDIS_MNEMONIC_JBE, branch<flagsSay<6>>},
+    {ZYDIS_MNEMONIC_JNBE, branch<flagsSay<7>>},
+    {ZYDIS_MNEMONIC_JS, branch<flagsSay<8>>},
+    {ZYDIS_MNEMONIC_JNS, branch<flagsSay<9>>},
+    {ZYDIS_MNEMONIC_JP, branch<flagsSay<10>>},
+    {ZYDIS_MNEMONIC_JNP, branch<flagsSay<11>>},
+    {ZYDIS_MNEMONIC_JL, branch<flagsSay<12>>},
+    {ZYDIS_MNEMONIC_JNL, branch<flagsSay<13>>},
+    {ZYDIS_MNEMONIC_JLE, branch<flagsSay<14>>},
+    {ZYDIS_MNEMONIC_JNLE, branch<flagsSay<15>>},
+    {ZYDIS_MNEMONIC_JCXZ, branch<counterIsZero>},
+    {ZYDIS_MNEMONIC_JECXZ, branch<counterIsZero>},
     {ZYDIS_MNEMONIC_JRCXZ, branch<counterIsZero>},
-    {ZYDIS_MNEMONIC_LOOP, branch<countDown<-1>>}, {ZYDIS_MNEMONIC_LOOPE, branch<countDown<1>>},
+    {ZYDIS_MNEMONIC_LOOP, branch<countDown<-1>>},
+    {ZYDIS_MNEMONIC_LOOPE, branch<countDown<1>>},
     {ZYDIS_MNEMONIC_LOOPNE, branch<countDown<0>>},
     {ZYDIS_MNEMONIC_JMP, jmp, kEndsBlock},
     {ZYDIS_MNEMONIC_CALL, call, kEndsBlock},
@@ -192,7 +208,7 @@ constexpr Row kRows[] = {
 }  // namespace
 
 void Cpu::checkNearTarget(uint64_t target) const {
-    if (codeMode_ == CodeMode::Code64 ? uint64_t(int64_t(target << 16) >> 16) != target : target >= codeEnd_) raise(kGP, 0);
+    if (codeMode_ == CodeMode::Code64 ? !canonical(target) : target >= codeEnd_) raise(kGP, 0);
 }
 
 void Cpu::jumpTo(uint64_t target) {

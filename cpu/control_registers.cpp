@@ -42,8 +42,8 @@ void Cpu::modesChanged() {
 
 // PAE paging outside long mode keeps the four page-directory-pointer entries in registers (4.4.1).
 void Cpu::loadPdptes(uint64_t newCr3) {
-    constexpr uint64_t kReserved = 0x7ff0'0000'0000'01e6ull | (0x000fffffffffffffull & ~((1ull << kPhysicalBits) - 1)) |
-                                   1ull << 63;
+    constexpr uint64_t kReserved =
+        0x7ff0'0000'0000'01e6ull | (0x000fffffffffffffull & ~((1ull << kPhysicalBits) - 1)) | 1ull << 63;
     uint64_t entries[4];
     for (unsigned i = 0; i < 4; i++) {
         entries[i] = io.memory.read<uint64_t>(PhysAddr((newCr3 & 0xffffffe0) + i * 8));
@@ -62,14 +62,16 @@ void Cpu::setCr0(uint64_t v) {
         if (turnsOn || (v ^ cr0) & (cr0::CD | cr0::NW)) loadPdptes(cr3);
     }
     if (turnsOff && code64()) raise(kGP, 0);
-    constexpr uint64_t kStored = cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD |
-                                 cr0::PG;
+    constexpr uint64_t kStored =
+        cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
     const uint64_t old = cr0;
     cr0 = (v & kStored) | cr0::ET;
     if (turnsOn && efer & efer::LME) efer |= efer::LMA;
     if (turnsOff) efer &= ~efer::LMA;
-    if ((old ^ cr0) & (cr0::PE | cr0::PG | cr0::WP)) modesChanged();
-    else segmentsChanged();
+    if ((old ^ cr0) & (cr0::PE | cr0::PG | cr0::WP))
+        modesChanged();
+    else
+        segmentsChanged();
 }
 
 void Cpu::setCr3(uint64_t v) {
@@ -84,12 +86,15 @@ void Cpu::setCr3(uint64_t v) {
 void Cpu::setCr4(uint64_t v) {
     if (v & ~kCr4Supported) raise(kGP, 0);
     if (longMode() && !(v & cr4::PAE)) raise(kGP, 0);
-    if (paging_.enabled && !longMode() && v & cr4::PAE && (v ^ cr4) & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP))
+    if (paging_.enabled && !longMode() && v & cr4::PAE &&
+        (v ^ cr4) & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP))
         loadPdptes(cr3);
     const uint64_t changed = cr4 ^ v;
     cr4 = v;
-    if (changed & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP | cr4::SMAP)) modesChanged();
-    else segmentsChanged();
+    if (changed & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP | cr4::SMAP))
+        modesChanged();
+    else
+        segmentsChanged();
 }
 
 void Cpu::setEfer(uint64_t v) {
@@ -108,7 +113,8 @@ void Cpu::writeFlags(uint64_t v, uint64_t mask) {
 
 void Cpu::checkIo(uint16_t port, unsigned size) {
     if (real() || (protectedMode() && cpl <= flags.iopl())) return;
-    // The bitmap's offset is at byte 102 of a 32- or 64-bit TSS; two bytes are always read (SDM vol. 1, 19.5.2).
+    // The bitmap's offset is at byte 102 of a 32- or 64-bit TSS; two bytes are always read (SDM vol.
+    // 1, 19.5.2).
     if (tr.unusable || !(tr.type() & 8) || tr.limit < 103) raise(kGP, 0);
     uint32_t place = loadSystem<uint16_t>(tr.base + 102) + port / 8u;
     if (place + 1 > tr.limit) raise(kGP, 0);

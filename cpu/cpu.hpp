@@ -1,10 +1,12 @@
-// One processor: its state, its TLBs, and the interpreter's run loop. This header is the room's table of contents:
+// One processor: its state, its TLBs, and the interpreter's run loop. This header is the room's table of
+// contents:
 //
 //   state.hpp flags.hpp      architectural state            memory.cpp      loads and stores, TLB fill
 //   insn.hpp decoder.cpp     Insn, Block, Row; Zydis        segments.cpp    segment loads, far transfers
 //   body.hpp                 how a body becomes a handler   exceptions.cpp  delivery through IVT, IDT, TSS
 //   code_cache.cpp           blocks by physical address     control_registers.cpp, msr.cpp, cpuid.cpp
-//   execute.cpp              the run loop                   move, arithmetic, ... .cpp   bodies and their rows
+//   execute.cpp              the run loop                   move, arithmetic, ... .cpp   bodies and their
+//   rows
 //
 // Not modelled yet: hardware breakpoints, SMM, AVX and later.
 #pragma once
@@ -54,21 +56,27 @@ class Cpu : public CpuState {
     // -- running (execute.cpp)
     // Executes about `instructions` of them, less when the processor halts or somebody calls leave().
     void run(int64_t instructions);
-    void leave();                      // stop at the end of the current block
+    void leave();  // stop at the end of the current block
     uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
-    bool wakeable() const;             // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
+    bool wakeable() const;  // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
     uint64_t tsc();
-    void singleStep() ;                // executes one instruction (debugger, TF)
+    void singleStep();  // executes one instruction (debugger, TF)
 
     // -- memory (here and in memory.cpp); `offset` is an effective address, faults are thrown
-    template <class T> T load(unsigned segment, uint64_t offset);
-    template <class T> void store(unsigned segment, uint64_t offset, T value);
+    template <class T>
+    T load(unsigned segment, uint64_t offset);
+    template <class T>
+    void store(unsigned segment, uint64_t offset, T value);
     // Read, then write the same place: throws before reading when the write would fault.
-    template <class T> struct Place;
-    template <class T> Place<T> modify(unsigned segment, uint64_t offset);
+    template <class T>
+    struct Place;
+    template <class T>
+    Place<T> modify(unsigned segment, uint64_t offset);
     // By linear address with supervisor rights, as descriptor tables and the TSS are reached.
-    template <class T> T loadSystem(uint64_t linear);
-    template <class T> void storeSystem(uint64_t linear, T value);
+    template <class T>
+    T loadSystem(uint64_t linear);
+    template <class T>
+    void storeSystem(uint64_t linear, T value);
     // By linear address with the rights of privilege level `cpl` (stack switches inside far transfers).
     uint64_t loadLinear(uint64_t linear, unsigned size, bool user);
     void storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user);
@@ -86,56 +94,75 @@ class Cpu : public CpuState {
 
     uint64_t effectiveAddress(const Insn& i) const {
         static constexpr uint64_t kMask[4] = {0xffff, 0xffffffff, ~0ull, ~0ull};
-        return (gpr.get<uint64_t>(i.base) + (gpr.get<uint64_t>(i.index) << i.scale) + uint64_t(int64_t(i.disp))) &
+        return (gpr.get<uint64_t>(i.base) + (gpr.get<uint64_t>(i.index) << i.scale) +
+                uint64_t(int64_t(i.disp))) &
                kMask[i.addressSize];
     }
-    // 64-bit mode, 64-bit addresses, a segment whose base is 0: the address is linear, and only canonical pages are in
-    // the TLB, so nothing is left to check. `Indexed` is false when there is no index register.
-    template <bool Indexed> uint64_t longAddress(const Insn& i) const {
+    // 64-bit mode, 64-bit addresses, a segment whose base is 0: the address is linear, and only canonical
+    // pages are in the TLB, so nothing is left to check. `Indexed` is false when there is no index register.
+    template <bool Indexed>
+    uint64_t longAddress(const Insn& i) const {
         uint64_t a = gpr.get<uint64_t>(i.base) + uint64_t(int64_t(i.disp));
         return Indexed ? a + (gpr.get<uint64_t>(i.index) << i.scale) : a;
     }
     // Whether the TLB lets this access go straight to memory, and the host address when it does.
-    template <class T, bool Write> bool hits(uint64_t linear) const {
+    template <class T, bool Write>
+    bool hits(uint64_t linear) const {
         const Tlb::Entry& e = dataTlb_->at(linear);
         return (Write ? e.writeTag : e.readTag) == ((linear + sizeof(T) - 1) & ~kPageMask);
     }
-    template <class T> T* hostAddress(uint64_t linear) const {
+    template <class T>
+    T* hostAddress(uint64_t linear) const {
         return reinterpret_cast<T*>(linear + dataTlb_->at(linear).addend);
     }
-    template <class T> T loadOperand(const Insn& i) { return load<T>(i.seg, effectiveAddress(i)); }
-    template <class T> void storeOperand(const Insn& i, T v) { store<T>(i.seg, effectiveAddress(i), v); }
-    template <class T> Place<T> modifyOperand(const Insn& i) { return modify<T>(i.seg, effectiveAddress(i)); }
+    template <class T>
+    T loadOperand(const Insn& i) {
+        return load<T>(i.seg, effectiveAddress(i));
+    }
+    template <class T>
+    void storeOperand(const Insn& i, T v) {
+        store<T>(i.seg, effectiveAddress(i), v);
+    }
+    template <class T>
+    Place<T> modifyOperand(const Insn& i) {
+        return modify<T>(i.seg, effectiveAddress(i));
+    }
 
     // -- stack (segments.cpp); sizes follow SS.B or 64-bit mode
     uint64_t stackMask() const { return stackMask_; }
-    template <class T> void push(T v);
-    template <class T> T pop();
+    template <class T>
+    void push(T v);
+    template <class T>
+    T pop();
     void setSp(uint64_t v) { gpr[Rsp] = (gpr[Rsp] & ~stackMask_) | (v & stackMask_); }
 
     // -- control flow; offsets are relative to CS
     uint64_t nextRip(const Insn& i) const { return gpr.slot[17] + i.offset + i.length; }
-    uint64_t currentRip() const;                // of the instruction running now
-    uint64_t ipMask() const { return ipMask_; } // FFFF, FFFFFFFF or all ones by CS
+    uint64_t currentRip() const;                 // of the instruction running now
+    uint64_t ipMask() const { return ipMask_; }  // FFFF, FFFFFFFF or all ones by CS
     // Near transfer with limit or canonical check; the caller ends the block.
     void jumpTo(uint64_t target);
     void checkNearTarget(uint64_t target) const;  // throws #GP(0)
 
     // -- segments and far transfers (segments.cpp)
-    void loadSegment(SegReg which, uint16_t selector);   // MOV, POP, LDS...
+    void loadSegment(SegReg which, uint16_t selector);  // MOV, POP, LDS...
     void loadLdt(uint16_t selector);
     void loadTaskRegister(uint16_t selector);
     void farJump(uint16_t selector, uint64_t offset);
-    void farCall(uint16_t selector, uint64_t offset, unsigned width);   // width: log2 of bytes
+    void farCall(uint16_t selector, uint64_t offset, unsigned width);  // width: log2 of bytes
     void farReturn(unsigned width, uint16_t releaseBytes);
     void interruptReturn(unsigned width);
     // The 8 bytes of a descriptor, or false when outside its table.
     bool readDescriptor(uint16_t selector, uint64_t& descriptor);
     static Segment unpack(uint16_t selector, uint64_t descriptor);
     void setCpl(unsigned level);
-    void setSegmentBase(SegReg which, uint64_t base) { seg[which].base = fast_[which].base = base; }  // FS and GS only
-    void smapChanged() { dataTlb_ = alignmentChecks_ ? &emptyTlb_ : &tlbFor(cpl == 3, false); }  // RFLAGS.AC changed at CPL 0
-    void segmentsChanged();                     // recomputes what is derived from segments, modes and CPL
+    void setSegmentBase(SegReg which, uint64_t base) {
+        seg[which].base = fast_[which].base = base;
+    }  // FS and GS only
+    void smapChanged() {
+        dataTlb_ = alignmentChecks_ ? &emptyTlb_ : &tlbFor(cpl == 3, false);
+    }                        // RFLAGS.AC changed at CPL 0
+    void segmentsChanged();  // recomputes what is derived from segments, modes and CPL
 
     // -- exceptions and interrupts (exceptions.cpp)
     enum class Source : uint8_t { External, Exception, SoftwareInt, Int3OrInto, Int1 };
@@ -147,12 +174,14 @@ class Cpu : public CpuState {
     void setCr3(uint64_t v);
     void setCr4(uint64_t v);
     void setEfer(uint64_t v);
-    void modesChanged();                        // paging, mode or SMAP state may differ: look everything up anew
+    void modesChanged();  // paging, mode or SMAP state may differ: look everything up anew
     void flushTlb(bool globalToo);
     void flushPage(uint64_t linear);
-    uint64_t readMsr(uint32_t index);           // throws #GP(0)
+    uint64_t readMsr(uint32_t index);  // throws #GP(0)
     void writeMsr(uint32_t index, uint64_t v);
-    struct CpuidResult { uint32_t eax, ebx, ecx, edx; };
+    struct CpuidResult {
+        uint32_t eax, ebx, ecx, edx;
+    };
     CpuidResult cpuid(uint32_t leaf, uint32_t subleaf) const;
     // POPF, IRET: stores the bits of `mask` from `v` and reacts to TF, AC and VM.
     void writeFlags(uint64_t v, uint64_t mask);
@@ -162,9 +191,15 @@ class Cpu : public CpuState {
 
     // -- x87 and SSE availability: one test each on the fast path
     // Throws #NM (CR0.EM or TS) and pending #MF when `waits`.
-    void checkX87(bool waits = true) { if (x87Trap_ | (waits && (fpu.status & 0x80))) x87Fault(waits); }
-    void checkMmx() { if (mmxTrap_ | (fpu.status & 0x80)) mmxFault(); }
-    void checkSse() { if (sseTrap_) sseFault(); }
+    void checkX87(bool waits = true) {
+        if (x87Trap_ | (waits && (fpu.status & 0x80))) x87Fault(waits);
+    }
+    void checkMmx() {
+        if (mmxTrap_ | (fpu.status & 0x80)) mmxFault();
+    }
+    void checkSse() {
+        if (sseTrap_) sseFault();
+    }
 
     CpuPorts io;
     const unsigned id;
@@ -180,10 +215,12 @@ class Cpu : public CpuState {
     // The same for a direct branch to blockRip + disp, cut to `mask`; the branch is the last instruction run.
     const Insn* branchTaken(const Insn& i, uint64_t mask);
     const Insn* branchUnlinked(const Insn& i, uint64_t target);
-    void abandonBlock();                       // a fault that is not the running instruction's any more
-    void refund(const Insn* lastRun) { slice_ += block->count - (lastRun - block->insns.data() + 1); }  // leaving a block early: counts only what ran
+    void abandonBlock();  // a fault that is not the running instruction's any more
+    void refund(const Insn* lastRun) {
+        slice_ += block->count - (lastRun - block->insns.data() + 1);
+    }  // leaving a block early: counts only what ran
     uint64_t lookupTag() const { return lookupTag_; }
-    void codeInvalidated();                    // blocks died: forget cached ways to them
+    void codeInvalidated();  // blocks died: forget cached ways to them
 
   private:
     struct FastSegment {
@@ -201,15 +238,19 @@ class Cpu : public CpuState {
     // The same by value, so that the fast path's handler needs no stack frame.
     uint64_t readWord(unsigned segment, uint64_t offset, unsigned size);
     void writeWord(unsigned segment, uint64_t offset, unsigned size, uint64_t value);
-    template <class T> T loadSlow(unsigned segment, uint64_t offset) {
+    template <class T>
+    T loadSlow(unsigned segment, uint64_t offset) {
         if constexpr (std::is_integral_v<T> && sizeof(T) <= 8) return T(readWord(segment, offset, sizeof(T)));
         T v{};
         readSlow(segment, offset, &v, sizeof v);
         return v;
     }
-    template <class T> void storeSlow(unsigned segment, uint64_t offset, T value) {
-        if constexpr (std::is_integral_v<T> && sizeof(T) <= 8) writeWord(segment, offset, sizeof(T), value);
-        else writeSlow(segment, offset, &value, sizeof value);
+    template <class T>
+    void storeSlow(unsigned segment, uint64_t offset, T value) {
+        if constexpr (std::is_integral_v<T> && sizeof(T) <= 8)
+            writeWord(segment, offset, sizeof(T), value);
+        else
+            writeSlow(segment, offset, &value, sizeof value);
     }
     void readLinear(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
     void writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
@@ -240,7 +281,8 @@ class Cpu : public CpuState {
     void readTssStack(unsigned level, uint16_t& ss, uint64_t& sp, uint16_t errorSelector);
     enum class TaskSwitch : uint8_t { Jump, Call, Interrupt, Return };
     void taskGate(uint16_t selector, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext);
-    void taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext);
+    void taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error,
+                    uint32_t ext);
     void checkTaskWritable(uint16_t selector, const Segment& target, bool oldWide);
     void saveTask(bool wide, uint64_t flagsImage);
     void loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt);
@@ -265,21 +307,21 @@ class Cpu : public CpuState {
     std::array<FastSegment, 6> fast_;
     uint64_t linearMask_ = 0xffffffff;
     uint64_t stackMask_ = 0xffff, ipMask_ = 0xffff;
-    uint64_t codeEnd_ = 0x10000;      // first offset behind CS
-    uint64_t lookupTag_ = 0;          // epoch and mode: equal means a JumpEntry is still good
+    uint64_t codeEnd_ = 0x10000;  // first offset behind CS
+    uint64_t lookupTag_ = 0;      // epoch and mode: equal means a JumpEntry is still good
     uint64_t epoch_ = 1;
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;
     uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0;
 
-    int64_t slice_ = 0;               // instructions left; a block's are taken off when it is entered
+    int64_t slice_ = 0;  // instructions left; a block's are taken off when it is entered
     int64_t sliceLength_ = 0;
     uint64_t executedBefore_ = 0;
-    int64_t held_ = 0;                // the rest of the slice while a single instruction runs
+    int64_t held_ = 0;  // the rest of the slice while a single instruction runs
 
-    Tlb* dataTlb_ = nullptr;          // one of tlbs_, or the empty one
-    std::array<Tlb, 3> tlbs_;         // supervisor, supervisor under SMAP, user
-    Tlb emptyTlb_;                    // always misses: alignment checks are on
+    Tlb* dataTlb_ = nullptr;   // one of tlbs_, or the empty one
+    std::array<Tlb, 3> tlbs_;  // supervisor, supervisor under SMAP, user
+    Tlb emptyTlb_;             // always misses: alignment checks are on
     struct FetchEntry {
         uint64_t page = ~0ull, tag = 0;
         PhysAddr phys;
@@ -291,7 +333,8 @@ class Cpu : public CpuState {
     int64_t tscOffset_ = 0;
 };
 
-// Inlined by force: 16 bytes returned from a call arrive in two general registers and stall when put together.
+// Inlined by force: 16 bytes returned from a call arrive in two general registers and stall when put
+// together.
 template <class T>
 [[gnu::always_inline]] inline T Cpu::load(unsigned segment, uint64_t offset) {
     const FastSegment& s = fast_[segment];
@@ -331,8 +374,10 @@ struct Cpu::Place {
     T value;
 
     void write(T v) {
-        if (host) [[likely]] std::memcpy(host, &v, sizeof v);
-        else cpu.store<T>(segment, offset, v);
+        if (host) [[likely]]
+            std::memcpy(host, &v, sizeof v);
+        else
+            cpu.store<T>(segment, offset, v);
     }
 };
 
@@ -368,7 +413,8 @@ inline void Cpu::storeSystem(uint64_t linear, T value) {
 inline const Insn* Cpu::enterNext() {
     uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
     const JumpEntry& e = (*jumps_)[jumpIndex(linear)];
-    if (e.rip != linear || e.tag != lookupTag_ || slice_ <= 0 || rip + e.block->bytes > codeEnd_) return nullptr;
+    if (e.rip != linear || e.tag != lookupTag_ || slice_ <= 0 || rip + e.block->bytes > codeEnd_)
+        return nullptr;
     slice_ -= e.block->count;
     block = e.block;
     gpr.slot[17] = rip;
@@ -378,7 +424,8 @@ inline const Insn* Cpu::enterNext() {
 [[gnu::always_inline]] inline const Insn* Cpu::branchTaken(const Insn& i, uint64_t mask) {
     uint64_t target = (gpr.slot[17] + uint64_t(int64_t(i.disp))) & mask;
     const Block* b = i.link;
-    if (!b || slice_ <= 0 || target + b->bytes > codeEnd_) [[unlikely]] return branchUnlinked(i, target);
+    if (!b || slice_ <= 0 || target + b->bytes > codeEnd_) [[unlikely]]
+        return branchUnlinked(i, target);
     refund(&i);
     slice_ -= b->count;
     block = b;

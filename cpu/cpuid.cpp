@@ -10,12 +10,14 @@ namespace {
 
 constexpr uint32_t bit(unsigned n) { return 1u << n; }
 
-// Leaf 1 EDX: FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE-36 CLFSH MMX FXSR SSE SSE2 SS.
-constexpr uint32_t kLeaf1Edx = bit(0) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(9) | bit(11) |
-                               bit(12) | bit(13) | bit(14) | bit(15) | bit(16) | bit(17) | bit(19) | bit(23) | bit(24) |
-                               bit(25) | bit(26) | bit(27);
+// Leaf 1 EDX: FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE-36 CLFSH MMX FXSR SSE SSE2
+// SS.
+constexpr uint32_t kLeaf1Edx = bit(0) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(8) |
+                               bit(9) | bit(11) | bit(12) | bit(13) | bit(14) | bit(15) | bit(16) | bit(17) |
+                               bit(19) | bit(23) | bit(24) | bit(25) | bit(26) | bit(27);
 // Leaf 1 ECX: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 x2APIC POPCNT TSC-deadline, and bit 31: under a hypervisor.
-constexpr uint32_t kLeaf1Ecx = bit(0) | bit(9) | bit(13) | bit(19) | bit(20) | bit(21) | bit(23) | bit(24) | bit(31);
+constexpr uint32_t kLeaf1Ecx =
+    bit(0) | bit(9) | bit(13) | bit(19) | bit(20) | bit(21) | bit(23) | bit(24) | bit(31);
 // Leaf 7 EBX: FSGSBASE SMEP ERMS SMAP; ECX: UMIP.
 constexpr uint32_t kLeaf7Ebx = bit(0) | bit(7) | bit(9) | bit(20), kLeaf7Ecx = bit(2);
 // Leaf 8000_0001 EDX: SYSCALL NX 1-GiB pages RDTSCP LM; ECX: LAHF in 64-bit mode.
@@ -44,10 +46,10 @@ Cpu::CpuidResult Cpu::cpuid(uint32_t leaf, uint32_t subleaf) const {
         case 2: return {0x00ff'f001, 0, 0, 0};  // see leaf 4; 64-byte prefetch
         case 4:                                 // one L1D, L1I, L2 and L3, each 64-byte lines
             switch (subleaf) {
-                case 0: return {0x121, 7 << 22 | 63, 63, 0};      // 32 KiB, 8 ways
+                case 0: return {0x121, 7 << 22 | 63, 63, 0};  // 32 KiB, 8 ways
                 case 1: return {0x122, 7 << 22 | 63, 63, 0};
-                case 2: return {0x143, 7 << 22 | 63, 511, 0};     // 256 KiB
-                case 3: return {0x163, 15 << 22 | 63, 8191, 0};   // 8 MiB
+                case 2: return {0x143, 7 << 22 | 63, 511, 0};    // 256 KiB
+                case 3: return {0x163, 15 << 22 | 63, 8191, 0};  // 8 MiB
                 default: return {0, 0, 0, 0};
             }
         case 6: return {bit(2), 0, 0, 0};  // the APIC timer runs in every power state
@@ -64,7 +66,9 @@ Cpu::CpuidResult Cpu::cpuid(uint32_t leaf, uint32_t subleaf) const {
             uint32_t edx = kExtended1Edx & ~(code64() ? 0 : bit(11));
             return {0, 0, kExtended1Ecx, edx};
         }
-        case 0x80000002: case 0x80000003: case 0x80000004: {
+        case 0x80000002:
+        case 0x80000003:
+        case 0x80000004: {
             const char* p = kBrand + (leaf - 0x80000002) * 16;
             return {text(p), text(p + 4), text(p + 8), text(p + 12)};
         }

@@ -16,16 +16,16 @@ using RowTable = std::array<std::array<const Row*, 2>, ZYDIS_MNEMONIC_MAX_VALUE 
 const RowTable& rowTable() {
     static const RowTable table = [] {
         RowTable t{};
-        for (auto rows : {moveRows(), arithmeticRows(), shiftRows(), bitRows(), bcdRows(), controlRows(), stackRows(), stringRows(),
-                          ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows()})
+        for (auto rows : {moveRows(), arithmeticRows(), shiftRows(), bitRows(), bcdRows(), controlRows(),
+                          stackRows(), stringRows(), ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows()})
             for (const Row& row : rows) t[row.mnemonic][t[row.mnemonic][0] != nullptr] = &row;
         return t;
     }();
     return table;
 }
 
-// One decoder a code mode. Instructions of extensions that CPUID does not offer decode as the processors without them
-// see the bytes: TZCNT as BSF, ENDBR as NOP.
+// One decoder a code mode. Instructions of extensions that CPUID does not offer decode as the processors
+// without them see the bytes: TZCNT as BSF, ENDBR as NOP.
 struct Decoders {
     std::array<ZydisDecoder, 3> of;
     Decoders() {
@@ -33,8 +33,9 @@ struct Decoders {
         ZydisDecoderInit(&of[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
         ZydisDecoderInit(&of[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
         for (ZydisDecoder& d : of)
-            for (auto mode : {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
-                              ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_WBNOINVD})
+            for (auto mode :
+                 {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
+                  ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_WBNOINVD})
                 ZydisDecoderEnableMode(&d, mode, ZYAN_FALSE);
     }
 };
@@ -115,8 +116,9 @@ void setOperands(Insn& out, const Shape& shape) {
 // Segment of the implied source of string instructions and of XLAT: DS or the prefix's.
 void setPrefixes(Insn& out, const ZydisDecodedInstruction& z, CodeMode mode) {
     static constexpr std::pair<uint64_t, SegReg> kSegments[] = {
-        {ZYDIS_ATTRIB_HAS_SEGMENT_ES, Es}, {ZYDIS_ATTRIB_HAS_SEGMENT_CS, Cs}, {ZYDIS_ATTRIB_HAS_SEGMENT_SS, Ss},
-        {ZYDIS_ATTRIB_HAS_SEGMENT_DS, Ds}, {ZYDIS_ATTRIB_HAS_SEGMENT_FS, Fs}, {ZYDIS_ATTRIB_HAS_SEGMENT_GS, Gs}};
+        {ZYDIS_ATTRIB_HAS_SEGMENT_ES, Es}, {ZYDIS_ATTRIB_HAS_SEGMENT_CS, Cs},
+        {ZYDIS_ATTRIB_HAS_SEGMENT_SS, Ss}, {ZYDIS_ATTRIB_HAS_SEGMENT_DS, Ds},
+        {ZYDIS_ATTRIB_HAS_SEGMENT_FS, Fs}, {ZYDIS_ATTRIB_HAS_SEGMENT_GS, Gs}};
     out.seg = Ds;
     for (auto [bit, seg] : kSegments)
         if (z.attributes & bit && (mode != CodeMode::Code64 || seg >= Fs)) out.seg = seg, out.segPrefix = 1;
@@ -162,7 +164,8 @@ bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t off
     return true;
 }
 
-std::unique_ptr<Block> Decoder::decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes, bool single) {
+std::unique_ptr<Block> Decoder::decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes,
+                                            bool single) {
     auto block = std::make_unique<Block>();
     block->start = start;
     block->mode = mode;

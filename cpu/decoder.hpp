@@ -11,12 +11,13 @@ class Decoder {
   public:
     static constexpr unsigned kMaxInsns = 64, kMaxLength = 15;
 
-    // Decodes one instruction at block offset `offset`. Returns false when `bytes` ends inside it. `ends` tells that the block
-    // must end behind it. Undefined encodings decode to an instruction that raises #UD.
+    // Decodes one instruction at block offset `offset`. Returns false when `bytes` ends inside it. `ends`
+    // tells that the block must end behind it. Undefined encodings decode to an instruction that raises #UD.
     static bool decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out, bool& ends);
 
     // Decodes a block from the bytes of one page. Empty when not even the first instruction is whole.
-    static std::unique_ptr<Block> decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes, bool single);
+    static std::unique_ptr<Block> decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes,
+                                              bool single);
 };
 
 }  // namespace kiln

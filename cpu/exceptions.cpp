@@ -28,11 +28,10 @@ struct Gate {
 };
 constexpr uint8_t kTaskGate = 5, kInterrupt32 = 14, kTrap32 = 15;  // 16-bit interrupt and trap gates: 6, 7
 
-bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }
-
 bool isContributory(uint8_t v) { return v == kDE || (v >= kTS && v <= kGP); }
 
-// Faults push RF so that the instruction, run again, does not hit its breakpoint again (SDM vol. 3, 17.3.1.1).
+// Faults push RF so that the instruction, run again, does not hit its breakpoint again (SDM vol.
+// 3, 17.3.1.1).
 bool pushesRf(uint8_t v) { return v != kDB && v != kNMI && v != kBP && v != kOF && v != kDF && v != kMC; }
 
 }  // namespace
@@ -61,14 +60,21 @@ void Cpu::deliverFault(Fault f) {
 
 void Cpu::deliver(uint8_t vector, Source source, bool hasError, uint32_t error) {
     if (io.log.on(LogCategory::Int))
-        io.log(LogCategory::Int, "v={:02x} {} e={:04x} cpl={} rip={:04x}:{:016x} ss:rsp={:04x}:{:016x} cr2={:016x} rax={:016x}",
-               vector, source == Source::External ? "external" : source == Source::Exception ? "exception" : "software",
+        io.log(LogCategory::Int,
+               "v={:02x} {} e={:04x} cpl={} rip={:04x}:{:016x} ss:rsp={:04x}:{:016x} cr2={:016x} rax={:016x}",
+               vector,
+               source == Source::External    ? "external"
+               : source == Source::Exception ? "exception"
+                                             : "software",
                error, cpl, seg[Cs].selector, rip, seg[Ss].selector, gpr[Rsp], cr2, gpr[Rax]);
     halted = false;
     untraced = true;
-    if (real()) enterHandlerReal(vector);
-    else if (longMode()) enterHandlerLong(vector, source, hasError, error);
-    else enterHandlerProtected(vector, source, hasError, error);
+    if (real())
+        enterHandlerReal(vector);
+    else if (longMode())
+        enterHandlerLong(vector, source, hasError, error);
+    else
+        enterHandlerProtected(vector, source, hasError, error);
     segmentsChanged();
 }
 

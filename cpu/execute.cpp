@@ -86,7 +86,8 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
     left = std::min<uint64_t>(left, inSegment);
     uint64_t wanted = std::min<uint64_t>(left, Decoder::kMaxInsns * Decoder::kMaxLength);
     io.memory.read(start, bytes, wanted);
-    if (auto block = Decoder::decodeBlock(start, codeMode_, {bytes, wanted}, single)) return io.code.insert(std::move(block));
+    if (auto block = Decoder::decodeBlock(start, codeMode_, {bytes, wanted}, single))
+        return io.code.insert(std::move(block));
 
     // One instruction that continues on the next page, or behind the limit.
     if (left == inSegment) raise(kGP, 0);
@@ -104,7 +105,7 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
 
 // The block at CS:rip. Fills the jump cache, through which blocks find each other without coming here.
 const Block* Cpu::findBlock(bool single) {
-    if (rip >= codeEnd_ || (codeMode_ == CodeMode::Code64 && uint64_t(int64_t(rip << 16) >> 16) != rip)) raise(kGP, 0);
+    if (rip >= codeEnd_ || (codeMode_ == CodeMode::Code64 && !canonical(rip))) raise(kGP, 0);
     uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
     PhysAddr start = fetchPage(linear) + (linear & kPageMask);
     Block* b = io.code.find(start, codeMode_, single);
@@ -141,8 +142,8 @@ void Cpu::runBlock(const Block* b) {
     block = nullptr;
 }
 
-// One instruction: for TF, for the shadows of STI and MOV SS, for the debugger. The rest of the slice is put aside so
-// that the instruction's handler finds no time left and comes back.
+// One instruction: for TF, for the shadows of STI and MOV SS, for the debugger. The rest of the slice is put
+// aside so that the instruction's handler finds no time left and comes back.
 void Cpu::runSingle() {
     const bool tf = flags.test(flag::TF);
     untraced = false;
@@ -153,7 +154,8 @@ void Cpu::runSingle() {
     runBlock(b);
     slice_ += held_;
     held_ = 0;
-    // No trap behind MOV SS, nor in the handler of INT n; SYSCALL takes TF's new value (SDM vol. 3, 17.3.1.4).
+    // No trap behind MOV SS, nor in the handler of INT n; SYSCALL takes TF's new value (SDM vol.
+    // 3, 17.3.1.4).
     if (tf && !movSsShadow && !untraced) {
         dr[6] |= 1 << 14;  // BS
         halted = false;
@@ -174,8 +176,10 @@ void Cpu::run(int64_t instructions) {
                 if (!shadow) handleEvents();
                 if (halted || waitingForSipi) return leave();
                 if (traced) io.log(LogCategory::Exec, "{}", disassemble(rip));
-                if (shadow || traced || flags.test(flag::TF)) runSingle();
-                else runBlock(findBlock(false));
+                if (shadow || traced || flags.test(flag::TF))
+                    runSingle();
+                else
+                    runBlock(findBlock(false));
             } while (slice_ > 0);
         } catch (const Fault& f) {
             slice_ += held_;

@@ -1,13 +1,29 @@
-// A guest fault in flight: thrown by instruction bodies and memory accesses, caught by the run loop, which delivers it.
-// The instruction that threw has changed nothing (SDM vol. 3, 6.15).
+// A guest fault in flight: thrown by instruction bodies and memory accesses, caught by the run loop, which
+// delivers it. The instruction that threw has changed nothing (SDM vol. 3, 6.15).
 #pragma once
 #include <cstdint>
 
 namespace kiln {
 
 enum Vector_ : uint8_t {
-    kDE = 0, kDB = 1, kNMI = 2, kBP = 3, kOF = 4, kBR = 5, kUD = 6, kNM = 7, kDF = 8, kTS = 10, kNP = 11, kSS = 12,
-    kGP = 13, kPF = 14, kMF = 16, kAC = 17, kMC = 18, kXM = 19
+    kDE = 0,
+    kDB = 1,
+    kNMI = 2,
+    kBP = 3,
+    kOF = 4,
+    kBR = 5,
+    kUD = 6,
+    kNM = 7,
+    kDF = 8,
+    kTS = 10,
+    kNP = 11,
+    kSS = 12,
+    kGP = 13,
+    kPF = 14,
+    kMF = 16,
+    kAC = 17,
+    kMC = 18,
+    kXM = 19
 };
 
 struct Fault {
@@ -17,8 +33,8 @@ struct Fault {
     uint64_t cr2 = 0;  // #PF: the linear address
 };
 
-[[noreturn]] void raise(uint8_t vector);                     // without an error code
-[[noreturn]] void raise(uint8_t vector, uint32_t error);     // with one
+[[noreturn]] void raise(uint8_t vector);                  // without an error code
+[[noreturn]] void raise(uint8_t vector, uint32_t error);  // with one
 [[noreturn]] void raisePageFault(uint64_t linear, uint32_t error);
 
 }  // namespace kiln

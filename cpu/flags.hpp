@@ -1,8 +1,9 @@
-// RFLAGS. The six arithmetic flags are kept as the last result and its carry-out vector and are only worked out
-// when somebody asks (SDM vol. 1, 3.4.3).
+// RFLAGS. The six arithmetic flags are kept as the last result and its carry-out vector and are only worked
+// out when somebody asks (SDM vol. 1, 3.4.3).
 //
-//   result_  the last result, sign-extended to 64 bits:   ZF = all zero, SF = sign, PF = parity of the low byte
-//   aux_     bit 63 carry out of the top bit (CF), bit 62 carry into it (OF = 63 xor 62), bit 3 carry out of bit 3
+//   result_  the last result, sign-extended to 64 bits:   ZF = all zero, SF = sign, PF = parity of the low
+//   byte aux_     bit 63 carry out of the top bit (CF), bit 62 carry into it (OF = 63 xor 62), bit 3 carry
+//   out of bit 3
 //            (AF); bit 4 flips SF and bits 8..15 flip PF, for flag images in which ZF, SF and PF disagree
 #pragma once
 #include <bit>
@@ -12,9 +13,9 @@
 namespace kiln {
 
 namespace flag {
-constexpr uint64_t CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, TF = 0x100, IF = 0x200, DF = 0x400, OF = 0x800,
-                   IOPL = 0x3000, NT = 0x4000, RF = 0x10000, VM = 0x20000, AC = 0x40000, VIF = 0x80000,
-                   VIP = 0x100000, ID = 0x200000;
+constexpr uint64_t CF = 1, PF = 4, AF = 0x10, ZF = 0x40, SF = 0x80, TF = 0x100, IF = 0x200, DF = 0x400,
+                   OF = 0x800, IOPL = 0x3000, NT = 0x4000, RF = 0x10000, VM = 0x20000, AC = 0x40000,
+                   VIF = 0x80000, VIP = 0x100000, ID = 0x200000;
 constexpr uint64_t Arithmetic = CF | PF | AF | ZF | SF | OF;
 }  // namespace flag
 
@@ -31,14 +32,22 @@ class Flags {
     template <unsigned Code>
     bool condition() const {
         bool r;
-        if constexpr (Code / 2 == 0) r = of();
-        else if constexpr (Code / 2 == 1) r = cf();
-        else if constexpr (Code / 2 == 2) r = zf();
-        else if constexpr (Code / 2 == 3) r = cf() || zf();
-        else if constexpr (Code / 2 == 4) r = sf();
-        else if constexpr (Code / 2 == 5) r = pf();
-        else if constexpr (Code / 2 == 6) r = sf() != of();
-        else r = zf() || sf() != of();
+        if constexpr (Code / 2 == 0)
+            r = of();
+        else if constexpr (Code / 2 == 1)
+            r = cf();
+        else if constexpr (Code / 2 == 2)
+            r = zf();
+        else if constexpr (Code / 2 == 3)
+            r = cf() || zf();
+        else if constexpr (Code / 2 == 4)
+            r = sf();
+        else if constexpr (Code / 2 == 5)
+            r = pf();
+        else if constexpr (Code / 2 == 6)
+            r = sf() != of();
+        else
+            r = zf() || sf() != of();
         return r != bool(Code & 1);
     }
 
@@ -79,7 +88,9 @@ class Flags {
         aux_ = (aux_ & ~(3ull << 62)) | uint64_t(v) << 63 | uint64_t(v != o) << 62;
     }
     void setOf(bool v) { aux_ = (aux_ & ~(1ull << 62)) | uint64_t(cf() != v) << 62; }
-    void setCfOf(bool c, bool o) { aux_ = (aux_ & ~(3ull << 62)) | uint64_t(c) << 63 | uint64_t(c != o) << 62; }
+    void setCfOf(bool c, bool o) {
+        aux_ = (aux_ & ~(3ull << 62)) | uint64_t(c) << 63 | uint64_t(c != o) << 62;
+    }
     void setZf(bool v) { setArithmetic((arithmetic() & ~flag::ZF) | (v ? flag::ZF : 0)); }
 
     uint64_t arithmetic() const {
@@ -89,7 +100,8 @@ class Flags {
     void setArithmetic(uint64_t v) {
         bool c = v & flag::CF, o = v & flag::OF, z = v & flag::ZF;
         result_ = z ? 0 : 1;  // SF = 0; low byte 0 has even parity, low byte 1 odd
-        aux_ = uint64_t(c) << 63 | uint64_t(c != o) << 62 | (v & flag::AF ? 8 : 0) | (v & flag::SF ? 0x10 : 0);
+        aux_ =
+            uint64_t(c) << 63 | uint64_t(c != o) << 62 | (v & flag::AF ? 8 : 0) | (v & flag::SF ? 0x10 : 0);
         bool parityNow = z;
         if (parityNow != bool(v & flag::PF)) aux_ |= 0x100;
     }
@@ -112,8 +124,10 @@ class Flags {
     template <class T>
     void set(T r, T carries) {
         result_ = extend(r);
-        if constexpr (sizeof(T) == 8) aux_ = carries & (3ull << 62 | 8);
-        else aux_ = uint64_t(carries) << (64 - 8 * sizeof(T)) | (carries & 8);
+        if constexpr (sizeof(T) == 8)
+            aux_ = carries & (3ull << 62 | 8);
+        else
+            aux_ = uint64_t(carries) << (64 - 8 * sizeof(T)) | (carries & 8);
     }
 
     int64_t result_ = 1;

@@ -7,10 +7,10 @@ namespace kiln {
 // Insn::extra of a direct branch whose `link` may be set.
 constexpr uint8_t kLinkable = 0xff;
 
-void blockEnd(Cpu& cpu, const Insn* i);        // pseudo-instruction: goes on with the code behind the block
-void singleEnd(Cpu& cpu, const Insn* i);       // the same behind a single-step block: back to the run loop
-void leaveDeadBlock(Cpu& cpu, const Insn* i);  // the bytes here have changed: decode again
-void undefinedOpcode(Cpu& cpu, const Insn* i); // raises #UD
-void tooLong(Cpu& cpu, const Insn* i);         // over 15 bytes: raises #GP(0)
+void blockEnd(Cpu& cpu, const Insn* i);         // pseudo-instruction: goes on with the code behind the block
+void singleEnd(Cpu& cpu, const Insn* i);        // the same behind a single-step block: back to the run loop
+void leaveDeadBlock(Cpu& cpu, const Insn* i);   // the bytes here have changed: decode again
+void undefinedOpcode(Cpu& cpu, const Insn* i);  // raises #UD
+void tooLong(Cpu& cpu, const Insn* i);          // over 15 bytes: raises #GP(0)
 
 }  // namespace kiln

@@ -19,28 +19,31 @@ using Handler = void (*)(Cpu&, const Insn*);
 
 enum class Rep : uint8_t { None, RepE, RepNe };  // F3, F2
 
-// 32 bytes. Operands are numbered as the manual writes them: a register in operand 1 is in `a`, in operand 2 in `b`, in
-// operand 3 in `c`. General registers are byte offsets into RegisterFile (AH is 1), all others are register numbers.
+// 32 bytes. Operands are numbered as the manual writes them: a register in operand 1 is in `a`, in operand 2
+// in `b`, in operand 3 in `c`. General registers are byte offsets into RegisterFile (AH is 1), all others are
+// register numbers.
 struct Insn {
     Handler run;
     union {
-        uint64_t imm;  // sign-extended to 64 bits; a second immediate (ENTER) or a far pointer's selector from bit 32 on
-        mutable const Block* link;  // direct branches: the target's block when it lies on the same page, once known
+        uint64_t imm;  // sign-extended to 64 bits; a second immediate (ENTER) or a far pointer's selector
+                       // from bit 32 on
+        mutable const Block*
+            link;  // direct branches: the target's block when it lies on the same page, once known
     };
-    int32_t disp;     // of the memory operand; RIP-relative ones count from the block's first byte.
-                      // For direct branches: the distance from the block's first byte to the target
+    int32_t disp;  // of the memory operand; RIP-relative ones count from the block's first byte.
+                   // For direct branches: the distance from the block's first byte to the target
     uint8_t a, b, c;
-    uint8_t base, index;  // RegisterFile offsets, kZero when absent
-    uint8_t scale;        // shift, 0..3
-    uint8_t seg;          // SegReg of the memory operand
-    uint8_t length;       // of the instruction in bytes
-    uint16_t offset;      // of the instruction from the block's first byte
+    uint8_t base, index;      // RegisterFile offsets, kZero when absent
+    uint8_t scale;            // shift, 0..3
+    uint8_t seg;              // SegReg of the memory operand
+    uint8_t length;           // of the instruction in bytes
+    uint16_t offset;          // of the instruction from the block's first byte
     uint8_t addressSize : 2;  // 0, 1, 2: 16, 32, 64 bits
     uint8_t width : 2;        // operand size: log2 of bytes
     uint8_t lock : 1;
-    uint8_t segPrefix : 1;    // `seg` was given by a prefix
+    uint8_t segPrefix : 1;  // `seg` was given by a prefix
     Rep rep : 2;
-    uint8_t extra;            // free for the row (shuffle controls and the like are in imm)
+    uint8_t extra;  // free for the row (shuffle controls and the like are in imm)
 };
 static_assert(sizeof(Insn) == 32);
 
@@ -51,11 +54,11 @@ enum class CodeMode : uint8_t { Code16, Code32, Code64 };
 struct Block {
     PhysAddr start;
     CodeMode mode;
-    bool dead = false;       // its bytes were overwritten; every Insn leaves to the run loop
-    uint16_t bytes = 0;      // length of the code
-    uint16_t count = 0;      // instructions, without the trailing pseudo-instruction
-    bool single = false;     // one instruction for stepping: never entered from another block
-    bool crosses = false;    // its only instruction continues on the page `second`
+    bool dead = false;     // its bytes were overwritten; every Insn leaves to the run loop
+    uint16_t bytes = 0;    // length of the code
+    uint16_t count = 0;    // instructions, without the trailing pseudo-instruction
+    bool single = false;   // one instruction for stepping: never entered from another block
+    bool crosses = false;  // its only instruction continues on the page `second`
     PhysAddr second;
     std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block
 };
@@ -66,11 +69,17 @@ struct Shape {
     const ZydisDecodedOperand* operands;
     CodeMode mode;
 
-    bool isReg(unsigned n) const { return n < z.operand_count_visible && operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER; }
-    bool isMem(unsigned n) const { return n < z.operand_count_visible && operands[n].type == ZYDIS_OPERAND_TYPE_MEMORY; }
-    bool isImm(unsigned n) const { return n < z.operand_count_visible && operands[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE; }
-    unsigned bits(unsigned n) const { return operands[n].size; }       // of operand n
-    unsigned operandBits() const { return z.operand_width; }           // effective operand size
+    bool isReg(unsigned n) const {
+        return n < z.operand_count_visible && operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER;
+    }
+    bool isMem(unsigned n) const {
+        return n < z.operand_count_visible && operands[n].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    }
+    bool isImm(unsigned n) const {
+        return n < z.operand_count_visible && operands[n].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    }
+    unsigned bits(unsigned n) const { return operands[n].size; }  // of operand n
+    unsigned operandBits() const { return z.operand_width; }      // effective operand size
     // Index 0..3 for 8, 16, 32, 64 bits.
     static unsigned log2Bytes(unsigned bits) { return bits == 8 ? 0 : bits == 16 ? 1 : bits == 32 ? 2 : 3; }
 };
@@ -78,13 +87,13 @@ struct Shape {
 // Facts of a row that the decoder acts on.
 enum Fact : uint16_t {
     kNone = 0,
-    kEndsBlock = 1,     // control goes elsewhere, or what follows must be looked at anew (mode, paging, IF)
-    kNoLegacy = 2,      // #UD outside 64-bit mode
-    kNo64 = 4,          // #UD in 64-bit mode (Zydis refuses most by itself)
+    kEndsBlock = 1,  // control goes elsewhere, or what follows must be looked at anew (mode, paging, IF)
+    kNoLegacy = 2,   // #UD outside 64-bit mode
+    kNo64 = 4,       // #UD in 64-bit mode (Zydis refuses most by itself)
 };
 
-// One row an instruction: the body (chosen among its forms by `select`) and the facts Zydis does not know. `select`
-// returns null for a form that does not exist: #UD.
+// One row an instruction: the body (chosen among its forms by `select`) and the facts Zydis does not know.
+// `select` returns null for a form that does not exist: #UD.
 struct Row {
     ZydisMnemonic mnemonic;
     Handler (*select)(const Shape&);

@@ -3,8 +3,6 @@
 
 namespace kiln {
 
-static bool canonical(uint64_t linear) { return uint64_t(int64_t(linear << 16) >> 16) == linear; }
-
 uint64_t Cpu::linearOf(unsigned segment, uint64_t offset, unsigned size, Access access) {
     const Segment& s = seg[segment];
     const uint8_t vector = segment == Ss ? kSS : kGP;
@@ -46,7 +44,8 @@ Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bo
     Tlb::Entry& e = tlb.at(linear);
     if (((access == Access::Write ? e.writeTag : e.readTag) & ~1ull) == page) return e;
 
-    Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), access, user, !implicit && flags.test(flag::AC));
+    Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), access, user,
+                                   !implicit && flags.test(flag::AC));
     if (t.fault) pageFault(linear, t.errorCode);
     PhysAddr phys(t.addr.page().value & a20Mask_);
     PhysicalMemory::Target target = io.memory.find(phys);
@@ -54,7 +53,8 @@ Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bo
     Tlb::Entry fresh;
     fresh.page = phys.value | (t.global ? Tlb::kGlobal : 0) | (t.writable ? Tlb::kWritable : 0);
     fresh.readTag = direct ? page : page | 1;
-    if (t.writable) fresh.writeTag = direct && target.writable && !io.memory.pageHasCode(phys) ? page : page | 1;
+    if (t.writable)
+        fresh.writeTag = direct && target.writable && !io.memory.pageHasCode(phys) ? page : page | 1;
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
     tlb.fill(linear, fresh, t.pageSize > kPageSize && paging_.enabled);
     return tlb.at(linear);
@@ -96,7 +96,8 @@ void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user,
         e.writeTag &= ~1ull;
 }
 
-// The page behind that of `linear`. Descriptor tables and the TSS have 64-bit addresses in compatibility mode too.
+// The page behind that of `linear`. Descriptor tables and the TSS have 64-bit addresses in compatibility mode
+// too.
 uint64_t Cpu::nextPage(uint64_t linear, bool implicit) const {
     uint64_t next = (linear & ~kPageMask) + kPageSize;
     return next & (implicit && longMode() ? ~0ull : linearMask_);
@@ -150,7 +151,8 @@ void Cpu::checkWrite(unsigned segment, uint64_t offset, unsigned size) {
     bool user = cpl == 3;
     fillTlb(tlbFor(user, false), linear, Access::Write, user, false);
     uint64_t last = (linear + size - 1) & linearMask_;
-    if ((last ^ linear) & ~kPageMask) fillTlb(tlbFor(user, false), last & ~kPageMask, Access::Write, user, false);
+    if ((last ^ linear) & ~kPageMask)
+        fillTlb(tlbFor(user, false), last & ~kPageMask, Access::Write, user, false);
 }
 
 uint64_t Cpu::loadLinear(uint64_t linear, unsigned size, bool user) {

@@ -1,5 +1,5 @@
-// Data transfer: MOV and its extensions, LEA, exchanges, conditional moves and sets, conversions, flag transfers
-// (SDM vol. 1, 7.3.1).
+// Data transfer: MOV and its extensions, LEA, exchanges, conditional moves and sets, conversions, flag
+// transfers (SDM vol. 1, 7.3.1).
 #include "cpu/body.hpp"
 #include "cpu/handlers.hpp"
 
@@ -14,19 +14,23 @@ void movBody(Cpu& c, const Insn& i) {
 
 template <class T>
 struct MovFromMem {
-    template <class M> static constexpr Body of = movBody<T, RegA, M>;
+    template <class M>
+    static constexpr Body of = movBody<T, RegA, M>;
 };
 template <class T, class Src>
 struct MovToMem {
-    template <class M> static constexpr Body of = movBody<T, M, Src>;
+    template <class M>
+    static constexpr Body of = movBody<T, M, Src>;
 };
 
 // MOV between the accumulator and a 64-bit absolute offset, which is in imm.
 template <class T, bool Store>
 void movOffset(Cpu& c, const Insn& i) {
     uint64_t offset = i.addressSize == 2 ? i.imm : i.imm & 0xffffffff;
-    if constexpr (Store) c.store<T>(i.seg, offset, c.gpr.get<T>(0));
-    else c.gpr.set<T>(0, c.load<T>(i.seg, offset));
+    if constexpr (Store)
+        c.store<T>(i.seg, offset, c.gpr.get<T>(0));
+    else
+        c.gpr.set<T>(0, c.load<T>(i.seg, offset));
 }
 
 // MOV Sreg, r/m16. SS holds interrupts off for one instruction.
@@ -63,9 +67,12 @@ Handler mov(const Shape& s) {
     }
     if (Handler h = movControl(s)) return h;
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
-        if (s.z.raw.disp.size == 64) return s.isMem(0) ? straight<movOffset<T, true>> : straight<movOffset<T, false>>;
+        if (s.z.raw.disp.size == 64)
+            return s.isMem(0) ? straight<movOffset<T, true>> : straight<movOffset<T, false>>;
         if (s.isMem(1)) return byMemory<MovFromMem<T>, T, false>(s);
-        if (s.isMem(0)) return s.isImm(1) ? byMemory<MovToMem<T, Imm>, T, true>(s) : byMemory<MovToMem<T, RegB>, T, true>(s);
+        if (s.isMem(0))
+            return s.isImm(1) ? byMemory<MovToMem<T, Imm>, T, true>(s)
+                              : byMemory<MovToMem<T, RegB>, T, true>(s);
         return s.isImm(1) ? straight<movBody<T, RegA, Imm>> : straight<movBody<T, RegA, RegB>>;
     });
 }
@@ -80,10 +87,14 @@ template <unsigned N>
 void movToCr(Cpu& c, const Insn& i) {
     requireCpl0(c);
     uint64_t v = c.code64() ? c.gpr.get<uint64_t>(i.b) : c.gpr.get<uint32_t>(i.b);
-    if constexpr (N == 0) c.setCr0(v);
-    else if constexpr (N == 2) c.cr2 = v;
-    else if constexpr (N == 3) c.setCr3(v);
-    else if constexpr (N == 4) c.setCr4(v);
+    if constexpr (N == 0)
+        c.setCr0(v);
+    else if constexpr (N == 2)
+        c.cr2 = v;
+    else if constexpr (N == 3)
+        c.setCr3(v);
+    else if constexpr (N == 4)
+        c.setCr4(v);
     else {
         if (v >> 4) raise(kGP, 0);
         c.io.apic.setCr8(uint8_t(v));
@@ -94,8 +105,10 @@ template <unsigned N>
 void movFromCr(Cpu& c, const Insn& i) {
     requireCpl0(c);
     uint64_t v = N == 0 ? c.cr0 : N == 2 ? c.cr2 : N == 3 ? c.cr3 : N == 4 ? c.cr4 : c.io.apic.cr8();
-    if (c.code64()) c.gpr.set<uint64_t>(i.a, v);
-    else c.gpr.set<uint32_t>(i.a, uint32_t(v));
+    if (c.code64())
+        c.gpr.set<uint64_t>(i.a, v);
+    else
+        c.gpr.set<uint32_t>(i.a, uint32_t(v));
 }
 
 unsigned debugRegister(Cpu& c, unsigned n) {
@@ -123,8 +136,10 @@ void movToDr(Cpu& c, const Insn& i) {
 void movFromDr(Cpu& c, const Insn& i) {
     requireCpl0(c);
     unsigned n = debugRegister(c, i.b);
-    if (c.code64()) c.gpr.set<uint64_t>(i.a, c.dr[n]);
-    else c.gpr.set<uint32_t>(i.a, uint32_t(c.dr[n]));
+    if (c.code64())
+        c.gpr.set<uint64_t>(i.a, c.dr[n]);
+    else
+        c.gpr.set<uint32_t>(i.a, uint32_t(c.dr[n]));
 }
 
 Handler movControl(const Shape& s) {
@@ -155,13 +170,16 @@ Handler movControl(const Shape& s) {
 template <class To, class From, class Src, bool Signed>
 void extendBody(Cpu& c, const Insn& i) {
     From v = Src::template load<From>(c, i);
-    if constexpr (Signed) RegA::store<To>(c, i, To(std::make_signed_t<To>(std::make_signed_t<From>(v))));
-    else RegA::store<To>(c, i, To(v));
+    if constexpr (Signed)
+        RegA::store<To>(c, i, To(std::make_signed_t<To>(std::make_signed_t<From>(v))));
+    else
+        RegA::store<To>(c, i, To(v));
 }
 
 template <class To, class From, bool Signed>
 struct ExtendFromMem {
-    template <class M> static constexpr Body of = extendBody<To, From, M, Signed>;
+    template <class M>
+    static constexpr Body of = extendBody<To, From, M, Signed>;
 };
 
 template <bool Signed>
@@ -243,8 +261,10 @@ void cmovBody(Cpu& c, const Insn& i) {
 template <unsigned Code>
 Handler cmov(const Shape& s) {
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
-        if constexpr (sizeof(T) == 1) return nullptr;
-        else return s.isMem(1) ? straight<cmovBody<Code, T, Mem>> : straight<cmovBody<Code, T, RegB>>;
+        if constexpr (sizeof(T) == 1)
+            return nullptr;
+        else
+            return s.isMem(1) ? straight<cmovBody<Code, T, Mem>> : straight<cmovBody<Code, T, RegB>>;
     });
 }
 
@@ -296,17 +316,37 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_LSS, farPointer<Ss>},
     {ZYDIS_MNEMONIC_XCHG, xchg},
     {ZYDIS_MNEMONIC_XLAT, only<xlat>},
-    {ZYDIS_MNEMONIC_CMOVO, cmov<0>},    {ZYDIS_MNEMONIC_CMOVNO, cmov<1>},  {ZYDIS_MNEMONIC_CMOVB, cmov<2>},
-    {ZYDIS_MNEMONIC_CMOVNB, cmov<3>},   {ZYDIS_MNEMONIC_CMOVZ, cmov<4>},   {ZYDIS_MNEMONIC_CMOVNZ, cmov<5>},
-    {ZYDIS_MNEMONIC_CMOVBE, cmov<6>},   {ZYDIS_MNEMONIC_CMOVNBE, cmov<7>}, {ZYDIS_MNEMONIC_CMOVS, cmov<8>},
-    {ZYDIS_MNEMONIC_CMOVNS, cmov<9>},   {ZYDIS_MNEMONIC_CMOVP, cmov<10>},  {ZYDIS_MNEMONIC_CMOVNP, cmov<11>},
-    {ZYDIS_MNEMONIC_CMOVL, cmov<12>},   {ZYDIS_MNEMONIC_CMOVNL, cmov<13>}, {ZYDIS_MNEMONIC_CMOVLE, cmov<14>},
+    {ZYDIS_MNEMONIC_CMOVO, cmov<0>},
+    {ZYDIS_MNEMONIC_CMOVNO, cmov<1>},
+    {ZYDIS_MNEMONIC_CMOVB, cmov<2>},
+    {ZYDIS_MNEMONIC_CMOVNB, cmov<3>},
+    {ZYDIS_MNEMONIC_CMOVZ, cmov<4>},
+    {ZYDIS_MNEMONIC_CMOVNZ, cmov<5>},
+    {ZYDIS_MNEMONIC_CMOVBE, cmov<6>},
+    {ZYDIS_MNEMONIC_CMOVNBE, cmov<7>},
+    {ZYDIS_MNEMONIC_CMOVS, cmov<8>},
+    {ZYDIS_MNEMONIC_CMOVNS, cmov<9>},
+    {ZYDIS_MNEMONIC_CMOVP, cmov<10>},
+    {ZYDIS_MNEMONIC_CMOVNP, cmov<11>},
+    {ZYDIS_MNEMONIC_CMOVL, cmov<12>},
+    {ZYDIS_MNEMONIC_CMOVNL, cmov<13>},
+    {ZYDIS_MNEMONIC_CMOVLE, cmov<14>},
     {ZYDIS_MNEMONIC_CMOVNLE, cmov<15>},
-    {ZYDIS_MNEMONIC_SETO, set<0>},      {ZYDIS_MNEMONIC_SETNO, set<1>},    {ZYDIS_MNEMONIC_SETB, set<2>},
-    {ZYDIS_MNEMONIC_SETNB, set<3>},     {ZYDIS_MNEMONIC_SETZ, set<4>},     {ZYDIS_MNEMONIC_SETNZ, set<5>},
-    {ZYDIS_MNEMONIC_SETBE, set<6>},     {ZYDIS_MNEMONIC_SETNBE, set<7>},   {ZYDIS_MNEMONIC_SETS, set<8>},
-    {ZYDIS_MNEMONIC_SETNS, set<9>},     {ZYDIS_MNEMONIC_SETP, set<10>},    {ZYDIS_MNEMONIC_SETNP, set<11>},
-    {ZYDIS_MNEMONIC_SETL, set<12>},     {ZYDIS_MNEMONIC_SETNL, set<13>},   {ZYDIS_MNEMONIC_SETLE, set<14>},
+    {ZYDIS_MNEMONIC_SETO, set<0>},
+    {ZYDIS_MNEMONIC_SETNO, set<1>},
+    {ZYDIS_MNEMONIC_SETB, set<2>},
+    {ZYDIS_MNEMONIC_SETNB, set<3>},
+    {ZYDIS_MNEMONIC_SETZ, set<4>},
+    {ZYDIS_MNEMONIC_SETNZ, set<5>},
+    {ZYDIS_MNEMONIC_SETBE, set<6>},
+    {ZYDIS_MNEMONIC_SETNBE, set<7>},
+    {ZYDIS_MNEMONIC_SETS, set<8>},
+    {ZYDIS_MNEMONIC_SETNS, set<9>},
+    {ZYDIS_MNEMONIC_SETP, set<10>},
+    {ZYDIS_MNEMONIC_SETNP, set<11>},
+    {ZYDIS_MNEMONIC_SETL, set<12>},
+    {ZYDIS_MNEMONIC_SETNL, set<13>},
+    {ZYDIS_MNEMONIC_SETLE, set<14>},
     {ZYDIS_MNEMONIC_SETNLE, set<15>},
     {ZYDIS_MNEMONIC_CBW, only<extendAccumulator<uint16_t, uint8_t>>},
     {ZYDIS_MNEMONIC_CWDE, only<extendAccumulator<uint32_t, uint16_t>>},

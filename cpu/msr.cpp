@@ -6,8 +6,6 @@ namespace kiln {
 
 namespace {
 
-bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }
-
 // PAT and fixed MTRRs: eight memory types, each one that exists.
 bool validTypes(uint64_t v, bool pat) {
     for (unsigned i = 0; i < 8; i++, v >>= 8) {
@@ -36,16 +34,17 @@ uint64_t Cpu::readMsr(uint32_t index) {
     if (int i = fixedMtrr(index); i >= 0) return msr.mtrrFixed[unsigned(i)];
     switch (index) {
         case 0x10: return tsc();
-        case 0x17: return 0;                         // platform ID
+        case 0x17: return 0;  // platform ID
         case 0x1b: return io.apic.apicBase();
-        case 0x8b: return 0x1'0000'0000;             // microcode revision
-        case 0xfe: return 0x508;                     // 8 variable MTRRs, fixed ones, WC
+        case 0x8b: return 0x1'0000'0000;  // microcode revision
+        case 0xfe: return 0x508;          // 8 variable MTRRs, fixed ones, WC
         case 0x174: return msr.sysenterCs;
         case 0x175: return msr.sysenterEsp;
         case 0x176: return msr.sysenterEip;
-        case 0x179: case 0x17a: return 0;            // no machine-check banks
+        case 0x179:
+        case 0x17a: return 0;  // no machine-check banks
         case 0x1a0: return msr.miscEnable;
-        case 0x1d9: return 0;                        // DEBUGCTL
+        case 0x1d9: return 0;  // DEBUGCTL
         case 0x277: return msr.pat;
         case 0x2ff: return msr.mtrrDefType;
         case 0x6e0: return io.apic.tscDeadline();
@@ -93,9 +92,13 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
         case 0x174: msr.sysenterCs = v; return;
         case 0x175: msr.sysenterEsp = needCanonical(); return;
         case 0x176: msr.sysenterEip = needCanonical(); return;
-        case 0x17a: if (v) raise(kGP, 0); return;
+        case 0x17a:
+            if (v) raise(kGP, 0);
+            return;
         case 0x1a0: msr.miscEnable = v; return;
-        case 0x1d9: if (v & ~0xdfc3ull) raise(kGP, 0); return;
+        case 0x1d9:
+            if (v & ~0xdfc3ull) raise(kGP, 0);
+            return;
         case 0x277:
             if (!validTypes(v, true)) raise(kGP, 0);
             msr.pat = v;
@@ -113,7 +116,10 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
         case 0xc0000100: setSegmentBase(Fs, needCanonical()); return;
         case 0xc0000101: setSegmentBase(Gs, needCanonical()); return;
         case 0xc0000102: msr.kernelGsBase = needCanonical(); return;
-        case 0xc0000103: if (v >> 32) raise(kGP, 0); msr.tscAux = v; return;
+        case 0xc0000103:
+            if (v >> 32) raise(kGP, 0);
+            msr.tscAux = v;
+            return;
     }
     io.log.oddity("wrmsr of an absent register", "{:08x} = {:x} at rip {:x}", index, v, currentRip());
     raise(kGP, 0);

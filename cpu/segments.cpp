@@ -6,7 +6,6 @@ namespace kiln {
 
 namespace {
 constexpr uint64_t kAccessedBit = 1ull << 40;
-bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }
 }  // namespace
 
 Segment Cpu::unpack(uint16_t selector, uint64_t d) {
@@ -102,7 +101,8 @@ void Cpu::loadSegment(SegReg which, uint16_t selector) {
     const unsigned rpl = selector & 3;
     if (!(selector & ~3)) {
         if (which == Ss && (!code64() || cpl == 3 || rpl != cpl)) raise(kGP, 0);
-        seg[which] = Segment{.selector = selector, .rights = uint16_t(which == Ss ? cpl << 5 : 0), .unusable = true};
+        seg[which] =
+            Segment{.selector = selector, .rights = uint16_t(which == Ss ? cpl << 5 : 0), .unusable = true};
         segmentsChanged();
         return;
     }
@@ -242,12 +242,16 @@ void Cpu::farJump(uint16_t selector, uint64_t offset) {
             commitCode(g.cs, g.descriptor, g.offset);
             return;
         }
-        case 1: case 9: case 5:
+        case 1:
+        case 9:
+        case 5:
             if (longMode()) raise(kGP, error);
             if (s.dpl() < cpl || s.dpl() < (selector & 3u)) raise(kGP, error);
             if (!s.present()) raise(kNP, error);
-            if (s.type() == 5) taskGate(uint16_t(d >> 16), TaskSwitch::Jump, false, 0, 0);
-            else taskSwitch(selector, d, TaskSwitch::Jump, false, 0, 0);
+            if (s.type() == 5)
+                taskGate(uint16_t(d >> 16), TaskSwitch::Jump, false, 0, 0);
+            else
+                taskSwitch(selector, d, TaskSwitch::Jump, false, 0, 0);
             return;
         default: raise(kGP, error);
     }
@@ -288,12 +292,16 @@ void Cpu::farCall(uint16_t selector, uint64_t offset, unsigned width) {
             if (longMode()) raise(kGP, error);
             [[fallthrough]];
         case 12: callThroughGate(readCallGate(selector, d)); return;
-        case 1: case 9: case 5:
+        case 1:
+        case 9:
+        case 5:
             if (longMode()) raise(kGP, error);
             if (s.dpl() < cpl || s.dpl() < (selector & 3u)) raise(kGP, error);
             if (!s.present()) raise(kNP, error);
-            if (s.type() == 5) taskGate(uint16_t(d >> 16), TaskSwitch::Call, false, 0, 0);
-            else taskSwitch(selector, d, TaskSwitch::Call, false, 0, 0);
+            if (s.type() == 5)
+                taskGate(uint16_t(d >> 16), TaskSwitch::Call, false, 0, 0);
+            else
+                taskSwitch(selector, d, TaskSwitch::Call, false, 0, 0);
             return;
         default: raise(kGP, error);
     }
@@ -308,8 +316,10 @@ void Cpu::callThroughGate(CallGate g) {
         checkTarget(g.cs, g.offset);
         setAccessed(g.selector, g.descriptor);
         g.cs.selector = uint16_t((g.selector & ~3) | cpl);
-        if (is64) gpr[Rsp] = stack.sp();
-        else setSp(stack.sp());
+        if (is64)
+            gpr[Rsp] = stack.sp();
+        else
+            setSp(stack.sp());
         commitCode(g.cs, g.descriptor, g.offset);
         return;
     }
@@ -361,17 +371,21 @@ void Cpu::dropInnerSegments() {
     }
 }
 
-// The stack pointer after a return that loaded SS. A 16-bit stack takes 16 bits of it; a 32-bit one leaves nothing of a
-// 64-bit kernel's stack pointer in the upper half.
+// The stack pointer after a return that loaded SS. A 16-bit stack takes 16 bits of it; a 32-bit one leaves
+// nothing of a 64-bit kernel's stack pointer in the upper half.
 void Cpu::setOuterSp(uint64_t v) {
-    if (code64()) gpr[Rsp] = v;
-    else gpr[Rsp] = seg[Ss].big() ? v & 0xffffffff : (gpr[Rsp] & ~0xffffull) | (v & 0xffff);
+    if (code64())
+        gpr[Rsp] = v;
+    else
+        gpr[Rsp] = seg[Ss].big() ? v & 0xffffffff : (gpr[Rsp] & ~0xffffull) | (v & 0xffff);
 }
 
 // Reads stack item `n` of 1 << width bytes above RSP without popping.
 uint64_t Cpu::stackItem(unsigned n, unsigned width) {
     uint64_t from = (gpr[Rsp] + (uint64_t(n) << width)) & stackMask_;
-    return width == 3 ? load<uint64_t>(Ss, from) : width == 2 ? load<uint32_t>(Ss, from) : load<uint16_t>(Ss, from);
+    return width == 3   ? load<uint64_t>(Ss, from)
+           : width == 2 ? load<uint32_t>(Ss, from)
+                        : load<uint16_t>(Ss, from);
 }
 
 // The code segment a return goes to: RPL of the selector is the new CPL.
@@ -428,7 +442,9 @@ void Cpu::farReturn(unsigned width, uint16_t releaseBytes) {
     // Outer level: SS:ESP lie above the parameters.
     uint64_t above = (gpr[Rsp] + (2ull << width) + releaseBytes) & stackMask_;
     auto read = [&](uint64_t at_) -> uint64_t {
-        return width == 3 ? load<uint64_t>(Ss, at_) : width == 2 ? load<uint32_t>(Ss, at_) : load<uint16_t>(Ss, at_);
+        return width == 3   ? load<uint64_t>(Ss, at_)
+               : width == 2 ? load<uint32_t>(Ss, at_)
+                            : load<uint16_t>(Ss, at_);
     };
     uint64_t newSp = read(above);
     auto ssSelector = uint16_t(read((above + (1ull << width)) & stackMask_));
@@ -466,14 +482,16 @@ void Cpu::interruptReturn(unsigned width) {
         if (longMode()) raise(kGP, 0);
         auto link = loadSystem<uint16_t>(tr.base);
         uint64_t d;
-        if (link & 4 || !readDescriptor(link, d) || (unpack(link, d).rights & 0x17) != 3) raise(kTS, link & ~3u);
+        if (link & 4 || !readDescriptor(link, d) || (unpack(link, d).rights & 0x17) != 3)
+            raise(kTS, link & ~3u);
         if (!unpack(link, d).present()) raise(kNP, link & ~3u);
         taskSwitch(link, d, TaskSwitch::Return, false, 0, 0);
         return;
     }
     uint64_t target = stackItem(0, width);
     auto selector = uint16_t(stackItem(1, width));
-    // RF would last for one instruction, whose breakpoints it would suppress: there are none, so it stays clear.
+    // RF would last for one instruction, whose breakpoints it would suppress: there are none, so it stays
+    // clear.
     uint64_t image = stackItem(2, width) & ~flag::RF;
     if (width == 2 && image & flag::VM && cpl == 0 && !longMode()) {
         returnToV86(target, selector, image);

@@ -17,10 +17,16 @@ void pushSegment(Cpu& c, const Insn& i) {
 
 // 64-bit mode: the stack is linear, so a TLB hit is all there is to find. Slots for straightLong.
 struct PushSlot {
-    template <class T, bool Write> static bool hits(Cpu& c, const Insn&) { return c.hits<T, true>(c.gpr[Rsp] - sizeof(T)); }
+    template <class T, bool Write>
+    static bool hits(Cpu& c, const Insn&) {
+        return c.hits<T, true>(c.gpr[Rsp] - sizeof(T));
+    }
 };
 struct PopSlot {
-    template <class T, bool Write> static bool hits(Cpu& c, const Insn&) { return c.hits<T, false>(c.gpr[Rsp]); }
+    template <class T, bool Write>
+    static bool hits(Cpu& c, const Insn&) {
+        return c.hits<T, false>(c.gpr[Rsp]);
+    }
 };
 void pushLong(Cpu& c, const Insn& i) {
     uint64_t sp = c.gpr[Rsp] - 8, v = RegA::load<uint64_t>(c, i);
@@ -40,7 +46,8 @@ bool isSegment(const Shape& s) {
 
 Handler push(const Shape& s) {
     return byWidth(s.operandBits(), [&]<class T>() -> Handler {
-        if constexpr (sizeof(T) == 1) return nullptr;
+        if constexpr (sizeof(T) == 1)
+            return nullptr;
         else {
             if (isSegment(s)) return straight<pushSegment<T>>;
             if (sizeof(T) == 8 && s.mode == CodeMode::Code64 && s.isReg(0))
@@ -81,10 +88,12 @@ void popSegment(Cpu& c, const Insn& i) {
 
 Handler pop(const Shape& s) {
     return byWidth(s.operandBits(), [&]<class T>() -> Handler {
-        if constexpr (sizeof(T) == 1) return nullptr;
+        if constexpr (sizeof(T) == 1)
+            return nullptr;
         else {
             if (isSegment(s))
-                return s.operands[0].reg.value == ZYDIS_REGISTER_SS ? serializing<popSegment<T>> : straight<popSegment<T>>;
+                return s.operands[0].reg.value == ZYDIS_REGISTER_SS ? serializing<popSegment<T>>
+                                                                    : straight<popSegment<T>>;
             if (sizeof(T) == 8 && s.mode == CodeMode::Code64 && s.isReg(0))
                 return straightLong<popLong, straight<popReg<uint64_t>>, PopSlot, uint64_t, false>;
             return s.isMem(0) ? straight<popMem<T>> : straight<popReg<T>>;
@@ -161,14 +170,18 @@ void enter(Cpu& c, const Insn& i) {
 
 Handler enterForm(const Shape& s) {
     return byWidth(s.operandBits(), []<class T>() -> Handler {
-        if constexpr (sizeof(T) == 1) return nullptr;
-        else return straight<enter<T>>;
+        if constexpr (sizeof(T) == 1)
+            return nullptr;
+        else
+            return straight<enter<T>>;
     });
 }
 Handler leaveForm(const Shape& s) {
     return byWidth(s.operandBits(), []<class T>() -> Handler {
-        if constexpr (sizeof(T) == 1) return nullptr;
-        else return straight<leave<T>>;
+        if constexpr (sizeof(T) == 1)
+            return nullptr;
+        else
+            return straight<leave<T>>;
     });
 }
 

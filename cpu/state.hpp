@@ -10,8 +10,8 @@ namespace kiln {
 
 enum Gpr : uint8_t { Rax, Rcx, Rdx, Rbx, Rsp, Rbp, Rsi, Rdi, R8, R9, R10, R11, R12, R13, R14, R15 };
 
-// The general registers, addressed by byte offset so that AH..BH are just odd offsets. Two more slots take part
-// in address arithmetic: a constant zero, and the instruction pointer at which the running block began.
+// The general registers, addressed by byte offset so that AH..BH are just odd offsets. Two more slots take
+// part in address arithmetic: a constant zero, and the instruction pointer at which the running block began.
 struct RegisterFile {
     static constexpr uint8_t kZero = 16 * 8, kBlockRip = 17 * 8;
     alignas(64) uint64_t slot[18] = {};
@@ -38,8 +38,8 @@ struct RegisterFile {
 
 enum SegReg : uint8_t { Es, Cs, Ss, Ds, Fs, Gs };
 
-// Segment register with its hidden part (SDM vol. 3, 3.4.3). `rights` has the descriptor's bits 40..55: type in
-// 0..3, S 4, DPL 5..6, P 7, AVL 12, L 13, D/B 14, G 15.
+// Segment register with its hidden part (SDM vol. 3, 3.4.3). `rights` has the descriptor's bits 40..55: type
+// in 0..3, S 4, DPL 5..6, P 7, AVL 12, L 13, D/B 14, G 15.
 struct Segment {
     uint16_t selector = 0;
     uint16_t rights = 0;
@@ -60,6 +60,9 @@ struct Segment {
     bool big() const { return rights & 0x4000; }
 };
 
+// Bits 47..63 of a 64-bit linear address must all be equal (SDM vol. 1, 3.3.7.1).
+constexpr bool canonical(uint64_t linear) { return uint64_t(int64_t(linear << 16) >> 16) == linear; }
+
 struct DescriptorTable {
     uint64_t base = 0;
     uint16_t limit = 0;
@@ -71,8 +74,9 @@ constexpr uint64_t PE = 1, MP = 2, EM = 4, TS = 8, ET = 16, NE = 32, WP = 1 << 1
 }
 namespace cr4 {
 constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 64, PGE = 128, PCE = 256,
-                   OSFXSR = 512, OSXMMEXCPT = 1024, UMIP = 2048, LA57 = 4096, VMXE = 1 << 13, FSGSBASE = 1 << 16,
-                   PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21, PKE = 1 << 22;
+                   OSFXSR = 512, OSXMMEXCPT = 1024, UMIP = 2048, LA57 = 4096, VMXE = 1 << 13,
+                   FSGSBASE = 1 << 16, PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21,
+                   PKE = 1 << 22;
 }
 namespace efer {
 constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11;
@@ -144,9 +148,9 @@ struct CpuState {
 
     bool halted = false;
     bool waitingForSipi = false;  // an application processor after INIT
-    bool stiShadow = false;    // interrupts wait for one instruction after STI
-    bool movSsShadow = false;  // interrupts and debug traps wait for one instruction after MOV/POP SS
-    bool nmiBlocked = false;   // until IRET
+    bool stiShadow = false;       // interrupts wait for one instruction after STI
+    bool movSsShadow = false;     // interrupts and debug traps wait for one instruction after MOV/POP SS
+    bool nmiBlocked = false;      // until IRET
 
     bool real() const { return !(cr0 & cr0::PE); }
     bool v86() const { return flags.test(flag::VM); }

@@ -1,4 +1,5 @@
-// System instructions (SDM vol. 3, 2.8; vol. 2): descriptor tables, system calls, CPUID, MSRs, HLT, TLB and caches.
+// System instructions (SDM vol. 3, 2.8; vol. 2): descriptor tables, system calls, CPUID, MSRs, HLT, TLB and
+// caches.
 #include "cpu/body.hpp"
 #include "cpu/handlers.hpp"
 
@@ -26,8 +27,10 @@ void storeTable(Cpu& c, const Insn& i) {
     const DescriptorTable t = c.*Table;
     c.checkWrite(i.seg, ea, c.code64() ? 10 : 6);
     c.store<uint16_t>(i.seg, ea, t.limit);
-    if (c.code64()) c.store<uint64_t>(i.seg, ea + 2, t.base);
-    else c.store<uint32_t>(i.seg, ea + 2, uint32_t(t.base));
+    if (c.code64())
+        c.store<uint64_t>(i.seg, ea + 2, t.base);
+    else
+        c.store<uint32_t>(i.seg, ea + 2, uint32_t(t.base));
 }
 
 template <DescriptorTable CpuState::*Table>
@@ -38,7 +41,7 @@ void loadTable(Cpu& c, const Insn& i) {
     uint64_t base;
     if (c.code64()) {
         base = c.load<uint64_t>(i.seg, ea + 2);
-        if (uint64_t(int64_t(base << 16) >> 16) != base) raise(kGP, 0);
+        if (!canonical(base)) raise(kGP, 0);
     } else {
         base = c.load<uint32_t>(i.seg, ea + 2);
         if (i.width == 1) base &= 0xffffff;
@@ -48,10 +51,14 @@ void loadTable(Cpu& c, const Insn& i) {
 
 // Stores a selector-like value: 16 bits to memory, zero-extended to a register.
 void storeWord(Cpu& c, const Insn& i, bool memory, uint64_t v) {
-    if (memory) c.storeOperand<uint16_t>(i, uint16_t(v));
-    else if (i.width == 1) c.gpr.set<uint16_t>(i.a, uint16_t(v));
-    else if (i.width == 2) c.gpr.set<uint32_t>(i.a, uint32_t(v));
-    else c.gpr.set<uint64_t>(i.a, v);
+    if (memory)
+        c.storeOperand<uint16_t>(i, uint16_t(v));
+    else if (i.width == 1)
+        c.gpr.set<uint16_t>(i.a, uint16_t(v));
+    else if (i.width == 2)
+        c.gpr.set<uint32_t>(i.a, uint32_t(v));
+    else
+        c.gpr.set<uint64_t>(i.a, v);
 }
 
 template <Segment CpuState::*Which, bool Memory>
@@ -119,11 +126,14 @@ void larLsl(Cpu& c, const Insn& i) {
                        kLslLong = 0b1010'0000'0100;
     auto selector = Src::template load<uint16_t>(c, i);
     uint64_t d;
-    bool ok = visible(c, selector, d, Limit ? (c.longMode() ? kLslLong : kLsl) : (c.longMode() ? kLarLong : kLar));
+    bool ok =
+        visible(c, selector, d, Limit ? (c.longMode() ? kLslLong : kLsl) : (c.longMode() ? kLarLong : kLar));
     if (ok) {
         uint64_t v = Limit ? Cpu::unpack(selector, d).limit : (d >> 32 & 0x00f0ff00);
-        if (i.width == 1) c.gpr.set<uint16_t>(i.a, uint16_t(v));
-        else c.gpr.set<uint32_t>(i.a, uint32_t(v));
+        if (i.width == 1)
+            c.gpr.set<uint16_t>(i.a, uint16_t(v));
+        else
+            c.gpr.set<uint32_t>(i.a, uint32_t(v));
     }
     c.flags.setZf(ok);
 }
@@ -186,7 +196,7 @@ void sysret(Cpu& c, const Insn& i) {
     requireCpl0(c);
     const bool to64 = i.width == 3;
     const uint64_t target = c.gpr[Rcx];
-    if (to64 && uint64_t(int64_t(target << 16) >> 16) != target) raise(kGP, 0);
+    if (to64 && !canonical(target)) raise(kGP, 0);
     auto base = uint16_t(c.msr.star >> 48);
     c.seg[Cs] = flat(uint16_t((base + (to64 ? 16 : 0)) | 3), 3, true, to64);
     c.seg[Ss] = flat(uint16_t((base + 8) | 3), 3, false, false);
@@ -211,7 +221,6 @@ void sysexit(Cpu& c, const Insn& i) {
     if (c.real() || !(c.msr.sysenterCs & 0xfffc)) raise(kGP, 0);
     requireCpl0(c);
     const bool to64 = i.width == 3;
-    auto canonical = [](uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; };
     if (to64 && !(canonical(c.gpr[Rcx]) && canonical(c.gpr[Rdx]))) raise(kGP, 0);
     auto base = uint16_t(c.msr.sysenterCs);
     c.seg[Cs] = flat(uint16_t((base + (to64 ? 32 : 16)) | 3), 3, true, to64);
@@ -233,7 +242,7 @@ void fsGsBase(Cpu& c, const Insn& i) {
     if (!(c.cr4 & cr4::FSGSBASE)) raise(kUD);
     if constexpr (Write) {
         uint64_t v = c.gpr.get<T>(i.a);
-        if (uint64_t(int64_t(v << 16) >> 16) != v) raise(kGP, 0);
+        if (!canonical(v)) raise(kGP, 0);
         c.setSegmentBase(Which, v);
     } else {
         c.gpr.set<T>(i.a, T(c.seg[Which].base));
@@ -241,7 +250,8 @@ void fsGsBase(Cpu& c, const Insn& i) {
 }
 template <SegReg Which, bool Write>
 Handler fsGsBaseForm(const Shape& s) {
-    return s.bits(0) == 64 ? straight<fsGsBase<Which, Write, uint64_t>> : straight<fsGsBase<Which, Write, uint32_t>>;
+    return s.bits(0) == 64 ? straight<fsGsBase<Which, Write, uint64_t>>
+                           : straight<fsGsBase<Which, Write, uint32_t>>;
 }
 
 // -- information and time
@@ -307,7 +317,8 @@ void stac(Cpu& c, const Insn&) {
 void invlpg(Cpu& c, const Insn& i) {
     requireCpl0(c);
     uint64_t ea = c.effectiveAddress(i);
-    c.flushPage(c.code64() ? ea + (i.seg >= Fs ? c.seg[i.seg].base : 0) : (ea + c.seg[i.seg].base) & 0xffffffff);
+    c.flushPage(c.code64() ? ea + (i.seg >= Fs ? c.seg[i.seg].base : 0)
+                           : (ea + c.seg[i.seg].base) & 0xffffffff);
 }
 void privilegedNop(Cpu& c, const Insn&) { requireCpl0(c); }  // WBINVD, INVD: no caches
 

@@ -13,8 +13,8 @@ void Cpu::taskGate(uint16_t selector, TaskSwitch how, bool hasError, uint32_t er
     taskSwitch(selector, d, how, hasError, error, ext);
 }
 
-// Saves the current state into the TSS of TR. 32-bit layout: EIP at 32, EFLAGS 36, EAX.. 40, ES.. 72, LDT 96; 16-bit:
-// IP 14, FLAGS 16, AX.. 18, ES.. 34, LDT 42.
+// Saves the current state into the TSS of TR. 32-bit layout: EIP at 32, EFLAGS 36, EAX.. 40, ES.. 72, LDT 96;
+// 16-bit: IP 14, FLAGS 16, AX.. 18, ES.. 34, LDT 42.
 void Cpu::saveTask(bool wide, uint64_t flagsImage) {
     uint64_t b = tr.base;
     if (wide) {
@@ -30,7 +30,8 @@ void Cpu::saveTask(bool wide, uint64_t flagsImage) {
     }
 }
 
-void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext) {
+void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error,
+                     uint32_t ext) {
     Segment target = unpack(selector, descriptor);
     const bool wide = target.type() & 8, oldWide = tr.type() & 8;
     if (target.limit < (wide ? 103u : 43u)) raise(kTS, (selector & ~3u) | ext);
@@ -82,8 +83,10 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
     try {
         loadTaskSegments(selectors, ldt);
         if (hasError) {
-            if (wide) push<uint32_t>(error);
-            else push<uint16_t>(uint16_t(error));
+            if (wide)
+                push<uint32_t>(error);
+            else
+                push<uint16_t>(uint16_t(error));
         }
         if (rip > seg[Cs].limit) raise(kGP, 0);
     } catch (Fault& f) {
@@ -95,7 +98,9 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
 
 // Throws #PF when the old TSS, the new one's back link or the busy bits can't be written.
 void Cpu::checkTaskWritable(uint16_t selector, const Segment& target, bool oldWide) {
-    auto touch = [&](uint64_t linear) { fillTlb(tlbFor(false, true), linear & 0xffffffff, Access::Write, false, true); };
+    auto touch = [&](uint64_t linear) {
+        fillTlb(tlbFor(false, true), linear & 0xffffffff, Access::Write, false, true);
+    };
     touch(tr.base + (oldWide ? 32 : 14));
     touch(tr.base + (oldWide ? 95 : 41));
     touch(target.base);
@@ -116,7 +121,8 @@ void Cpu::loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt) {
     cpl = selectors[Cs] & 3;
     uint64_t d;
     if (ldt & ~3) {
-        if (ldt & 4 || !readDescriptor(ldt, d) || (unpack(ldt, d).rights & 0x9f) != 0x82) raise(kTS, ldt & ~3u);
+        if (ldt & 4 || !readDescriptor(ldt, d) || (unpack(ldt, d).rights & 0x9f) != 0x82)
+            raise(kTS, ldt & ~3u);
         ldtr = unpack(ldt, d);
     }
     const uint32_t csError = selectors[Cs] & ~3u;

@@ -6,8 +6,8 @@
 //           1F0,170,3F6,376 IDE        3F0-3F7 floppy       3F8,2F8,3E8,2E8 UARTs     402,E9 debug   510-51B
 //           fw_cfg
 //   memory  B0000000 ECAM     FEC00000 I/O APIC    FED00000 HPET    FEE00000 local APIC    top of 4 GiB
-//   firmware ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 13 x87 errors, 14/15 IDE; I/O APIC
-//   input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 1f.0 LPC, 1f.1 IDE
+//   firmware ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 13 x87 errors, 14/15
+//   IDE; I/O APIC input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 1f.0 LPC, 1f.1 IDE
 #pragma once
 #include <array>
 #include <functional>

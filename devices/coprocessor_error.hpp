@@ -1,7 +1,9 @@
-// The PC's way of reporting x87 errors while CR0.NE = 0 (SDM vol. 1, D.2; IBM PC/AT): FERR# is latched and drives IRQ 13 until
-// the handler writes port F0h. Port F1h is the coprocessor reset of the AT, which does the same here.
+// The PC's way of reporting x87 errors while CR0.NE = 0 (SDM vol. 1, D.2; IBM PC/AT): FERR# is latched and
+// drives IRQ 13 until the handler writes port F0h. Port F1h is the coprocessor reset of the AT, which does
+// the same here.
 //
-// Not modelled: IGNNE#, which keeps the processor from stopping at the next x87 instruction inside the handler.
+// Not modelled: IGNNE#, which keeps the processor from stopping at the next x87 instruction inside the
+// handler.
 #pragma once
 #include "apic/device.hpp"
 #include "apic/irq_line.hpp"

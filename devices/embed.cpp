@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
                  "#include \"devices/embedded.hpp\"\n\nnamespace kiln {\nstatic const uint8_t kBytes[] = {");
     for (size_t i = 0; i < bytes.size(); i++)
         std::fprintf(out, "%s%u,", i % 20 ? "" : "\n    ", unsigned(static_cast<unsigned char>(bytes[i])));
-    std::fprintf(out, "\n};\nextern const std::span<const uint8_t> %s(kBytes);\n}  // namespace kiln\n", argv[3]);
+    std::fprintf(out, "\n};\nextern const std::span<const uint8_t> %s(kBytes);\n}  // namespace kiln\n",
+                 argv[3]);
     return std::fclose(out) ? 1 : 0;
 }

@@ -50,8 +50,8 @@ void Log::oddityLine(std::string_view what, const std::string& text) {
     auto it = oddities_.find(what);
     if (it == oddities_.end()) it = oddities_.emplace(std::string(what), 0).first;
     if (++it->second > kOddityLines) return;
-    line(LogCategory::GuestErrors, fmt::format("{}: {}{}", what, text,
-                                               it->second == kOddityLines ? " (further ones not shown)" : ""));
+    line(LogCategory::GuestErrors,
+         fmt::format("{}: {}{}", what, text, it->second == kOddityLines ? " (further ones not shown)" : ""));
 }
 
 }  // namespace kiln

@@ -31,7 +31,8 @@ class Log {
     void operator()(LogCategory c, fmt::format_string<Args...> format, Args&&... args) {
         if (on(c)) line(c, fmt::format(format, std::forward<Args>(args)...));
     }
-    // A guest did something that makes no sense: at most 10 lines per distinct `what`, with the values after it.
+    // A guest did something that makes no sense: at most 10 lines per distinct `what`, with the values after
+    // it.
     template <class... Args>
     void oddity(std::string_view what, fmt::format_string<Args...> format, Args&&... args) {
         if (on(LogCategory::GuestErrors)) oddityLine(what, fmt::format(format, std::forward<Args>(args)...));

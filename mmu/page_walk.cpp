@@ -41,8 +41,10 @@ class Walk {
     void setBits(Entry& e, uint64_t bits) {
         if ((e.value & bits) == bits) return;
         e.value |= bits;
-        if (e.wide) memory_.write<uint64_t>(e.at, e.value);
-        else memory_.write<uint32_t>(e.at, uint32_t(e.value));
+        if (e.wide)
+            memory_.write<uint64_t>(e.at, e.value);
+        else
+            memory_.write<uint32_t>(e.at, uint32_t(e.value));
     }
     void collect(const Entry& e) {
         rights_ &= e.value;
@@ -131,12 +133,14 @@ Translation Walk::pae(LinearAddr a) {
     return table(a, PhysAddr(pdpte & 0x000ffffffffff000ull), 2);
 }
 
-Translation Walk::fourLevel(LinearAddr a) { return table(a, PhysAddr(paging_.cr3 & 0x000ffffffffff000ull), 4); }
+Translation Walk::fourLevel(LinearAddr a) {
+    return table(a, PhysAddr(paging_.cr3 & 0x000ffffffffff000ull), 4);
+}
 
 }  // namespace
 
-Translation walkPageTables(PhysicalMemory& memory, const PagingState& paging, LinearAddr addr, Access access, bool user,
-                           bool explicitAc) {
+Translation walkPageTables(PhysicalMemory& memory, const PagingState& paging, LinearAddr addr, Access access,
+                           bool user, bool explicitAc) {
     if (!paging.enabled) return {.addr = PhysAddr(addr.value), .writable = true};
     Walk walk(memory, paging, access, user, explicitAc);
     if (paging.longMode) return walk.fourLevel(addr);

@@ -8,11 +8,13 @@
 
 namespace kiln {
 
-RamBlock::RamBlock(std::string name, uint64_t size) : name_(std::move(name)), size_((size + kPageMask) & ~kPageMask) {
-    void* p = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+RamBlock::RamBlock(std::string name, uint64_t size)
+    : name_(std::move(name)), size_((size + kPageMask) & ~kPageMask) {
+    void* p =
+        mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
-        throw std::runtime_error("the host has no room for " + std::to_string(size_ >> 20) + " MiB of guest memory (" +
-                                 name_ + "): give a smaller -m");
+        throw std::runtime_error("the host has no room for " + std::to_string(size_ >> 20) +
+                                 " MiB of guest memory (" + name_ + "): give a smaller -m");
     data_ = static_cast<uint8_t*>(p);
     codeLines_.resize(size_ / kPageSize);
 }

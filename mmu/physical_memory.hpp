@@ -68,11 +68,11 @@ class PhysicalMemory {
     void move(Region* region, PhysAddr base);
     void setKind(Region* region, RegionKind kind);  // Ram <-> Rom (PAM registers)
 
-    // Where an address leads. `host` is null for registers and open bus; `end` is the first address behind the
-    // flat range around `addr`.
+    // Where an address leads. `host` is null for registers and open bus; `end` is the first address behind
+    // the flat range around `addr`.
     struct Target {
-        uint8_t* host = nullptr;     // of `addr` itself
-        bool writable = false;       // false: ROM, writes are dropped
+        uint8_t* host = nullptr;  // of `addr` itself
+        bool writable = false;    // false: ROM, writes are dropped
         const Region* region = nullptr;
         PhysAddr end;
     };

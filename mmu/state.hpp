@@ -15,8 +15,7 @@ class StateVisitor {
     virtual ~StateVisitor() = default;
 
     template <class T>
-        requires(std::is_arithmetic_v<T> || std::is_enum_v<T>)
-    void operator()(std::string_view name, T& field) {
+    requires(std::is_arithmetic_v<T> || std::is_enum_v<T>) void operator()(std::string_view name, T& field) {
         bytes(name, &field, sizeof field);
     }
     template <class T, size_t N>

@@ -1,8 +1,8 @@
 // The software TLB. The fast path of a load is three instructions of arithmetic and one compare:
 //
 //     index = linear >> 12 (low bits)
-//     tag   = (linear + size - 1) & ~4095      the page of the access's *last* byte, so a page-crossing access misses
-//     hit   = entry[index].readTag == tag      host address = linear + addend
+//     tag   = (linear + size - 1) & ~4095      the page of the access's *last* byte, so a page-crossing
+//     access misses hit   = entry[index].readTag == tag      host address = linear + addend
 //
 // A tag that may not be used directly (registers, watched pages) has bit 0 set and so never matches.
 #pragma once

@@ -121,8 +121,8 @@ void PciFunction::unmapBar(Bar& bar) {
 void PciFunction::mapBar(Bar& bar, uint64_t at) {
     bar.at = at;
     if (bus_->log)
-        (*bus_->log)(LogCategory::Pci, "{:02x}.{:x}: BAR {} at {:x}, {:x} bytes", bdf_.device(), bdf_.function(),
-                     &bar - bars_.data(), at, bar.size);
+        (*bus_->log)(LogCategory::Pci, "{:02x}.{:x}: BAR {} at {:x}, {:x} bytes", bdf_.device(),
+                     bdf_.function(), &bar - bars_.data(), at, bar.size);
     PhysAddr base(at);
     if (bar.kind == Bar::Io)
         bus_->portBus.map(uint16_t(at), uint32_t(bar.size), *bar.handler);

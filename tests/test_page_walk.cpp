@@ -1,4 +1,5 @@
-// Page walks against a table of cases: every paging mode, page size, right and reserved bit (SDM vol. 3, chapter 4).
+// Page walks against a table of cases: every paging mode, page size, right and reserved bit (SDM vol. 3,
+// chapter 4).
 #include <doctest/doctest.h>
 
 #include "mmu/page_walk.hpp"
@@ -86,8 +87,10 @@ TEST_CASE("4-level: rights are the AND of all levels") {
         Translation r = t.walk(0x123, c.access, c.user);
         CAPTURE(int(&c - cases));
         CHECK(r.fault == (c.errorCode >= 0));
-        if (r.fault) CHECK(int(r.errorCode) == c.errorCode);
-        else CHECK(r.addr.value == 0x9123);
+        if (r.fault)
+            CHECK(int(r.errorCode) == c.errorCode);
+        else
+            CHECK(r.addr.value == 0x9123);
     }
 }
 
