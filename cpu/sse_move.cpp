@@ -185,7 +185,8 @@ struct DuplicateFloats {
 
 // -- caches, fences, MXCSR
 void nothing(Cpu&, const Insn&) {}
-void clflush(Cpu& c, const Insn& i) { c.loadOperand<uint8_t>(i); }
+// No caches; but the byte must be readable. A register behind it is not read.
+void clflush(Cpu& c, const Insn& i) { c.readablePointer(i.seg, c.effectiveAddress(i), 1); }
 constexpr uint32_t kMxcsrMask = 0xffff;
 void ldmxcsr(Cpu& c, const Insn& i) {
     c.checkSse();

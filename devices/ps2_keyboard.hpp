@@ -1,7 +1,7 @@
 // The PS/2 keyboard (IBM PS/2 Hardware Interface Technical Reference, "Keyboard"): scan code sets 1 and 2 and
 // the usual commands.
 //
-// Not modelled: scan code set 3, typematic repeat of its own (the host's repeated key presses go through),
+// Not modelled: scan code set 3, typematic repeat (the board repeats the key that is held),
 // the fake shifts around grey cursor keys, the codes of a failed self-test.
 #pragma once
 #include <cstdint>
