@@ -287,6 +287,7 @@ class Cpu : public CpuState {
     void saveTask(bool wide, uint64_t flagsImage);
     void loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt);
 
+    void farToTask(uint16_t selector, uint64_t descriptor, TaskSwitch how);
     struct CallGate;
     CallGate readCallGate(uint16_t selector, uint64_t descriptor);
     void callThroughGate(CallGate gate);
@@ -297,7 +298,7 @@ class Cpu : public CpuState {
     void commitCode(const Segment& cs, uint64_t descriptor, uint64_t offset);
     void returnToV86(uint64_t target, uint16_t selector, uint64_t image);
     void dropInnerSegments();
-    uint64_t stackItem(unsigned n, unsigned width);
+    uint64_t stackItem(unsigned n, unsigned width, uint64_t above = 0);
     void setOuterSp(uint64_t v);
     uint64_t upperDescriptor(uint16_t selector);
     void setAccessed(uint16_t selector, uint64_t descriptor);

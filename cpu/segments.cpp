@@ -210,6 +210,19 @@ Cpu::CallGate Cpu::readCallGate(uint16_t selector, uint64_t d) {
     return g;
 }
 
+// JMP or CALL to a TSS descriptor or a task gate.
+void Cpu::farToTask(uint16_t selector, uint64_t d, TaskSwitch how) {
+    const uint32_t error = selector & ~3u;
+    Segment s = unpack(selector, d);
+    if (longMode()) raise(kGP, error);
+    if (s.dpl() < cpl || s.dpl() < (selector & 3u)) raise(kGP, error);
+    if (!s.present()) raise(kNP, error);
+    if (s.type() == 5)
+        taskGate(uint16_t(d >> 16), how, false, 0, 0);
+    else
+        taskSwitch(selector, d, how, false, 0, 0);
+}
+
 void Cpu::farJump(uint16_t selector, uint64_t offset) {
     if (!protectedMode()) {
         if (offset > seg[Cs].limit) raise(kGP, 0);
@@ -244,15 +257,7 @@ void Cpu::farJump(uint16_t selector, uint64_t offset) {
         }
         case 1:
         case 9:
-        case 5:
-            if (longMode()) raise(kGP, error);
-            if (s.dpl() < cpl || s.dpl() < (selector & 3u)) raise(kGP, error);
-            if (!s.present()) raise(kNP, error);
-            if (s.type() == 5)
-                taskGate(uint16_t(d >> 16), TaskSwitch::Jump, false, 0, 0);
-            else
-                taskSwitch(selector, d, TaskSwitch::Jump, false, 0, 0);
-            return;
+        case 5: farToTask(selector, d, TaskSwitch::Jump); return;
         default: raise(kGP, error);
     }
 }
@@ -294,15 +299,7 @@ void Cpu::farCall(uint16_t selector, uint64_t offset, unsigned width) {
         case 12: callThroughGate(readCallGate(selector, d)); return;
         case 1:
         case 9:
-        case 5:
-            if (longMode()) raise(kGP, error);
-            if (s.dpl() < cpl || s.dpl() < (selector & 3u)) raise(kGP, error);
-            if (!s.present()) raise(kNP, error);
-            if (s.type() == 5)
-                taskGate(uint16_t(d >> 16), TaskSwitch::Call, false, 0, 0);
-            else
-                taskSwitch(selector, d, TaskSwitch::Call, false, 0, 0);
-            return;
+        case 5: farToTask(selector, d, TaskSwitch::Call); return;
         default: raise(kGP, error);
     }
 }
@@ -380,9 +377,9 @@ void Cpu::setOuterSp(uint64_t v) {
         gpr[Rsp] = seg[Ss].big() ? v & 0xffffffff : (gpr[Rsp] & ~0xffffull) | (v & 0xffff);
 }
 
-// Reads stack item `n` of 1 << width bytes above RSP without popping.
-uint64_t Cpu::stackItem(unsigned n, unsigned width) {
-    uint64_t from = (gpr[Rsp] + (uint64_t(n) << width)) & stackMask_;
+// Reads stack item `n` of 1 << width bytes, counted from `above` bytes over RSP, without popping.
+uint64_t Cpu::stackItem(unsigned n, unsigned width, uint64_t above) {
+    uint64_t from = (gpr[Rsp] + above + (uint64_t(n) << width)) & stackMask_;
     return width == 3   ? load<uint64_t>(Ss, from)
            : width == 2 ? load<uint32_t>(Ss, from)
                         : load<uint16_t>(Ss, from);
@@ -440,14 +437,8 @@ void Cpu::farReturn(unsigned width, uint16_t releaseBytes) {
         return;
     }
     // Outer level: SS:ESP lie above the parameters.
-    uint64_t above = (gpr[Rsp] + (2ull << width) + releaseBytes) & stackMask_;
-    auto read = [&](uint64_t at_) -> uint64_t {
-        return width == 3   ? load<uint64_t>(Ss, at_)
-               : width == 2 ? load<uint32_t>(Ss, at_)
-                            : load<uint16_t>(Ss, at_);
-    };
-    uint64_t newSp = read(above);
-    auto ssSelector = uint16_t(read((above + (1ull << width)) & stackMask_));
+    uint64_t newSp = stackItem(2, width, releaseBytes);
+    auto ssSelector = uint16_t(stackItem(3, width, releaseBytes));
     uint64_t ssDescriptor;
     Segment ss = stackForReturn(ssSelector, rpl, longMode() && cs.longMode(), ssDescriptor);
     checkTarget(cs, target);
