@@ -2,10 +2,20 @@
 // added to both (SDM vol. 1, chapter 9, 10.4.4, 11.4.2, 12.5). Moves are in sse_move.cpp.
 #include <limits>
 
+#include "cpu/lane_ops.hpp"
 #include "cpu/simd.hpp"
 
 namespace kiln {
 namespace {
+
+using lane::And;
+using lane::AndNot;
+using lane::Equal;
+using lane::Greater;
+using lane::Max;
+using lane::Min;
+using lane::Or;
+using lane::Xor;
 
 template <class T>
 T saturate(int32_t v) {
@@ -61,42 +71,6 @@ struct Average {
     static T of(T a, T b) {
         return T((uint32_t(a) + uint32_t(b) + 1) >> 1);
     }
-};
-struct Min {
-    template <class T>
-    static T of(T a, T b) {
-        return a < b ? a : b;
-    }
-};
-struct Max {
-    template <class T>
-    static T of(T a, T b) {
-        return a > b ? a : b;
-    }
-};
-struct Equal {
-    template <class T>
-    static T of(T a, T b) {
-        return T(a == b ? -1 : 0);
-    }
-};
-struct Greater {
-    template <class T>
-    static T of(T a, T b) {
-        return T(a > b ? -1 : 0);
-    }
-};
-struct And {
-    static uint64_t of(uint64_t a, uint64_t b) { return a & b; }
-};
-struct AndNot {
-    static uint64_t of(uint64_t a, uint64_t b) { return ~a & b; }
-};
-struct Or {
-    static uint64_t of(uint64_t a, uint64_t b) { return a | b; }
-};
-struct Xor {
-    static uint64_t of(uint64_t a, uint64_t b) { return a ^ b; }
 };
 struct Sign {  // a with b's sign multiplied in
     template <class T>

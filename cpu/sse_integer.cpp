@@ -3,46 +3,26 @@
 // what the bits mean.
 #include <limits>
 
+#include "cpu/lane_ops.hpp"
 #include "cpu/simd.hpp"
 
 namespace kiln {
 namespace {
 
-struct And {
-    static uint64_t of(uint64_t a, uint64_t b) { return a & b; }
-};
-struct AndNot {
-    static uint64_t of(uint64_t a, uint64_t b) { return ~a & b; }
-};
-struct Or {
-    static uint64_t of(uint64_t a, uint64_t b) { return a | b; }
-};
-struct Xor {
-    static uint64_t of(uint64_t a, uint64_t b) { return a ^ b; }
-};
+using lane::And;
+using lane::AndNot;
+using lane::Equal;
+using lane::Greater;
+using lane::Max;
+using lane::Min;
+using lane::Or;
+using lane::Xor;
+
 template <class F>
 using Logic = Lanes<uint64_t, F>;
 
-struct Min {
-    template <class T>
-    static T of(T a, T b) {
-        return a < b ? a : b;
-    }
-};
-struct Max {
-    template <class T>
-    static T of(T a, T b) {
-        return a > b ? a : b;
-    }
-};
 struct MulLow {
     static uint32_t of(uint32_t a, uint32_t b) { return a * b; }
-};
-struct Equal {
-    static uint64_t of(uint64_t a, uint64_t b) { return a == b ? ~0ull : 0; }
-};
-struct Greater {
-    static int64_t of(int64_t a, int64_t b) { return a > b ? -1 : 0; }
 };
 struct MultiplyEvenSigned {  // PMULDQ
     static Xmm run(const Xmm& a, const Xmm& b) {
