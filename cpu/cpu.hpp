@@ -39,8 +39,7 @@ struct CpuPorts {
     Log& log;
     CodeCache& code;
     std::function<void(const std::string& why)> shutdown;  // triple fault
-    std::function<void()> a20Changed{};
-    std::function<void(bool raised)> ferr{};  // FERR#, for IRQ 13 while CR0.NE = 0
+    std::function<void(bool raised)> ferr{};               // FERR#, for IRQ 13 while CR0.NE = 0
 };
 
 class Cpu : public CpuState {
@@ -78,7 +77,6 @@ class Cpu : public CpuState {
     template <class T>
     void storeSystem(uint64_t linear, T value);
     // By linear address with the rights of privilege level `cpl` (stack switches inside far transfers).
-    uint64_t loadLinear(uint64_t linear, unsigned size, bool user);
     void storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user);
     // Throws what a write of `size` bytes there would.
     void checkWrite(unsigned segment, uint64_t offset, unsigned size);
@@ -218,8 +216,7 @@ class Cpu : public CpuState {
     void abandonBlock();  // a fault that is not the running instruction's any more
     void refund(const Insn* lastRun) {
         slice_ += block->count - (lastRun - block->insns.data() + 1);
-    }  // leaving a block early: counts only what ran
-    uint64_t lookupTag() const { return lookupTag_; }
+    }                        // leaving a block early: counts only what ran
     void codeInvalidated();  // blocks died: forget cached ways to them
 
   private:
@@ -270,7 +267,6 @@ class Cpu : public CpuState {
     void faulted(const Fault& f);
     void deliverFault(Fault f);
     static unsigned jumpIndex(uint64_t linear) { return (linear ^ linear >> 12) & (kJumpEntries - 1); }
-    bool interruptible() const;
     void x87Fault(bool waits);
     void mmxFault();
     [[noreturn]] void sseFault();
@@ -287,6 +283,7 @@ class Cpu : public CpuState {
     void saveTask(bool wide, uint64_t flagsImage);
     void loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt);
 
+    Segment farTarget(uint16_t selector, uint64_t& descriptor);
     void farToTask(uint16_t selector, uint64_t descriptor, TaskSwitch how);
     struct CallGate;
     CallGate readCallGate(uint16_t selector, uint64_t descriptor);

@@ -40,9 +40,6 @@ void Cpu::codeInvalidated() {
     block = nullptr;
 }
 
-// Instructions that load SS or set IF hold interrupts off for one instruction (SDM vol. 3, 6.8.3).
-bool Cpu::interruptible() const { return flags.test(flag::IF); }
-
 bool Cpu::wakeable() const {
     const LocalApic& a = io.apic;
     return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || a.initPending() ||
@@ -70,7 +67,7 @@ void Cpu::handleEvents() {
         halted = false;
         nmiBlocked = true;
         deliver(kNMI, Source::External);
-    } else if (a.intrPending() && interruptible()) {
+    } else if (a.intrPending() && flags.test(flag::IF)) {
         halted = false;
         int vector = a.acknowledgeIntr();
         if (vector >= 0) deliver(uint8_t(vector), Source::External);

@@ -5,7 +5,7 @@
 
 namespace kiln {
 
-enum Vector_ : uint8_t {
+enum ExceptionVector : uint8_t {
     kDE = 0,
     kDB = 1,
     kNMI = 2,

@@ -155,12 +155,6 @@ void Cpu::checkWrite(unsigned segment, uint64_t offset, unsigned size) {
         fillTlb(tlbFor(user, false), last & ~kPageMask, Access::Write, user, false);
 }
 
-uint64_t Cpu::loadLinear(uint64_t linear, unsigned size, bool user) {
-    uint64_t v = 0;
-    readLinear(linear, &v, size, user, false);
-    return v;
-}
-
 void Cpu::storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user) {
     writeLinear(linear, &value, size, user, false);
 }

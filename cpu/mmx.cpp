@@ -8,14 +8,7 @@
 namespace kiln {
 namespace {
 
-using lane::And;
-using lane::AndNot;
-using lane::Equal;
-using lane::Greater;
-using lane::Max;
-using lane::Min;
-using lane::Or;
-using lane::Xor;
+using namespace lane;
 
 template <class T>
 T saturate(int32_t v) {

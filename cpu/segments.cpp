@@ -210,6 +210,16 @@ Cpu::CallGate Cpu::readCallGate(uint16_t selector, uint64_t d) {
     return g;
 }
 
+// What a far JMP or CALL in protected mode names: code, or a system descriptor that the caller tells apart.
+Segment Cpu::farTarget(uint16_t selector, uint64_t& d) {
+    const uint32_t error = selector & ~3u;
+    if (!error) raise(kGP, 0);
+    if (!readDescriptor(selector, d)) raise(kGP, error);
+    Segment s = unpack(selector, d);
+    if (s.isData()) raise(kGP, error);
+    return s;
+}
+
 // JMP or CALL to a TSS descriptor or a task gate.
 void Cpu::farToTask(uint16_t selector, uint64_t d, TaskSwitch how) {
     const uint32_t error = selector & ~3u;
@@ -231,18 +241,15 @@ void Cpu::farJump(uint16_t selector, uint64_t offset) {
         segmentsChanged();
         return;
     }
-    const uint32_t error = selector & ~3u;
     uint64_t d;
-    if (!error) raise(kGP, 0);
-    if (!readDescriptor(selector, d)) raise(kGP, error);
-    Segment s = unpack(selector, d);
+    Segment s = farTarget(selector, d);
     if (s.isCode()) {
         Segment cs = codeForTransfer(selector, d);
         checkTarget(cs, offset);
         commitCode(cs, d, offset);
         return;
     }
-    if (s.rights & 0x10) raise(kGP, error);
+    const uint32_t error = selector & ~3u;
     switch (s.type()) {
         case 4:
             if (longMode()) raise(kGP, error);
@@ -275,11 +282,8 @@ void Cpu::farCall(uint16_t selector, uint64_t offset, unsigned width) {
         segmentsChanged();
         return;
     }
-    const uint32_t error = selector & ~3u;
     uint64_t d;
-    if (!error) raise(kGP, 0);
-    if (!readDescriptor(selector, d)) raise(kGP, error);
-    Segment s = unpack(selector, d);
+    Segment s = farTarget(selector, d);
     if (s.isCode()) {
         Segment cs = codeForTransfer(selector, d);
         StackWriter stack(*this, seg[Ss], gpr[Rsp], cpl == 3, is64, 0);
@@ -291,7 +295,7 @@ void Cpu::farCall(uint16_t selector, uint64_t offset, unsigned width) {
         commitCode(cs, d, offset);
         return;
     }
-    if (s.rights & 0x10) raise(kGP, error);
+    const uint32_t error = selector & ~3u;
     switch (s.type()) {
         case 4:
             if (longMode()) raise(kGP, error);

@@ -9,14 +9,7 @@
 namespace kiln {
 namespace {
 
-using lane::And;
-using lane::AndNot;
-using lane::Equal;
-using lane::Greater;
-using lane::Max;
-using lane::Min;
-using lane::Or;
-using lane::Xor;
+using namespace lane;
 
 template <class F>
 using Logic = Lanes<uint64_t, F>;
