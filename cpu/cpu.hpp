@@ -187,7 +187,7 @@ class Cpu : public CpuState {
     void checkIo(uint16_t port, unsigned size);
     void a20(bool enabled);
 
-    // -- x87 and SSE availability: one test each on the fast path
+    // -- x87, SSE and AVX availability: one test each on the fast path
     // Throws #NM (CR0.EM or TS) and pending #MF when `waits`.
     void checkX87(bool waits = true) {
         if (x87Trap_ | (waits && (fpu.status & 0x80))) x87Fault(waits);
@@ -197,6 +197,18 @@ class Cpu : public CpuState {
     }
     void checkSse() {
         if (sseTrap_) sseFault();
+    }
+    // #UD in real and virtual-8086 mode, or when the system hasn't enabled SSE and AVX state; then #NM.
+    void checkAvx() {
+        if (avxTrap_) avxFault();
+    }
+    bool avxEnabled() const {
+        constexpr uint64_t kNeeded = xfeature::SSE | xfeature::AVX;
+        return protectedMode() && cr4 & cr4::OSXSAVE && (xcr0 & kNeeded) == kNeeded;
+    }
+    // VEX instructions on general registers: #UD in real and virtual-8086 mode.
+    void checkVex() const {
+        if (!protectedMode()) raise(kUD);
     }
 
     CpuPorts io;
@@ -270,6 +282,7 @@ class Cpu : public CpuState {
     void x87Fault(bool waits);
     void mmxFault();
     [[noreturn]] void sseFault();
+    [[noreturn]] void avxFault();
 
     void enterHandlerReal(uint8_t vector);
     void enterHandlerProtected(uint8_t vector, Source source, bool hasError, uint32_t error);
@@ -310,7 +323,7 @@ class Cpu : public CpuState {
     uint64_t epoch_ = 1;
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;
-    uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0;
+    uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0, avxTrap_ = 0;
 
     int64_t slice_ = 0;  // instructions left; a block's are taken off when it is entered
     int64_t sliceLength_ = 0;

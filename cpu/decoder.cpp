@@ -1,6 +1,8 @@
 #include "cpu/decoder.hpp"
 
 #include <array>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "cpu/handlers.hpp"
@@ -13,12 +15,28 @@ namespace {
 // MOVSD and CMPSD each name a string instruction and an SSE one: the first row that has the form takes it.
 using RowTable = std::array<std::array<const Row*, 2>, ZYDIS_MNEMONIC_MAX_VALUE + 1>;
 
+void add(RowTable& t, ZydisMnemonic m, const Row& row) { t[m][t[m][0] != nullptr] = &row; }
+
+// VPADDB for PADDB.
+ZydisMnemonic vexTwin(ZydisMnemonic m) {
+    static const auto byName = [] {
+        std::unordered_map<std::string, ZydisMnemonic> names;
+        for (int n = 0; n <= ZYDIS_MNEMONIC_MAX_VALUE; n++)
+            names[ZydisMnemonicGetString(ZydisMnemonic(n))] = ZydisMnemonic(n);
+        return names;
+    }();
+    return byName.at(std::string("v") + ZydisMnemonicGetString(m));
+}
+
 const RowTable& rowTable() {
     static const RowTable table = [] {
         RowTable t{};
         for (auto rows : {moveRows(), arithmeticRows(), shiftRows(), bitRows(), bcdRows(), controlRows(),
                           stackRows(), stringRows(), ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows()})
-            for (const Row& row : rows) t[row.mnemonic][t[row.mnemonic][0] != nullptr] = &row;
+            for (const Row& row : rows) {
+                add(t, row.mnemonic, row);
+                if (row.facts & kVex) add(t, vexTwin(row.mnemonic), row);
+            }
         return t;
     }();
     return table;
@@ -57,7 +75,7 @@ uint8_t registerNumber(ZydisRegister r) {
     }
 }
 
-// Register in address arithmetic. Only GPRs and RIP occur (vector indices belong to gathers).
+// Register in address arithmetic: GPRs, RIP, and the vector registers that are gathers' indices.
 uint8_t addressRegister(ZydisRegister r) {
     if (r == ZYDIS_REGISTER_NONE) return RegisterFile::kZero;
     if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP) return RegisterFile::kBlockRip;
@@ -92,13 +110,13 @@ void setImmediate(Insn& out, const ZydisDecodedInstruction& z, const ZydisDecode
 
 void setOperands(Insn& out, const Shape& shape) {
     out.base = out.index = RegisterFile::kZero;
-    uint8_t* registers[3] = {&out.a, &out.b, &out.c};
+    uint8_t* registers[4] = {&out.a, &out.b, &out.c, &out.d};
     bool hasImmediate = false;
     for (unsigned n = 0; n < shape.z.operand_count_visible; n++) {
         const ZydisDecodedOperand& op = shape.operands[n];
         switch (op.type) {
             case ZYDIS_OPERAND_TYPE_REGISTER:
-                if (n < 3) *registers[n] = registerNumber(op.reg.value);
+                if (n < 4) *registers[n] = registerNumber(op.reg.value);
                 break;
             case ZYDIS_OPERAND_TYPE_MEMORY: setMemory(out, shape.z, op.mem); break;
             case ZYDIS_OPERAND_TYPE_IMMEDIATE:
@@ -109,6 +127,7 @@ void setOperands(Insn& out, const Shape& shape) {
             default: break;
         }
     }
+    if (shape.vex() && !shape.isReg(2)) out.c = out.b;
     // A memory offset that does not fit `disp` (MOV with a 64-bit offset): in imm.
     if (shape.z.raw.disp.size == 64) out.imm = uint64_t(shape.z.raw.disp.value);
 }
@@ -127,6 +146,14 @@ void setPrefixes(Insn& out, const ZydisDecodedInstruction& z, CodeMode mode) {
     out.lock = bool(z.attributes & ZYDIS_ATTRIB_HAS_LOCK);
     out.addressSize = z.address_width == 16 ? 0 : z.address_width == 32 ? 1 : 2;
     out.width = uint8_t(Shape::log2Bytes(z.operand_width)) & 3;
+}
+
+// Encodings of other processors that share mnemonics with rows: EVEX and relatives, and Knights Corner's
+// TZCNT under VEX.
+bool foreign(const ZydisDecodedInstruction& z) {
+    if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
+    return z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX || z.meta.isa_ext == ZYDIS_ISA_EXT_KNC ||
+           z.meta.isa_ext == ZYDIS_ISA_EXT_KNCE || z.meta.isa_ext == ZYDIS_ISA_EXT_KNCV;
 }
 
 }  // namespace
@@ -148,6 +175,7 @@ bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t off
     out.run = undefinedOpcode;
     if (!ZYAN_SUCCESS(status)) return true;
     out.length = z.length;
+    if (foreign(z)) return true;
     Shape shape{z, operands, mode};
     const Row* row = nullptr;
     Handler handler = nullptr;

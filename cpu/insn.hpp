@@ -20,8 +20,9 @@ using Handler = void (*)(Cpu&, const Insn*);
 enum class Rep : uint8_t { None, RepE, RepNe };  // F3, F2
 
 // 32 bytes. Operands are numbered as the manual writes them: a register in operand 1 is in `a`, in operand 2
-// in `b`, in operand 3 in `c`. General registers are byte offsets into RegisterFile (AH is 1), all others are
-// register numbers.
+// in `b`, in operand 3 in `c`, in operand 4 in `d`. General registers are byte offsets into RegisterFile (AH
+// is 1), all others are register numbers. VEX instructions whose only source register is operand 2 have it in
+// `c` as well, so that the last source is always there.
 struct Insn {
     Handler run;
     union {
@@ -33,7 +34,7 @@ struct Insn {
     int32_t disp;  // of the memory operand; RIP-relative ones count from the block's first byte.
                    // For direct branches: the distance from the block's first byte to the target
     uint8_t a, b, c;
-    uint8_t base, index;      // RegisterFile offsets, kZero when absent
+    uint8_t base, index;      // RegisterFile offsets, kZero when absent; a gather's index: vector
     uint8_t scale;            // shift, 0..3
     uint8_t seg;              // SegReg of the memory operand
     uint8_t length;           // of the instruction in bytes
@@ -43,7 +44,10 @@ struct Insn {
     uint8_t lock : 1;
     uint8_t segPrefix : 1;  // `seg` was given by a prefix
     Rep rep : 2;
-    uint8_t extra;  // free for the row (shuffle controls and the like are in imm)
+    union {
+        uint8_t d;      // register in operand 4
+        uint8_t extra;  // free for the row (shuffle controls and the like are in imm)
+    };
 };
 static_assert(sizeof(Insn) == 32);
 
@@ -80,6 +84,8 @@ struct Shape {
     }
     unsigned bits(unsigned n) const { return operands[n].size; }  // of operand n
     unsigned operandBits() const { return z.operand_width; }      // effective operand size
+    bool vex() const { return z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX; }
+    bool ymm() const { return z.avx.vector_length == 256; }  // VEX.L, where it matters
     // Index 0..3 for 8, 16, 32, 64 bits.
     static unsigned log2Bytes(unsigned bits) { return bits == 8 ? 0 : bits == 16 ? 1 : bits == 32 ? 2 : 3; }
 };
@@ -90,6 +96,7 @@ enum Fact : uint16_t {
     kEndsBlock = 1,  // control goes elsewhere, or what follows must be looked at anew (mode, paging, IF)
     kNoLegacy = 2,   // #UD outside 64-bit mode
     kNo64 = 4,       // #UD in 64-bit mode (Zydis refuses most by itself)
+    kVex = 8,        // the row serves the mnemonic with a V in front, too: its VEX forms
 };
 
 // One row an instruction: the body (chosen among its forms by `select`) and the facts Zydis does not know.

@@ -85,6 +85,7 @@ void Cpu::segmentsChanged() {
     x87Trap_ = em || ts;
     mmxTrap_ = em || ts;
     sseTrap_ = em || ts || !(cr4 & cr4::OSFXSR);
+    avxTrap_ = ts || !avxEnabled();
 }
 
 void Cpu::setCpl(unsigned level) {

@@ -78,6 +78,10 @@ constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 
                    FSGSBASE = 1 << 16, PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21,
                    PKE = 1 << 22;
 }
+// State components of XCR0 and the XSAVE area (SDM vol. 1, 13.1).
+namespace xfeature {
+constexpr uint64_t X87 = 1, SSE = 2, AVX = 4;
+}
 namespace efer {
 constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11;
 }
@@ -134,6 +138,7 @@ struct CpuState {
 
     FpuState fpu;
     std::array<Vector, 16> vec;
+    uint64_t xcr0 = 1;
     uint32_t mxcsr = 0x1f80;
 
     // Model-specific registers that are plain storage (SDM vol. 4).

@@ -28,6 +28,8 @@ void Cpu::sseFault() {
     raise(kNM);
 }
 
+void Cpu::avxFault() { raise(avxEnabled() ? kNM : kUD); }
+
 std::span<const Row> x87Rows() {
     static const std::vector<Row> rows = [] {
         std::vector<Row> all;

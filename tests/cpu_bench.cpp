@@ -142,6 +142,12 @@ void GuestBench::setBase(SegReg segment, uint64_t base) {
     cpu.segmentsChanged();
 }
 
+void GuestBench::enableAvx() {
+    cpu.cr4 |= cr4::OSXSAVE;
+    cpu.xcr0 = xfeature::X87 | xfeature::SSE | xfeature::AVX;
+    cpu.segmentsChanged();
+}
+
 void GuestBench::restoreMode() {
     cpu.seg = segments_;
     cpu.halted = false;

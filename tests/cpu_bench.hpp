@@ -50,6 +50,8 @@ class GuestBench {
     // Runs blocks until something is delivered. At CPL 3 a HLT behind the code (#GP) ends it.
     std::optional<Caught> runToException(int64_t most = 100'000);
     void setBase(SegReg segment, uint64_t base);
+    // What a system does that wants its programs to use YMM registers.
+    void enableAvx();
     // Puts segments and privilege level back to those of the mode.
     void restoreMode();
 

@@ -82,6 +82,17 @@ bool wanted(ZydisISASet set) {
         case ZYDIS_ISA_SET_MOVBE:
         case ZYDIS_ISA_SET_CLFSH:
         case ZYDIS_ISA_SET_RDTSCP:
+        case ZYDIS_ISA_SET_AVX:
+        case ZYDIS_ISA_SET_AVX2:
+        case ZYDIS_ISA_SET_AVX2GATHER:
+        case ZYDIS_ISA_SET_FMA:
+        case ZYDIS_ISA_SET_F16C:
+        case ZYDIS_ISA_SET_AES:
+        case ZYDIS_ISA_SET_AVXAES:
+        case ZYDIS_ISA_SET_PCLMULQDQ:
+        case ZYDIS_ISA_SET_SHA:
+        case ZYDIS_ISA_SET_BMI1:
+        case ZYDIS_ISA_SET_BMI2:
         case ZYDIS_ISA_SET_PREFETCH_NOP: return true;
         default: return false;
     }
@@ -136,8 +147,16 @@ FormTable::FormTable(bool code64) : code64_(code64) {
     for (unsigned map = 0; map < 4; map++)
         for (unsigned opcode = 0; opcode < 256; opcode++)
             for (unsigned prefix : {0, 0x66, 0xf2, 0xf3})
-                for (bool w : {false, true})
-                    if (!w || code64) visit(uint8_t(map), uint8_t(opcode), uint8_t(prefix), w);
+                for (bool w : {false, true}) {
+                    Form form{
+                        ZYDIS_MNEMONIC_INVALID, uint8_t(map), uint8_t(opcode), uint8_t(prefix), w, true, 0};
+                    if (!w || code64) visit(form);
+                    form.vex = true;
+                    for (bool l : {false, true}) {
+                        form.vexL = l;
+                        if (map) visit(form);
+                    }
+                }
     std::sort(missing_.begin(), missing_.end());
     missing_.erase(std::unique(missing_.begin(), missing_.end()), missing_.end());
 }
@@ -157,27 +176,72 @@ bool FormTable::decode(Instance& i) const {
     return ok;
 }
 
-Instance FormTable::encode(const Form& form, uint8_t rex, uint8_t modrm, std::span<const uint8_t> before,
-                           std::span<const uint8_t> tail) const {
+namespace {
+
+// The fields of a REX or VEX prefix that choose registers, not inverted.
+struct RegisterBits {
+    uint8_t rxb = 0;
+    uint8_t v = 0;
+    bool rex = false;      // legacy: a REX prefix even if it says nothing
+    bool twoByte = false;  // VEX: the form that implies map 0F and clear W, X and B
+};
+
+// What stands before the opcode.
+std::vector<uint8_t> head(const Form& form, const RegisterBits& bits) {
+    std::vector<uint8_t> r;
+    if (form.vex) {  // SDM vol. 2, figure 2-9
+        const int pp = form.prefix == 0x66 ? 1 : form.prefix == 0xf3 ? 2 : form.prefix == 0xf2 ? 3 : 0;
+        auto last = uint8_t((~bits.v & 15) << 3 | int(form.vexL) << 2 | pp);
+        if (bits.twoByte) return {0xc5, uint8_t((~bits.rxb & 4) << 5 | last)};
+        return {0xc4, uint8_t((~bits.rxb & 7) << 5 | form.map), uint8_t(int(form.w) << 7 | last)};
+    }
+    if (form.prefix) r.push_back(form.prefix);
+    if (form.w || bits.rex || bits.rxb) r.push_back(uint8_t(0x40 | int(form.w) << 3 | bits.rxb));
+    if (form.map) r.push_back(0x0f);
+    if (form.map == 2) r.push_back(0x38);
+    if (form.map == 3) r.push_back(0x3a);
+    return r;
+}
+
+Instance encode(const Form& form, const RegisterBits& bits, uint8_t modrm, std::span<const uint8_t> before,
+                std::span<const uint8_t> tail) {
     Instance i;
     size_t n = 0;
     auto put = [&](uint8_t b) {
         if (n < i.bytes.size()) i.bytes[n++] = b;
     };
     for (uint8_t b : before) put(b);
-    if (form.prefix) put(form.prefix);
-    if (rex) put(rex);
-    if (form.map) put(0x0f);
-    if (form.map == 2) put(0x38);
-    if (form.map == 3) put(0x3a);
+    for (uint8_t b : head(form, bits)) put(b);
     put(form.opcode);
     if (form.hasModrm) put(modrm);
     for (uint8_t b : tail) put(b);
     return i;
 }
+// The simplest instance of a form. A gather's three registers must differ.
+Instance plainInstance(const Form& form) {
+    const uint8_t zeros[12] = {};
+    RegisterBits bits;
+    if (form.vexV) bits.v = 2;
+    return encode(form, bits, form.modrm, {}, zeros);
+}
 
-void FormTable::visit(uint8_t map, uint8_t opcode, uint8_t prefix, bool rexW) {
-    if (map == 0) {  // prefixes are no opcodes, and 0F leads to the other maps
+bool isGather(const Form& f) { return f.vex && f.map == 2 && f.opcode >= 0x90 && f.opcode <= 0x93; }
+
+}  // namespace
+
+// Whether the form exists; finds out what VEX.vvvv is for.
+bool FormTable::decodes(Form& form) const {
+    form.vexV = form.vex;
+    Instance i = plainInstance(form);
+    if (decode(i)) return true;
+    form.vexV = false;
+    i = plainInstance(form);
+    return form.vex && decode(i);
+}
+
+void FormTable::visit(Form form) {
+    const uint8_t opcode = form.opcode;
+    if (form.map == 0) {  // prefixes are no opcodes, and 0F leads to the other maps
         static constexpr uint8_t kPrefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67,
                                                 0xf0, 0xf2, 0xf3, 0x0f, 0xc4, 0xc5, 0x62, 0x8f};
         if (std::find(std::begin(kPrefixes), std::end(kPrefixes), opcode) != std::end(kPrefixes) &&
@@ -185,29 +249,32 @@ void FormTable::visit(uint8_t map, uint8_t opcode, uint8_t prefix, bool rexW) {
             return;
         if (code64_ && opcode >> 4 == 4) return;
     }
-    if (map == 1 && (opcode == 0x38 || opcode == 0x3a)) return;
-    const bool registersMatter = (map == 0 && opcode >= 0xd8 && opcode <= 0xdf) || (map == 1 && opcode == 1);
-    const uint8_t zeros[12] = {};
+    if (form.map == 1 && !form.vex && (opcode == 0x38 || opcode == 0x3a)) return;
+    const bool registersMatter =
+        (form.map == 0 && opcode >= 0xd8 && opcode <= 0xdf) || (form.map == 1 && opcode == 1);
     for (unsigned modrm = 0; modrm < 256; modrm++) {
-        const unsigned mod = modrm >> 6, rm = modrm & 7;
-        if (mod == 1 || mod == 2 || (mod == 0 && rm != 3) || (mod == 3 && rm && !registersMatter)) continue;
-        Form form{ZYDIS_MNEMONIC_INVALID, map, opcode, prefix, rexW, true, uint8_t(modrm)};
-        Instance i = encode(form, rexW ? 0x48 : 0, form.modrm, {}, zeros);
-        if (!decode(i)) continue;
+        const unsigned mod = modrm >> 6, rm = modrm & 7, memoryRm = isGather(form) ? 4 : 3;
+        if (mod == 1 || mod == 2 || (mod == 0 && rm != memoryRm) || (mod == 3 && rm && !registersMatter))
+            continue;
+        form.hasModrm = true;
+        form.modrm = uint8_t(modrm);
+        if (!decodes(form)) continue;
+        Instance i = plainInstance(form);
+        decode(i);
         form.hasModrm = i.z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
         form.mnemonic = i.z.mnemonic;
-        if (i.z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) continue;
+        if (i.z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !form.vex) continue;
         Insn insn;
         bool ends;
         Decoder::decode(i.code(), code64_ ? CodeMode::Code64 : CodeMode::Code32, 0, insn, ends);
         if (insn.run == undefinedOpcode) {
             if (wanted(i.z.meta.isa_set)) missing_.push_back(ZydisMnemonicGetString(i.z.mnemonic));
-        } else if (comparable(i.z, i.operands.data())) {
+        } else if (comparable(i.z, i.operands.data()) && HostOracle::runs(i.z.meta.isa_set)) {
             auto& list = forms_[form.mnemonic];
             auto same = [&](const Form& f) {
-                return f.map == map && f.opcode == opcode && f.prefix == prefix && f.rexW == rexW &&
-                       f.hasModrm == form.hasModrm && (f.modrm >> 6) == mod &&
-                       (!registersMatter || f.modrm == modrm);
+                return f.map == form.map && f.opcode == opcode && f.prefix == form.prefix && f.w == form.w &&
+                       f.hasModrm == form.hasModrm && (f.modrm >> 6) == mod && f.vex == form.vex &&
+                       f.vexL == form.vexL && (!registersMatter || f.modrm == modrm);
             };
             if (std::none_of(list.begin(), list.end(), same)) list.push_back(form);
         }
@@ -224,10 +291,19 @@ Instance FormTable::make(Random& r, const Form& form) const {
                                                 : oneIn(r, 2) ? 0x3e
                                                               : 0x26)
                                              : (oneIn(r, 2) ? 0x26 : 0x36)));
-        if (oneIn(r, 16)) before.push_back(0xf0);
-        if (form.prefix != 0x66 && oneIn(r, 4)) before.push_back(0x66);
-        uint8_t rex = 0;
-        if (code64_ && (form.rexW || oneIn(r, 2))) rex = uint8_t(0x40 | (form.rexW ? 8 : 0) | below(r, 8));
+        if (!form.vex && oneIn(r, 16)) before.push_back(0xf0);
+        if (!form.vex && form.prefix != 0x66 && oneIn(r, 4)) before.push_back(0x66);
+        RegisterBits bits;
+        if (code64_ && (form.w || oneIn(r, 2))) {
+            bits.rex = true;
+            bits.rxb = uint8_t(below(r, 8));
+        }
+        if (form.vex) {
+            if (!code64_) bits.rxb = uint8_t(below(r, 2));  // B is ignored; R and X would make it LES
+            if (form.vexV) bits.v = uint8_t(below(r, 16));
+            bits.twoByte = form.map == 1 && !form.w && oneIn(r, 2);
+            if (bits.twoByte && !code64_) bits.v &= 7, bits.rxb = 0;
+        }
         uint8_t modrm = form.modrm;
         if (attempt < 10) {
             bool x87 = form.map == 0 && form.opcode >= 0xd8 && form.opcode <= 0xdf;
@@ -236,19 +312,20 @@ Instance FormTable::make(Random& r, const Form& form) const {
             } else {
                 modrm = uint8_t(below(r, 3) << 6 |
                                 (oneIn(r, 4) ? unsigned(modrm >> 3 & 7) : below(r, 8)) << 3 | below(r, 8));
+                if (isGather(form)) modrm = uint8_t((modrm & 0xf8) | 4);
                 if (attempt > 3) modrm = uint8_t((modrm & 0xc7) | (form.modrm & 0x38));
             }
         } else if (attempt > 12) {
             before.clear();
-            rex = form.rexW ? 0x48 : 0;
+            bits = RegisterBits{};
+            if (form.vexV) bits.v = 2;
         }
         std::array<uint8_t, 12> tail;
         for (uint8_t& b : tail) b = uint8_t(oneIn(r, 3) ? interesting(r) : r());
-        Instance i = encode(form, rex, modrm, before, tail);
+        Instance i = encode(form, bits, modrm, before, tail);
         if (decode(i) && i.z.mnemonic == form.mnemonic && comparable(i.z, i.operands.data())) return i;
         if (attempt > 20) {
-            const uint8_t zeros[12] = {};
-            i = encode(form, form.rexW ? 0x48 : 0, form.modrm, {}, zeros);
+            i = plainInstance(form);
             decode(i);
             return i;
         }
@@ -347,6 +424,7 @@ void extended(Random& r, uint64_t& mantissa, uint16_t& exponent) {
 void randomVectors(Random& r, UserState& s) {
     for (unsigned at = FxImage::kXmm; at < FxImage::kXmm + 256; at += 8)
         s.fx.set<uint64_t>(at, eightBytes(r));
+    for (auto& half : s.ymmHigh) half = {eightBytes(r), eightBytes(r)};
     uint32_t mxcsr = 0x1f80;
     if (oneIn(r, 3)) mxcsr |= uint32_t(below(r, 4) << 13 | below(r, 2) << 15 | below(r, 2) << 6);
     if (oneIn(r, 3)) mxcsr |= uint32_t(below(r, 64));
@@ -381,8 +459,24 @@ uint64_t target(Random& r, uint64_t bytes) {
     if (oneIn(r, 40)) return oneIn(r, 2) ? base + size - below(r, 2 * bytes) : base - below(r, 2 * bytes);
     uint64_t a = base + 0x400 + below(r, size - 0x800 - bytes);
     if (oneIn(r, 8)) a = base + 0x1000 * (1 + below(r, size / 0x1000 - 1)) - below(r, bytes + 1);
-    if (!oneIn(r, 4)) a &= ~15ull;
+    if (!oneIn(r, 4)) a &= oneIn(r, 2) ? ~15ull : ~31ull;
     return a;
+}
+
+// A gather's elements lie around `base`: all of them close by, or one where there is no memory.
+void fitIndices(Random& r, const Instance& i, const ZydisDecodedOperandMem& m, UserState& s) {
+    const auto reg = unsigned(ZydisRegisterGetId(m.index));
+    const bool wide = i.z.mnemonic == ZYDIS_MNEMONIC_VGATHERQPS ||
+                      i.z.mnemonic == ZYDIS_MNEMONIC_VGATHERQPD ||
+                      i.z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQD || i.z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQQ;
+    const unsigned bytes = wide ? 8 : 4, wild = oneIn(r, 4) ? unsigned(below(r, 32 / bytes)) : 99;
+    for (unsigned n = 0; n < 32 / bytes; n++) {
+        int64_t index = int64_t(below(r, 256)) - 128;
+        if (n == wild) index = oneIn(r, 2) ? int64_t(r()) : int64_t(below(r, 0x10000)) - 0x8000;
+        uint8_t* word = n * bytes < 16 ? &s.fx.bytes[FxImage::kXmm + 16 * reg + n * bytes]
+                                       : reinterpret_cast<uint8_t*>(&s.ymmHigh[reg]) + n * bytes - 16;
+        std::memcpy(word, &index, bytes);
+    }
 }
 
 bool fitMemory(Random& r, const FormTable& table, Instance& i, unsigned operand, uint64_t at, UserState& s) {
@@ -405,8 +499,11 @@ bool fitMemory(Random& r, const FormTable& table, Instance& i, unsigned operand,
     if (m.segment == ZYDIS_REGISTER_GS) ea -= HostOracle::kGsBase;
     const bool relative = m.base == ZYDIS_REGISTER_RIP || m.base == ZYDIS_REGISTER_EIP;
     if (m.base == ZYDIS_REGISTER_NONE || relative) {
-        uint64_t index = m.index == ZYDIS_REGISTER_NONE ? 0 : s.gpr[gprNumber(m.index)] * m.scale;
-        if (m.index != ZYDIS_REGISTER_NONE) {
+        uint64_t index = 0;
+        if (m.index != ZYDIS_REGISTER_NONE && !isGpr(m.index)) {
+            fitIndices(r, i, m, s);
+            index = 0;
+        } else if (m.index != ZYDIS_REGISTER_NONE) {
             if (i.uses(m.index)) return false;
             index = below(r, 64) * m.scale;
             s.gpr[gprNumber(m.index)] = index / m.scale;
@@ -418,6 +515,7 @@ bool fitMemory(Random& r, const FormTable& table, Instance& i, unsigned operand,
     }
     if (!isGpr(m.base)) return false;
     uint64_t rest = uint64_t(m.disp.value);
+    if (m.index != ZYDIS_REGISTER_NONE && !isGpr(m.index)) fitIndices(r, i, m, s);
     if (m.index != ZYDIS_REGISTER_NONE && isGpr(m.index)) {
         if (m.index == ZYDIS_REGISTER_AL) {  // XLAT
             s.gpr[Rbx] = ea - (s.gpr[Rax] & 0xff);

@@ -39,9 +39,12 @@ struct Form {
     uint8_t map;  // 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A
     uint8_t opcode;
     uint8_t prefix;  // 0, 66, F2 or F3
-    bool rexW;
+    bool w;          // REX.W or VEX.W
     bool hasModrm;
     uint8_t modrm;  // one that gives this form
+    bool vex = false;
+    bool vexL = false;
+    bool vexV = false;  // VEX.vvvv names a register
 };
 
 struct Instance {
@@ -68,9 +71,8 @@ class FormTable {
     bool decode(Instance& i) const;
 
   private:
-    void visit(uint8_t map, uint8_t opcode, uint8_t prefix, bool rexW);
-    Instance encode(const Form& form, uint8_t rex, uint8_t modrm, std::span<const uint8_t> before,
-                    std::span<const uint8_t> tail) const;
+    void visit(Form form);
+    bool decodes(Form& form) const;
 
     bool code64_;
     ZydisDecoder decoder_;

@@ -44,6 +44,10 @@ struct Comparison {
 
     bool approximate() const {
         switch (insn.z.mnemonic) {
+            case ZYDIS_MNEMONIC_VRCPPS:
+            case ZYDIS_MNEMONIC_VRCPSS:
+            case ZYDIS_MNEMONIC_VRSQRTPS:
+            case ZYDIS_MNEMONIC_VRSQRTSS:
             case ZYDIS_MNEMONIC_RCPPS:
             case ZYDIS_MNEMONIC_RCPSS:
             case ZYDIS_MNEMONIC_RSQRTPS:
@@ -107,11 +111,10 @@ struct Comparison {
 
     void vectors(const Outcome& h, const Outcome& g) {
         for (unsigned n = 0; n < 16; n++)
-            for (unsigned half = 0; half < 2; half++) {
-                unsigned at = FxImage::kXmm + 16 * n + 8 * half;
-                auto hv = h.state.fx.get<uint64_t>(at), gv = g.state.fx.get<uint64_t>(at);
+            for (unsigned word = 0; word < 4; word++) {
+                uint64_t hv = h.state.vectorWord(n, word), gv = g.state.vectorWord(n, word);
                 if (approximate() && closeFloats(hv, gv)) continue;
-                if (hv != gv) equal(fmt::format("xmm{}[{}]", n, half), hv, gv);
+                if (hv != gv) equal(fmt::format("ymm{}[{}]", n, word), hv, gv);
             }
         equal<uint64_t>("mxcsr", h.state.fx.get<uint32_t>(FxImage::kMxcsr),
                         g.state.fx.get<uint32_t>(FxImage::kMxcsr));
@@ -211,6 +214,7 @@ class HostFuzz {
         bench_.addRam(HostOracle::kCode, kPageSize);
         bench_.addRam(HostOracle::kScratch, HostOracle::kScratchSize);
         if (code64) bench_.setBase(Gs, HostOracle::kGsBase);
+        bench_.enableAvx();
         guestScratch_ = bench_.host(HostOracle::kScratch);
         chooseMnemonics();
     }
@@ -293,7 +297,8 @@ class HostFuzz {
                                      ? interesting(random_)
                                      : s.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32)));
         };
-        for (uint64_t g : s.gpr) refresh(g), refresh(g + 8);
+        for (uint64_t g : s.gpr)
+            for (uint64_t k = 0; k < 32; k += 8) refresh(g + k);
         for (int k = 0; k < 4; k++) refresh(HostOracle::kScratch + below(random_, HostOracle::kScratchSize));
     }
 
@@ -310,7 +315,7 @@ class HostFuzz {
         tried_[form.mnemonic]++;
         stirMemory(start);
         uint64_t ea = insn.operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? addressOf(insn, start) : 0;
-        for (uint64_t k = 0; k < 16; k += 8)
+        for (uint64_t k = 0; k < 32; k += 8)
             put(ea + k, start.fx.get<uint64_t>(FxImage::kXmm + 8 * below(random_, 32)));
         prepareOperand(insn, start, ea);
         if (outOfRange(insn, start) || (!oracle_.isIntel() && processorsDiffer(insn, start))) return;
@@ -416,18 +421,25 @@ class HostFuzz {
                 f.first += fmt::format(" st{}={:04x}:{:016x}", n, start.fx.get<uint16_t>(32 + 16 * n + 8),
                                        start.fx.get<uint64_t>(32 + 16 * n));
             f.first += "\n";
-        } else if (insn.z.operand_count &&
-                   (insn.z.meta.isa_ext >= ZYDIS_ISA_EXT_SSE && insn.z.meta.isa_ext <= ZYDIS_ISA_EXT_SSSE3)) {
-            f.first += fmt::format("    mxcsr={:x}", start.fx.get<uint32_t>(24));
-            for (unsigned n = 0; n < insn.z.operand_count_visible; n++)
-                if (insn.operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                    ZydisRegisterGetClass(insn.operands[n].reg.value) == ZYDIS_REGCLASS_XMM) {
-                    unsigned x = unsigned(ZydisRegisterGetId(insn.operands[n].reg.value));
-                    f.first += fmt::format(" xmm{}={:016x}:{:016x}", x, start.fx.get<uint64_t>(168 + 16 * x),
-                                           start.fx.get<uint64_t>(160 + 16 * x));
-                }
-            f.first += "\n";
+        } else {
+            describeVectors(insn, start, f.first);
         }
+    }
+    static void describeVectors(const Instance& insn, const UserState& start, std::string& text) {
+        std::string registers;
+        for (unsigned n = 0; n < insn.z.operand_count_visible; n++) {
+            const ZydisDecodedOperand& op = insn.operands[n];
+            ZydisRegister r = op.type == ZYDIS_OPERAND_TYPE_MEMORY ? op.mem.index : op.reg.value;
+            auto kind = ZydisRegisterGetClass(r);
+            if (op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE ||
+                (kind != ZYDIS_REGCLASS_XMM && kind != ZYDIS_REGCLASS_YMM))
+                continue;
+            auto x = unsigned(ZydisRegisterGetId(r));
+            registers += fmt::format(" ymm{}={:016x}:{:016x}:{:016x}:{:016x}", x, start.vectorWord(x, 3),
+                                     start.vectorWord(x, 2), start.vectorWord(x, 1), start.vectorWord(x, 0));
+        }
+        if (!registers.empty())
+            text += fmt::format("    mxcsr={:x}{}\n", start.fx.get<uint32_t>(FxImage::kMxcsr), registers);
     }
 
     bool code64_;

@@ -23,6 +23,8 @@ void importState(const UserState& from, CpuState& to) {
     for (unsigned n = 0; n < 16; n++)
         for (unsigned half = 0; half < 2; half++)
             to.vec[n].q[half] = from.fx.get<uint64_t>(FxImage::kXmm + 16 * n + 8 * half);
+    for (unsigned n = 0; n < 16; n++)
+        for (unsigned half = 0; half < 2; half++) to.vec[n].q[2 + half] = from.ymmHigh[n][half];
 }
 
 UserState exportState(const CpuState& from) {
@@ -43,6 +45,8 @@ UserState exportState(const CpuState& from) {
     for (unsigned n = 0; n < 16; n++)
         for (unsigned half = 0; half < 2; half++)
             s.fx.set<uint64_t>(FxImage::kXmm + 16 * n + 8 * half, from.vec[n].q[half]);
+    for (unsigned n = 0; n < 16; n++)
+        for (unsigned half = 0; half < 2; half++) s.ymmHigh[n][half] = from.vec[n].q[2 + half];
     return s;
 }
 
@@ -74,6 +78,7 @@ struct Control {
     uint64_t hostMxcsr;
     uint64_t exits[2];  // where the tails of the snippet and of kTaken jump to
     uint64_t taken;
+    uint64_t avx;  // the host has YMM registers
     uint64_t running;
     uint64_t faulted;
     HostFault fault;
@@ -109,6 +114,12 @@ kilnOracleEnter:
     mov %eax, %ds
     mov %eax, %es
     fxrstor64 KILN_IN_FX(%rdi)
+    cmpb $0, KILN_AVX(%rdi)
+    je 1f
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vinsertf128 $1, KILN_IN_YMM+16*\n(%rdi), %ymm\n, %ymm\n
+    .endr
+1:
     mov KILN_IN+0(%rdi), %rax
     mov KILN_IN+8(%rdi), %rcx
     mov KILN_IN+16(%rdi), %rdx
@@ -150,10 +161,19 @@ kilnOracleExit:
     pushfq
     popq KILN_OUT_FLAGS(%rdi)
     fxsave64 KILN_OUT_FX(%rdi)
+    cmpb $0, KILN_AVX(%rdi)
+    je kilnOracleReturn
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vextractf128 $1, %ymm\n, KILN_OUT_YMM+16*\n(%rdi)
+    .endr
 kilnOracleReturn:
     mov $KILN_CTL, %edi
     mov KILN_HOST_RSP(%rdi), %rsp
     cld
+    cmpb $0, KILN_AVX(%rdi)
+    je 1f
+    vzeroupper
+1:
     fninit
     ldmxcsr KILN_HOST_MXCSR(%rdi)
     pop %r15
@@ -173,6 +193,9 @@ kilnOracleReturn:
     KILN_SYMBOL(KILN_IN_FX, offsetof(Control, in) + offsetof(UserState, fx));
     KILN_SYMBOL(KILN_OUT, offsetof(Control, out));
     KILN_SYMBOL(KILN_OUT_FX, offsetof(Control, out) + offsetof(UserState, fx));
+    KILN_SYMBOL(KILN_IN_YMM, offsetof(Control, in) + offsetof(UserState, ymmHigh));
+    KILN_SYMBOL(KILN_OUT_YMM, offsetof(Control, out) + offsetof(UserState, ymmHigh));
+    KILN_SYMBOL(KILN_AVX, offsetof(Control, avx));
     KILN_SYMBOL(KILN_OUT_FLAGS, offsetof(Control, out) + offsetof(UserState, rflags));
     KILN_SYMBOL(KILN_OUT_RSP, kControl + offsetof(Control, out) + 8 * Rsp);
     KILN_SYMBOL(KILN_OUT_RDI, kControl + offsetof(Control, out) + 8 * Rdi);
@@ -182,6 +205,13 @@ kilnOracleReturn:
     KILN_SYMBOL(KILN_HOST_MXCSR, offsetof(Control, hostMxcsr));
 }
 #undef KILN_SYMBOL
+
+// The signal frame's XSAVE image in the standard format (SDM vol. 1, 13.4); an absent component is all zeros.
+void readUpperHalves(const uint8_t* image, UserState& out) {
+    constexpr unsigned kHeader = 512, kYmmHigh = 576;
+    out.ymmHigh = {};
+    if (image[kHeader] & xfeature::AVX) std::memcpy(&out.ymmHigh, image + kYmmHigh, sizeof out.ymmHigh);
+}
 
 void onSignal(int number, siginfo_t*, void* context) {
     Control& c = control();
@@ -198,6 +228,7 @@ void onSignal(int number, siginfo_t*, void* context) {
     c.out.rip = uint64_t(g[REG_RIP]);
     c.out.rflags = uint64_t(g[REG_EFL]);
     std::memcpy(c.out.fx.bytes.data(), u->uc_mcontext.fpregs, 512);
+    if (c.avx) readUpperHalves(reinterpret_cast<const uint8_t*>(u->uc_mcontext.fpregs), c.out);
     c.fault = {uint8_t(g[REG_TRAPNO]), uint32_t(g[REG_ERR]), uint64_t(g[REG_CR2])};
     c.faulted = 1;
     g[REG_RIP] = greg_t(uintptr_t(kilnOracleReturn));
@@ -229,12 +260,50 @@ void appendExit(uint8_t* to, bool code64, const uint64_t& slot) {
     }
 }
 
+bool systemSavesYmm() {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1 << 27)) return false;  // OSXSAVE
+    uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & 6) == 6;
+}
+
 }  // namespace
 
 bool HostOracle::available() {
     unsigned a, b, c, d;
     constexpr unsigned kSse42 = 1 << 20, kPopcnt = 1 << 23;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & (kSse42 | kPopcnt)) == (kSse42 | kPopcnt);
+}
+
+// CPUID's bit for each extension. AVX and what builds on it need the system's support as well.
+bool HostOracle::runs(ZydisISASet set) {
+    enum Register { Ebx, Ecx };
+    struct Feature {
+        ZydisISASet set;
+        unsigned leaf;
+        Register reg;
+        unsigned bit;
+        bool ymm;
+    };
+    static constexpr Feature kFeatures[] = {
+        {ZYDIS_ISA_SET_AVX, 1, Ecx, 28, true},        {ZYDIS_ISA_SET_FMA, 1, Ecx, 12, true},
+        {ZYDIS_ISA_SET_F16C, 1, Ecx, 29, true},       {ZYDIS_ISA_SET_AVXAES, 1, Ecx, 25, true},
+        {ZYDIS_ISA_SET_AES, 1, Ecx, 25, false},       {ZYDIS_ISA_SET_PCLMULQDQ, 1, Ecx, 1, false},
+        {ZYDIS_ISA_SET_MOVBE, 1, Ecx, 22, false},     {ZYDIS_ISA_SET_AVX2, 7, Ebx, 5, true},
+        {ZYDIS_ISA_SET_AVX2GATHER, 7, Ebx, 5, true},  {ZYDIS_ISA_SET_BMI1, 7, Ebx, 3, false},
+        {ZYDIS_ISA_SET_BMI2, 7, Ebx, 8, false},       {ZYDIS_ISA_SET_ADOX_ADCX, 7, Ebx, 19, false},
+        {ZYDIS_ISA_SET_SHA, 7, Ebx, 29, false},       {ZYDIS_ISA_SET_GFNI, 7, Ecx, 8, false},
+        {ZYDIS_ISA_SET_AVX_GFNI, 7, Ecx, 8, true},    {ZYDIS_ISA_SET_VAES, 7, Ecx, 9, true},
+        {ZYDIS_ISA_SET_VPCLMULQDQ, 7, Ecx, 10, true},
+    };
+    for (const Feature& f : kFeatures) {
+        if (f.set != set) continue;
+        unsigned a, b, c, d;
+        if (!__get_cpuid_count(f.leaf, 0, &a, &b, &c, &d)) return false;
+        return (f.reg == Ebx ? b : c) >> f.bit & 1 && (!f.ymm || systemSavesYmm());
+    }
+    return true;
 }
 
 HostOracle::HostOracle() {
@@ -251,6 +320,7 @@ HostOracle::HostOracle() {
     if (alias == MAP_FAILED) throw std::runtime_error("host oracle: no code page");
     codeAlias_ = static_cast<uint8_t*>(alias);
     new (&control()) Control{};
+    control().avx = runs(ZYDIS_ISA_SET_AVX);
     control().exits[0] = uintptr_t(kilnOracleExit);
     control().exits[1] = uintptr_t(kilnOracleExitTaken);
     appendExit(codeAlias_ + 0xf00, true, control().exits[0]);
@@ -323,6 +393,7 @@ std::optional<HostFault> HostOracle::run(std::span<const uint8_t> code, uint64_t
 
 namespace kiln::test {
 bool HostOracle::available() { return false; }
+bool HostOracle::runs(ZydisISASet) { return false; }
 HostOracle::HostOracle() { throw std::runtime_error("no host oracle on this machine"); }
 HostOracle::~HostOracle() = default;
 std::optional<HostFault> HostOracle::run(std::span<const uint8_t>, uint64_t, bool, UserState&) { return {}; }

@@ -6,6 +6,8 @@
 // instruction by IRETQ (which also synchronises with the code just written) and stores the whole state behind
 // it; signals are caught on a stack of their own and reported as the exception they came from.
 #pragma once
+#include <Zydis/Zydis.h>
+
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -39,6 +41,11 @@ struct UserState {
     uint64_t rip = 0;
     uint64_t rflags = 2;
     FxImage fx;
+    std::array<std::array<uint64_t, 2>, 16> ymmHigh{};  // bits 255:128; a host without AVX leaves them alone
+
+    uint64_t vectorWord(unsigned reg, unsigned word) const {
+        return word < 2 ? fx.get<uint64_t>(FxImage::kXmm + 16 * reg + 8 * word) : ymmHigh[reg][word - 2];
+    }
 };
 
 struct HostFault {
@@ -58,6 +65,8 @@ class HostOracle {
 
     // Is there such a judge: an x86-64 Linux host that has what kiln's CPUID offers?
     static bool available();
+    // Does this host have the extension an instruction belongs to?
+    static bool runs(ZydisISASet set);
 
     HostOracle();
     ~HostOracle();
