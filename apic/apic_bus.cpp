@@ -55,6 +55,7 @@ LocalApic* ApicBus::lowestPriority(const ApicMessage& message, Shorthand shortha
         size_t index = (lastLowest_ + i) % locals_.size();
         LocalApic* apic = locals_[index];
         if (!apic->acceptsFixed() || !addressed(*apic, message, shorthand, sender)) continue;
+        if (apic->isFocus(message.vector)) return apic;
         if (best && apic->arbitrationPriority() >= best->arbitrationPriority()) continue;
         best = apic;
         bestIndex = index;

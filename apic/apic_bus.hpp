@@ -1,8 +1,8 @@
 // What local APICs, I/O APICs and message-signalled interrupts talk over: SDM vol. 3, chapter 11, sections
 // 11.6 (interprocessor interrupts), 11.7 (system and APIC bus arbitration) and 11.11 (MSI).
 //
-// A message is delivered at once, on the caller's stack. Not modelled: arbitration IDs, focus processor
-// checking, bus errors, remote read, interrupt remapping.
+// A message is delivered at once, on the caller's stack. Not modelled: arbitration IDs, bus errors,
+// remote read, interrupt remapping.
 #pragma once
 #include <cstdint>
 #include <functional>

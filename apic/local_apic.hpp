@@ -1,7 +1,7 @@
 // The local APIC of one CPU: SDM vol. 3, chapter 11 ("Advanced Programmable Interrupt Controller"), as xAPIC
 // page and as x2APIC MSRs, with the APIC base MSR and the timer including TSC-deadline mode.
 //
-// Not modelled: arbitration priority on a serial bus, remote read, focus processor, LINT polarity and
+// Not modelled: arbitration priority on a serial bus, remote read, LINT polarity and
 // level-triggered LINT pins (their remote IRR), CMCI sources (its LVT entry is stored). One thread only.
 #pragma once
 #include <array>
@@ -92,6 +92,10 @@ class LocalApic : public Device, public IoHandler {
     bool matches(const ApicMessage& message) const;  // is it addressed to this APIC?
     bool accept(const ApicMessage& message);         // delivers it; false when refused
     bool acceptsFixed() const { return enabled() && softwareEnabled(); }
+    // Focus processor (11.6.2.4): has the vector pending or in service, and checks for that.
+    bool isFocus(uint8_t vector) const {
+        return !(svr_ & kSvrNoFocus) && (irr_.test(vector) || isr_.test(vector));
+    }
     uint8_t arbitrationPriority() const;  // APR: the lower, the sooner it gets lowest-priority messages
 
     // -- Device: RESET#. INIT keeps the ID and the base MSR.
@@ -105,6 +109,7 @@ class LocalApic : public Device, public IoHandler {
 
   private:
     static constexpr uint32_t kFixed = 1, kExtInt = 2, kNmi = 4, kInit = 8, kSipi = 16, kSmi = 32;
+    static constexpr uint32_t kSvrNoFocus = 1 << 9;
     static constexpr uint64_t kBaseBsp = 1 << 8, kBaseExtended = 1 << 10, kBaseEnable = 1 << 11;
     enum Lvt : unsigned {
         kLvtTimer,

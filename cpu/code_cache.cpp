@@ -6,8 +6,9 @@
 
 namespace kiln {
 
-CodeCache::CodeCache(PhysicalMemory& memory) : memory_(memory) {
-    memory_.onCodeWrite = [this](PhysAddr addr, uint64_t size) { codeWritten(addr, size); };
+CodeCache::CodeCache(PhysicalMemory& memory, unsigned share)
+    : memory_(memory), mostBlocks_(std::max(kMaxBlocks / share, kFewestBlocks)) {
+    memory_.onCodeWrite.push_back([this](PhysAddr addr, uint64_t size) { codeWritten(addr, size); });
     // What lies at an address may be other memory now (PAM registers switch between ROM and RAM).
     memory_.onChange.push_back([this] { flush(); });
 }
@@ -18,13 +19,13 @@ Block* CodeCache::find(PhysAddr start, CodeMode mode, bool single) const {
 }
 
 Block* CodeCache::insert(std::unique_ptr<Block> block) {
-    if (blocks_.size() >= kMaxBlocks) flush();
+    if (blocks_.size() >= mostBlocks_) flush();
     Block* b = block.get();
     uint64_t first = std::min<uint64_t>(b->bytes, kPageSize - b->start.pageOffset());
-    memory_.markCode(b->start, first);
+    b->marks = memory_.markCode(b->start, first);
     pages_[b->start.page().value].push_back(b);
     if (b->crosses) {
-        memory_.markCode(b->second, b->bytes - first);
+        b->secondMarks = memory_.markCode(b->second, b->bytes - first);
         pages_[b->second.value].push_back(b);
     }
     blocks_[key(b->start, b->mode, b->single)] = std::move(block);
@@ -36,16 +37,18 @@ void CodeCache::unlink(Block* block, PhysAddr page) {
     if (it == pages_.end()) return;
     BlockList& list = it->second;
     list.erase(std::remove(list.begin(), list.end(), block), list.end());
-    if (!it->second.empty()) return;
-    pages_.erase(it);
-    memory_.clearCodePage(page);
+    if (list.empty()) pages_.erase(it);
 }
 
 void CodeCache::kill(Block* block) {
     block->dead = true;
     for (Insn& i : block->insns) i.run = leaveDeadBlock;
     unlink(block, block->start.page());
-    if (block->crosses) unlink(block, block->second);
+    PhysicalMemory::unmarkCode(block->marks);
+    if (block->crosses) {
+        unlink(block, block->second);
+        PhysicalMemory::unmarkCode(block->secondMarks);
+    }
     auto it = blocks_.find(key(block->start, block->mode, block->single));
     dead_.push_back(std::move(it->second));
     blocks_.erase(it);

@@ -1,6 +1,6 @@
-// Decoded blocks, keyed by physical address and code mode, shared by all processors of a machine. Overwriting
-// code kills the blocks it touches: every instruction of a dead block is replaced by one that leaves to the
-// run loop, so that even a block that overwrites itself stops before its next instruction.
+// The decoded blocks of one processor, keyed by physical address and code mode. Overwriting code kills the
+// blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so that
+// even a block that overwrites itself stops before its next instruction.
 #pragma once
 #include <boost/container/small_vector.hpp>
 #include <functional>
@@ -15,7 +15,8 @@ namespace kiln {
 
 class CodeCache {
   public:
-    explicit CodeCache(PhysicalMemory& memory);
+    // `share`: how many processors have a cache each; together they keep to the limit.
+    explicit CodeCache(PhysicalMemory& memory, unsigned share = 1);
 
     Block* find(PhysAddr start, CodeMode mode, bool single) const;
     Block* insert(std::unique_ptr<Block> block);
@@ -34,7 +35,8 @@ class CodeCache {
 
   private:
     using BlockList = boost::container::small_vector<Block*, 6>;  // most pages have few
-    static constexpr size_t kMaxBlocks = 400'000;  // about 150 MiB; then everything is decoded anew
+    // About 150 MiB, but no less than an operating system's working set each; then everything is decoded anew.
+    static constexpr size_t kMaxBlocks = 400'000, kFewestBlocks = 50'000;
     static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
         return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);
     }
@@ -43,6 +45,7 @@ class CodeCache {
     void unlink(Block* block, PhysAddr page);
 
     PhysicalMemory& memory_;
+    const size_t mostBlocks_;
     std::unordered_map<uint64_t, std::unique_ptr<Block>> blocks_;
     std::unordered_map<uint64_t, BlockList> pages_;  // page address -> blocks with bytes on it
     std::vector<std::unique_ptr<Block>> dead_;

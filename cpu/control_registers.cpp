@@ -20,7 +20,6 @@ void Cpu::reset() {
     fpu.control = 0x40;
     fpu.empty = 0;
     block = nullptr;
-    a20Mask_ = ~0ull;
     modesChanged();
 }
 

@@ -22,10 +22,12 @@
 #include "cpu/fault.hpp"
 #include "cpu/insn.hpp"
 #include "cpu/state.hpp"
+#include "cpu/topology.hpp"
 #include "mmu/io.hpp"
 #include "mmu/log.hpp"
 #include "mmu/page_walk.hpp"
 #include "mmu/physical_memory.hpp"
+#include "mmu/state.hpp"
 #include "mmu/tlb.hpp"
 
 namespace kiln {
@@ -40,6 +42,7 @@ struct CpuPorts {
     CodeCache& code;
     std::function<void(const std::string& why)> shutdown;  // triple fault
     std::function<void(bool raised)> ferr{};               // FERR#, for IRQ 13 while CR0.NE = 0
+    CpuTopology topology{};
 };
 
 class Cpu : public CpuState {
@@ -49,6 +52,8 @@ class Cpu : public CpuState {
     Cpu(CpuPorts ports, unsigned id);
     ~Cpu();
 
+    void visitState(StateVisitor& visit);  // every architectural field (state.cpp)
+
     // The state after RESET# (SDM vol. 3, table 10-1): CS:EIP = F000:FFF0 with base FFFF0000h.
     void reset();
 
@@ -57,7 +62,10 @@ class Cpu : public CpuState {
     void run(int64_t instructions);
     void leave();  // stop at the end of the current block
     uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
+    bool idle() const { return halted || waitingForSipi; }
     bool wakeable() const;  // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
+    // PAUSE ends the slice: other processors wait for this thread.
+    bool pauseLeaves = false;
     uint64_t tsc();
     void singleStep();  // executes one instruction (debugger, TF)
 

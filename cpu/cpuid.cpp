@@ -37,26 +37,32 @@ Cpu::CpuidResult Cpu::cpuid(uint32_t leaf, uint32_t subleaf) const {
     constexpr uint32_t kMaxBasic = 0x16, kMaxExtended = 0x80000008, kMaxHypervisor = 0x40000000;
     if (leaf > kMaxBasic && leaf < 0x40000000) leaf = kMaxBasic;
     const uint32_t apicId = io.apic.initialId();
+    const CpuTopology& t = io.topology;
+    // Field widths as leaf 4 and leaf 1 want them: ids, a power of two.
+    const uint32_t threadIds = 1u << t.threadBits(), packageIds = 1u << t.socketShift();
+    const uint32_t perCore = (threadIds - 1) << 14, perPackage = (packageIds - 1) << 14,
+                   cores = (packageIds / threadIds - 1) << 26;
     switch (leaf) {
         case 0: return {kMaxBasic, text("Genu"), text("ntel"), text("ineI")};
         case 1: {
             uint32_t edx = kLeaf1Edx & ~(io.apic.enabled() ? 0 : bit(9));
-            return {kCpuSignature, apicId << 24 | 1 << 16 | 8 << 8, kLeaf1Ecx, edx};
+            if (t.perSocket() > 1) edx |= bit(28);  // HTT: more than one logical processor a package
+            return {kCpuSignature, apicId << 24 | packageIds << 16 | 8 << 8, kLeaf1Ecx, edx};
         }
         case 2: return {0x00ff'f001, 0, 0, 0};  // see leaf 4; 64-byte prefetch
         case 4:                                 // one L1D, L1I, L2 and L3, each 64-byte lines
             switch (subleaf) {
-                case 0: return {0x121, 7 << 22 | 63, 63, 0};  // 32 KiB, 8 ways
-                case 1: return {0x122, 7 << 22 | 63, 63, 0};
-                case 2: return {0x143, 7 << 22 | 63, 511, 0};    // 256 KiB
-                case 3: return {0x163, 15 << 22 | 63, 8191, 0};  // 8 MiB
+                case 0: return {0x121 | perCore | cores, 7 << 22 | 63, 63, 0};  // 32 KiB, 8 ways
+                case 1: return {0x122 | perCore | cores, 7 << 22 | 63, 63, 0};
+                case 2: return {0x143 | perCore | cores, 7 << 22 | 63, 511, 0};    // 256 KiB
+                case 3: return {0x163 | perPackage | cores, 15 << 22 | 63, 8191, 0};  // 8 MiB
                 default: return {0, 0, 0, 0};
             }
         case 6: return {bit(2), 0, 0, 0};  // the APIC timer runs in every power state
         case 7: return subleaf == 0 ? CpuidResult{0, kLeaf7Ebx, kLeaf7Ecx, 0} : CpuidResult{};
         case 0xb:
-            if (subleaf == 0) return {0, 1, 0x100, apicId};
-            if (subleaf == 1) return {0, 1, 0x201, apicId};
+            if (subleaf == 0) return {t.threadBits(), t.threads, 0x100, apicId};
+            if (subleaf == 1) return {t.socketShift(), t.perSocket(), 0x201, apicId};
             return {0, 0, subleaf, apicId};
         case 0x15: return {1, 1, uint32_t(kTscHz), 0};  // TSC = crystal = APIC timer clock
         case 0x16: return {uint32_t(kTscHz / 1'000'000), uint32_t(kTscHz / 1'000'000), 100, 0};

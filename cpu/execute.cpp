@@ -42,6 +42,7 @@ void Cpu::codeInvalidated() {
 
 bool Cpu::wakeable() const {
     const LocalApic& a = io.apic;
+    if (waitingForSipi) return a.initPending() || a.sipiPending();
     return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || a.initPending() ||
            a.sipiPending() || a.smiPending();
 }
@@ -52,7 +53,7 @@ void Cpu::handleEvents() {
         uint8_t page = 0;
         if (a.takeInit()) {
             reset();
-            waitingForSipi = id != 0;
+            waitingForSipi = !a.isBsp();
         }
         if (a.takeSipi(page) && waitingForSipi) {
             waitingForSipi = false;
@@ -61,6 +62,7 @@ void Cpu::handleEvents() {
             segmentsChanged();
         }
     }
+    if (waitingForSipi) return;  // everything else stays pending
     if (a.smiPending()) a.takeSmi();  // no SMM: dropped
     if (a.nmiPending() && !nmiBlocked) {
         a.takeNmi();
@@ -171,7 +173,7 @@ void Cpu::run(int64_t instructions) {
                 if (io.code.hasDead()) io.code.collect();
                 bool shadow = stiShadow || movSsShadow;
                 if (!shadow) handleEvents();
-                if (halted || waitingForSipi) return leave();
+                if (idle()) return leave();
                 if (traced) io.log(LogCategory::Exec, "{}", disassemble(rip));
                 if (shadow || traced || flags.test(flag::TF))
                     runSingle();

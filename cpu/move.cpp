@@ -303,6 +303,17 @@ void std_(Cpu& c, const Insn&) { c.flags.change(flag::DF, true); }
 void salc(Cpu& c, const Insn&) { c.gpr.set<uint8_t>(0, c.flags.cf() ? 0xff : 0); }
 void nop(Cpu&, const Insn&) {}
 
+// A spin loop waits for another processor: let it run.
+void pauseHandler(Cpu& c, const Insn* i) {
+    c.at = i;
+    if (!c.pauseLeaves) KILN_DISPATCH(c, i + 1);
+    c.rip = c.nextRip(*i) & c.ipMask();
+    c.refund(i);
+    c.leave();
+    c.next = nullptr;
+}
+Handler pause(const Shape&) { return pauseHandler; }
+
 constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_MOV, mov},
     {ZYDIS_MNEMONIC_MOVZX, extend<false>},
@@ -363,7 +374,7 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_STD, only<std_>},
     {ZYDIS_MNEMONIC_SALC, only<salc>, kNo64},
     {ZYDIS_MNEMONIC_NOP, only<nop>},
-    {ZYDIS_MNEMONIC_PAUSE, only<nop>},
+    {ZYDIS_MNEMONIC_PAUSE, pause},
 };
 
 }  // namespace

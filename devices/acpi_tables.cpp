@@ -84,7 +84,7 @@ class Builder {
         linker_.allocate(kRsdpFile, 16, Linker::FirmwareSegment);
         uint32_t facs = addFacs();
         uint32_t dsdt = add(Bytes{{kDsdt.begin(), kDsdt.end()}});
-        std::vector<uint32_t> list{addFadt(facs, dsdt), addMadt()};
+        std::vector<uint32_t> list{addFadt(facs, dsdt), addProcessors(), addMadt()};
         if (board_.hpet) list.push_back(addHpet());
         list.push_back(addMcfg());
         uint32_t rsdt = addRoot("RSDT", 4, list), xsdt = addRoot("XSDT", 8, list);
@@ -149,12 +149,33 @@ class Builder {
         return at;
     }
 
+    // An SSDT with a Processor object for each one, in the scope where every version of the standard looks for
+    // them: Scope (\_PR) { Processor (C000, 0, 0, 0) {} ... } (20.2.5).
+    uint32_t addProcessors() {
+        constexpr uint8_t kScope = 0x10, kRootChar = 0x5c, kExtended = 0x5b, kProcessor = 0x83;
+        Bytes objects;
+        for (unsigned n = 0; n < board_.topology.cpus(); n++) {
+            constexpr char kDigits[] = "0123456789ABCDEF";
+            const char name[] = {'C', '0', kDigits[n >> 4 & 15], kDigits[n & 15]};
+            objects.u8(kExtended).u8(kProcessor).u8(11).text({name, sizeof name}, 4);
+            objects.u8(uint8_t(n)).u32(0).u8(0);  // the id of the MADT; no P_BLK
+        }
+        Bytes b = header("SSDT", 1);
+        // The length counts itself, in two bytes, and the scope's name.
+        const size_t length = 2 + 5 + objects.bytes.size();
+        b.u8(kScope).u8(uint8_t(0x40 | (length & 15))).u8(uint8_t(length >> 4));
+        b.u8(kRootChar).text("_PR_", 4);
+        b.bytes.insert(b.bytes.end(), objects.bytes.begin(), objects.bytes.end());
+        return add(std::move(b));
+    }
+
     uint32_t addMadt() {  // 5.2.12
         constexpr uint32_t kPcatCompatible = 1;
         constexpr uint16_t kActiveHighLevel = 0x0d;
         Bytes b = header("APIC", 3);
         b.u32(uint32_t(kLocalApic)).u32(kPcatCompatible);
-        for (unsigned id = 0; id < board_.cpus; id++) b.u8(0).u8(8).u8(uint8_t(id)).u8(uint8_t(id)).u32(1);
+        for (unsigned n = 0; n < board_.topology.cpus(); n++)
+            b.u8(0).u8(8).u8(uint8_t(n)).u8(uint8_t(board_.topology.apicId(n))).u32(1);
         b.u8(1).u8(12).u8(0).u8(0).u32(uint32_t(kIoApic)).u32(0);
         b.u8(2).u8(10).u8(0).u8(0).u32(2).u16(0);  // the timer is on input 2
         b.u8(2).u8(10).u8(0).u8(kSci).u32(kSci).u16(kActiveHighLevel);

@@ -1,5 +1,5 @@
-// The ACPI tables (ACPI 6.4, chapter 5) as files for fw_cfg: RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT, HPET
-// and MCFG, with the linker commands by which the firmware puts them into RAM (QEMU's bios-linker-loader
+// The ACPI tables (ACPI 6.4, chapter 5) as files for fw_cfg: RSDP, RSDT, XSDT, FADT, FACS, DSDT, SSDT,
+// MADT, HPET and MCFG, with the linker commands by which the firmware puts them into RAM (QEMU's bios-linker-loader
 // interface).
 //
 // Not modelled: SRAT and everything else about NUMA, TPM, PCI Express hot plug, sleeping states other than
@@ -8,13 +8,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/topology.hpp"
 #include "devices/fw_cfg.hpp"
 
 namespace kiln {
 
 // What the tables say about the board; the rest is fixed.
 struct AcpiBoard {
-    unsigned cpus = 1;
+    CpuTopology topology;
     uint16_t pmBase = 0x600;  // where the firmware puts the ICH9's ACPI registers
     bool hpet = true;
 };

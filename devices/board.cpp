@@ -283,7 +283,7 @@ void Board::fillCmos(const MachineConfig& config) {
     put16(0x34, above16);
     put16(0x5b, highRam_ >> 16);
     rtc.setCmos(0x5d, uint8_t(highRam_ >> 32));
-    rtc.setCmos(0x5f, 0);                           // processors besides the first
+    rtc.setCmos(0x5f, uint8_t(config.topology.cpus() - 1));  // processors besides the first
     rtc.setCmos(0x38, uint8_t(order(2) << 4 | 1));  // floppies without a boot signature boot, too
     rtc.setCmos(0x3d, uint8_t(order(1) << 4 | order(0)));
     FloppyDriveType a = parts_->floppy->driveType(0), b = parts_->floppy->driveType(1);
@@ -299,8 +299,9 @@ void Board::fillFwCfg(const MachineConfig& config) {
     fw.add(FwCfgKey::Uuid, std::vector<uint8_t>(16));
     fw.add64(FwCfgKey::RamSize, lowRam_ + highRam_);
     fw.add16(FwCfgKey::NoGraphic, config.nographic || !config.vga);
-    fw.add16(FwCfgKey::CpuCount, 1);
-    fw.add16(FwCfgKey::MaxCpus, 1);
+    const CpuTopology& cpus = config.topology;
+    fw.add16(FwCfgKey::CpuCount, uint16_t(cpus.cpus()));
+    fw.add16(FwCfgKey::MaxCpus, uint16_t(cpus.apicId(cpus.cpus() - 1) + 1));  // where APIC ids end
     fw.add64(FwCfgKey::Numa, 0);
     fw.add16(FwCfgKey::BootMenu, config.bootMenu);
     fw.add32(FwCfgKey::Irq0Override, 1);
@@ -317,8 +318,8 @@ void Board::fillFwCfg(const MachineConfig& config) {
     fw.addFile("etc/e820", std::move(e820));
     // S3 and S4 are off, S5's SLP_TYP is 0.
     fw.addFile("etc/system-states", {0x80, 0, 0, 0x01, 0x02, 0x80});
-    offerAcpi(fw, {});
-    offerSmbios(fw, lowRam_ + highRam_, 1);
+    offerAcpi(fw, {.topology = cpus});
+    offerSmbios(fw, lowRam_ + highRam_, cpus);
 
     if (config.kernel.kernel.empty()) return;
     offerLinux(fw, config.kernel, lowRam_);

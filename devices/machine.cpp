@@ -9,6 +9,8 @@ namespace kiln {
 namespace {
 
 constexpr int64_t kSlice = 20000, kShortestSlice = 500;  // instructions between two looks at the clock
+constexpr int64_t kSharedSlice = 10000;  // when processors take turns
+constexpr unsigned kMostCpus = 64;
 constexpr Nanos kFramePeriod = kSecond / 60;
 constexpr Nanos kLongestWait = kSecond / 20;
 // A machine that triple-faults this often within so few instructions of a reset won't get anywhere.
@@ -43,33 +45,74 @@ void MachineTime::skipTo(Nanos time) {
 
 Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::unique_ptr<Log> log)
     : config_(config), outputs_(std::move(outputs)), log_(log ? std::move(log) : std::make_unique<Log>()) {
-    time_.executed = [this] { return cpu_ ? cpu_->executed() : 0; };
-    code_ = std::make_unique<CodeCache>(memory_);
-    apic_ = std::make_unique<LocalApic>(
-        clock_, apicBus_, 0, true, [this] { return cpu_->tsc(); }, Cpu::kTscHz);
-    apicBus_.setCurrent(apic_.get());
-    cpu_ = std::make_unique<Cpu>(CpuPorts{memory_, ports_, *apic_, clock_, *log_, *code_,
-                                          [this](const std::string& why) {
-                                              tripleFault_ = why;
-                                              cpu_->leave();
-                                          }},
-                                 0);
-    cpu_->io.ferr = [this](bool raised) { board_->coprocessorError(raised); };
+    const unsigned cpus = config_.topology.cpus();
+    if (!cpus || cpus > kMostCpus)
+        throw std::runtime_error("a machine has 1 to " + std::to_string(kMostCpus) + " processors, not " +
+                                 std::to_string(cpus));
+    time_.executed = [this] { return executed(); };
+    processors_.reserve(cpus);
+    for (unsigned n = 0; n < cpus; n++) addProcessor(n);
+    apicBus_.setCurrent(processors_[0].apic.get());
     BoardPorts wires{*log_, gate_, clock_, memory_, ports_, apicBus_};
     wires.reset = [this](const char* why) { requestReset(why); };
     wires.powerOff = [this] { requestPowerOff(); };
     wires.exit = [this](int code) { requestExit(code); };
-    wires.a20 = [this](bool enabled) { cpu_->a20(enabled); };
+    wires.a20 = [this](bool enabled) {
+        for (Processor& p : processors_) p.cpu->a20(enabled);
+    };
     wires.serial = outputs_.serial;
     wires.debugConsole = outputs_.debugConsole;
     board_ = std::make_unique<Board>(wires, config_);
     // A timer that comes before the end of the slice must not wait for it.
-    clock_.onEarlierDeadline = [this] { cpu_->leave(); };
+    clock_.onEarlierDeadline = [this] { leave(); };
     openChannels();
     reset();
 }
 
 Machine::~Machine() { clock_.onEarlierDeadline = {}; }
+
+void Machine::addProcessor(unsigned n) {
+    Processor& p = processors_.emplace_back();
+    p.code = std::make_unique<CodeCache>(memory_, config_.topology.cpus());
+    p.apic = std::make_unique<LocalApic>(
+        clock_, apicBus_, config_.topology.apicId(n), n == 0, [this, n] { return cpu(n).tsc(); },
+        Cpu::kTscHz);
+    CpuPorts ports{memory_, ports_, *p.apic, clock_, *log_, *p.code, [this, n](const std::string& why) {
+                       tripleFault_ = why;
+                       faultedCpu_ = n;
+                       leave();
+                   }};
+    ports.ferr = [this](bool raised) { board_->coprocessorError(raised); };
+    ports.topology = config_.topology;
+    p.cpu = std::make_unique<Cpu>(std::move(ports), n);
+    p.cpu->pauseLeaves = config_.topology.cpus() > 1;
+    // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
+    p.apic->onAttention = [this] { leave(); };
+}
+
+uint64_t Machine::executed() const {
+    // The first is asked for the time while it is being made.
+    return processors_[running_].cpu ? executedByOthers_ + running().executed() : 0;
+}
+
+void Machine::switchTo(unsigned number) {
+    executedByOthers_ += running().executed();
+    running_ = number;
+    executedByOthers_ -= running().executed();
+    apicBus_.setCurrent(processors_[number].apic.get());
+}
+
+// The next processor in turn that has something to do. False: all of them wait.
+bool Machine::switchToRunnable() {
+    for (unsigned i = 1; i <= cpus(); i++) {
+        unsigned n = running_ + i < cpus() ? running_ + i : running_ + i - cpus();
+        const Cpu& c = *processors_[n].cpu;
+        if (c.idle() && !c.wakeable()) continue;
+        if (n != running_) switchTo(n);
+        return true;
+    }
+    return false;
+}
 
 void Machine::openChannels() {
     keyChannel_ = gate_.openChannel("keyboard", [this](std::span<const uint8_t> m) {
@@ -106,7 +149,7 @@ void Machine::postSerial(unsigned port, std::span<const uint8_t> bytes) {
 void Machine::stop() {
     stopped_ = true;
     time_.freeze();
-    cpu_->leave();
+    leave();
 }
 
 void Machine::resume() {
@@ -116,39 +159,43 @@ void Machine::resume() {
 
 void Machine::requestReset(std::string why) {
     resetRequested_ = std::move(why);
-    cpu_->leave();
+    leave();
 }
 
 void Machine::requestPowerOff() {
     powerOffRequested_ = true;
-    cpu_->leave();
+    leave();
 }
 
 void Machine::requestExit(int code, std::string message) {
     if (!result_) result_ = RunResult{code, std::move(message), false};
-    cpu_->leave();
+    leave();
 }
 
 void Machine::pressPowerButton() { board_->powerButton(); }
 
 void Machine::reset() {
     board_->reset();
-    apic_->reset();
-    cpu_->reset();
-    executedAtReset_ = cpu_->executed();
+    for (Processor& p : processors_) {
+        p.apic->reset();
+        p.cpu->reset();
+        p.cpu->waitingForSipi = !p.apic->isBsp();
+    }
+    switchTo(0);
+    executedAtReset_ = executed();
 }
 
 void Machine::tripleFault() {
     std::string why = *tripleFault_;
     tripleFault_.reset();
-    quickFaults_ = cpu_->executed() - executedAtReset_ < kQuickFault ? quickFaults_ + 1 : 0;
+    quickFaults_ = executed() - executedAtReset_ < kQuickFault ? quickFaults_ + 1 : 0;
     if (config_.noReboot) {
-        result_ = RunResult{1, "the guest shut its processor down (" + why + ")", true};
+        result_ = RunResult{1, "the guest shut its processor down (" + why + ")", true, faultedCpu_};
     } else if (quickFaults_ >= kHopelessFaults) {
         result_ = RunResult{1,
                             "the guest shuts its processor down right after every reset (" + why +
                                 "): firmware or kernel don't work on this machine",
-                            true};
+                            true, faultedCpu_};
     } else {
         (*log_)(LogCategory::Cpu, "{}: reset", why);
         resetRequested_ = why;
@@ -174,18 +221,19 @@ void Machine::serveRequests() {
 
 void Machine::runSlice() {
     Nanos now = clock_.now(), next = clock_.nextDeadline();
-    int64_t slice = kSlice;
+    const int64_t longest = cpus() > 1 ? kSharedSlice : kSlice;
+    int64_t slice = longest;
     if (next != kNever) {
         Nanos distance = next > now ? next - now : 0;
         if (time_.counting())
-            slice = std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, kSlice);
+            slice = std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, longest);
         else
-            slice = int64_t(std::clamp<Nanos>(distance / 4, kShortestSlice, kSlice));
+            slice = int64_t(std::clamp<Nanos>(distance / 4, kShortestSlice, longest));
     }
-    cpu_->run(slice);
+    running().run(slice);
 }
 
-// The processor waits for an interrupt: so do we, for the next timer or a message.
+// All processors wait for an interrupt: so do we, for the next timer or a message.
 void Machine::idle() {
     Nanos next = clock_.nextDeadline();
     if (time_.counting() && next != kNever) {
@@ -196,6 +244,14 @@ void Machine::idle() {
     Nanos wait = next == kNever ? kLongestWait : next > now ? std::min(next - now, kLongestWait) : 0;
     if (outputs_.frame) wait = std::min(wait, kFramePeriod);
     if (wait) gate_.wait(wait);
+}
+
+void Machine::state(StateVisitor& visit) {
+    board_->state(visit);
+    for (Processor& p : processors_) {
+        p.apic->state(visit);
+        p.cpu->visitState(visit);
+    }
 }
 
 bool Machine::publishFrame(bool always) {
@@ -231,10 +287,10 @@ RunResult Machine::run() {
             continue;
         }
         clock_.runDue();
-        if (cpu_->halted && !cpu_->wakeable())
-            idle();
-        else
+        if (switchToRunnable())
             runSlice();
+        else
+            idle();
     }
     time_.freeze();
     return *result_;

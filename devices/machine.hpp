@@ -1,7 +1,9 @@
-// A whole machine: it owns the processor, the board, memory, time and the gate, and runs them on the thread
+// A whole machine: it owns the processors, the board, memory, time and the gate, and runs them on the thread
 // that calls run(). Two machines live in one process without knowing of each other.
 //
-// Not modelled yet: more than one processor.
+// Several processors take turns: each runs a slice, or less when it halts, spins (PAUSE), or something arrives
+// for any of them. Who runs when depends on the guest and on guest time alone, so that with counted time every
+// run is the same.
 #pragma once
 #include <array>
 #include <atomic>
@@ -18,6 +20,7 @@
 #include "apic/local_apic.hpp"
 #include "cpu/code_cache.hpp"
 #include "cpu/cpu.hpp"
+#include "cpu/topology.hpp"
 #include "devices/frame.hpp"
 #include "devices/linux_loader.hpp"
 #include "mmu/io.hpp"
@@ -46,6 +49,7 @@ struct DebugExitConfig {
 // What the user chose. Paths are the host's.
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
+    CpuTopology topology;   // 1..64 processors
     std::string firmware;   // BIOS image
     std::string videoBios;  // "": none
     bool vga = true;
@@ -77,6 +81,7 @@ struct RunResult {
     int exitCode = 0;
     std::string message;         // why, when it was not an orderly end
     bool shutdownState = false;  // a triple fault: the processor's state is worth showing
+    unsigned cpu = 0;            // whose
 };
 
 // The machine's clock: the host's time without the spans in which the machine was stopped, or counted
@@ -132,15 +137,29 @@ class Machine {
     PhysicalMemory& memory() { return memory_; }
     PortBus& ports() { return ports_; }
     ApicBus& apicBus() { return apicBus_; }
-    LocalApic& apic() { return *apic_; }
-    Cpu& cpu() { return *cpu_; }
-    CodeCache& code() { return *code_; }
+    unsigned cpus() const { return unsigned(processors_.size()); }
+    Cpu& cpu(unsigned n = 0) { return *processors_[n].cpu; }
+    LocalApic& apic(unsigned n = 0) { return *processors_[n].apic; }
+    CodeCache& code(unsigned n = 0) { return *processors_[n].code; }
+    uint64_t executed() const;  // instructions, of all processors
+    void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers
     Board& board() { return *board_; }
     const MachineConfig& config() const { return config_; }
     bool publishFrame(
         bool always);  // renders, and hands a changed picture out; false without a display adapter
 
   private:
+    // What the machine has of each processor.
+    struct Processor {
+        std::unique_ptr<CodeCache> code;
+        std::unique_ptr<LocalApic> apic;
+        std::unique_ptr<Cpu> cpu;
+    };
+    void addProcessor(unsigned number);
+    Cpu& running() const { return *processors_[running_].cpu; }
+    void leave() { running().leave(); }
+    void switchTo(unsigned number);
+    bool switchToRunnable();
     void reset();
     void serveRequests();
     void tripleFault();
@@ -158,9 +177,9 @@ class Machine {
     PhysicalMemory memory_;
     PortBus ports_;
     ApicBus apicBus_;
-    std::unique_ptr<CodeCache> code_;
-    std::unique_ptr<LocalApic> apic_;
-    std::unique_ptr<Cpu> cpu_;
+    std::vector<Processor> processors_;
+    unsigned running_ = 0;            // whose turn it is
+    uint64_t executedByOthers_ = 0;   // by all processors but that one
     std::unique_ptr<Board> board_;
 
     Gate::Channel keyChannel_{}, mouseChannel_{};
@@ -169,6 +188,7 @@ class Machine {
     std::optional<std::string> resetRequested_;
     bool powerOffRequested_ = false;
     std::optional<std::string> tripleFault_;
+    unsigned faultedCpu_ = 0;
     unsigned quickFaults_ = 0;  // triple faults soon after a reset, one after the other
     uint64_t executedAtReset_ = 0;
     std::optional<RunResult> result_;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <string_view>
+#include <string>
 #include <vector>
 
 namespace kiln {
@@ -12,19 +12,19 @@ namespace {
 // One structure: a header, its formatted area, then its strings, referred to by number from 1.
 class Structures {
   public:
-    void begin(uint8_t type) {
+    void begin(uint8_t type, unsigned number = 0) {
         start_ = bytes.size();
-        handle_ = uint16_t(type << 8);
+        handle_ = uint16_t(type << 8 | number);
         u8(type).u8(0).u16(handle_);
     }
     Structures& u8(uint8_t v) { return number(v, 1); }
     Structures& u16(uint16_t v) { return number(v, 2); }
     Structures& u32(uint32_t v) { return number(v, 4); }
     Structures& u64(uint64_t v) { return number(v, 8); }
-    void end(std::initializer_list<std::string_view> strings) {
+    void end(std::initializer_list<std::string> strings) {
         size_t length = bytes.size() - start_;
         bytes[start_ + 1] = uint8_t(length);
-        for (std::string_view s : strings) {
+        for (const std::string& s : strings) {
             bytes.insert(bytes.end(), s.begin(), s.end());
             bytes.push_back(0);
         }
@@ -62,12 +62,16 @@ void addChassis(Structures& s) {  // 7.4: "other", all states safe
     s.end({"kiln"});
 }
 
-void addProcessor(Structures& s, unsigned cpus) {  // 7.5
-    s.begin(4);
+void addProcessor(Structures& s, unsigned number, const CpuTopology& t) {  // 7.5: one a socket
+    s.begin(4, number);
     s.u8(1).u8(3).u8(1).u8(2).u64(0).u8(0).u8(0).u16(0);
     s.u16(1000).u16(1000).u8(0x41).u8(1).u16(0xffff).u16(0xffff).u16(0xffff).u8(0).u8(0).u8(0);
-    s.u8(uint8_t(cpus)).u8(uint8_t(cpus)).u8(1).u16(2).u16(1);
-    s.end({"CPU 0", "kiln"});
+    constexpr uint16_t k64Bit = 1 << 2, kMultiCore = 1 << 3, kThreads = 1 << 4;
+    uint16_t characteristics = k64Bit;
+    if (t.cores > 1) characteristics |= kMultiCore;
+    if (t.threads > 1) characteristics |= kThreads;
+    s.u8(uint8_t(t.cores)).u8(uint8_t(t.cores)).u8(uint8_t(t.perSocket())).u16(characteristics).u16(1);
+    s.end({"CPU " + std::to_string(number), "kiln"});
 }
 
 void addMemory(Structures& s, uint64_t memory) {
@@ -134,11 +138,11 @@ std::vector<uint8_t> anchor(const Structures& s) {
 
 }  // namespace
 
-void offerSmbios(FwCfg& fwCfg, uint64_t memoryBytes, unsigned cpus) {
+void offerSmbios(FwCfg& fwCfg, uint64_t memoryBytes, const CpuTopology& cpus) {
     Structures s;
     addSystem(s);
     addChassis(s);
-    addProcessor(s, cpus);
+    for (unsigned n = 0; n < cpus.sockets; n++) addProcessor(s, n, cpus);
     addMemory(s, memoryBytes);
     s.begin(32);  // 7.33: no errors detected
     s.u32(0).u16(0).u8(0);

@@ -3,10 +3,11 @@
 #pragma once
 #include <cstdint>
 
+#include "cpu/topology.hpp"
 #include "devices/fw_cfg.hpp"
 
 namespace kiln {
 
-void offerSmbios(FwCfg& fwCfg, uint64_t memoryBytes, unsigned cpus);
+void offerSmbios(FwCfg& fwCfg, uint64_t memoryBytes, const CpuTopology& cpus);
 
 }  // namespace kiln

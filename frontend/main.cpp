@@ -35,7 +35,7 @@ class Session : DisplayHost {
         terminal_.reset();
         socket_.reset();
         if (!result.message.empty()) complain(result.message);
-        if (result.shutdownState) fmt::print(stderr, "{}", describeRegisters(machine_->cpu()));
+        if (result.shutdownState) fmt::print(stderr, "{}", describeRegisters(machine_->cpu(result.cpu)));
         return result.exitCode;
     }
 

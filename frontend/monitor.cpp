@@ -169,13 +169,15 @@ const std::vector<Monitor::Command>& Monitor::commands() {
         {"x", "/FMT ADDR", "guest memory, linear; FMT is [COUNT][x|d|u|c][b|h|w|g]", &Monitor::examine},
         {"xp", "/FMT ADDR", "the same, physical", &Monitor::examinePhysical},
         {"print", "$REG or NUMBER", "a register's value", &Monitor::print},
+        {"cpu", "N", "the processor that x, print and info registers are about", &Monitor::selectCpu},
     };
     return kCommands;
 }
 
 const std::vector<Monitor::Command>& Monitor::infoCommands() {
     static const std::vector<Command> kCommands = {
-        {"registers", "", "the processor", &Monitor::infoRegisters},
+        {"registers", "[-a]", "the processor; -a: all of them", &Monitor::infoRegisters},
+        {"cpus", "", "all processors", &Monitor::infoCpus},
         {"status", "", "running or stopped", &Monitor::infoStatus},
         {"version", "", "of kiln", &Monitor::infoVersion},
         {"pic", "", "interrupt controllers", &Monitor::infoPic},
@@ -326,7 +328,7 @@ std::string Monitor::examineAt(const Arguments& a, bool physical) {
     for (unsigned i = 0; i < f.count; i++, address += f.size) {
         if (i % perLine == 0) out += fmt::format("{}{:016x}:", i ? "\n" : "", address);
         PhysAddr where(address);
-        if (!physical && !machine_.cpu().translate(address, where)) return out + " not mapped\n";
+        if (!physical && !machine_.cpu(selected_).translate(address, where)) return out + " not mapped\n";
         // Registers aren't read: that could change them.
         auto target = machine_.memory().find(where);
         uint64_t v = target.host || !target.region ? machine_.memory().access(where, f.size) : 0;
@@ -336,7 +338,7 @@ std::string Monitor::examineAt(const Arguments& a, bool physical) {
 }
 
 std::string Monitor::print(const Arguments& a) {
-    const Cpu& c = machine_.cpu();
+    const Cpu& c = machine_.cpu(selected_);
     static const std::pair<const char*, Gpr> kNames[] = {
         {"rax", Rax}, {"rbx", Rbx}, {"rcx", Rcx}, {"rdx", Rdx}, {"rsi", Rsi}, {"rdi", Rdi},
         {"rbp", Rbp}, {"rsp", Rsp}, {"r8", R8},   {"r9", R9},   {"r10", R10}, {"r11", R11},
@@ -350,22 +352,50 @@ std::string Monitor::print(const Arguments& a) {
     return "there is no '" + a[0] + "'\n";
 }
 
-std::string Monitor::infoRegisters(const Arguments&) { return describeRegisters(machine_.cpu()); }
+std::string Monitor::selectCpu(const Arguments& a) {
+    uint64_t n;
+    if (a.size() != 1 || !parseNumber(a[0], n) || n >= machine_.cpus())
+        return fmt::format("cpu needs a number from 0 to {}\n", machine_.cpus() - 1);
+    selected_ = unsigned(n);
+    return {};
+}
+
+std::string Monitor::infoRegisters(const Arguments& a) {
+    if (a.empty()) return describeRegisters(machine_.cpu(selected_));
+    if (a[0] != "-a") return "info registers takes -a or nothing\n";
+    std::string out;
+    for (unsigned n = 0; n < machine_.cpus(); n++)
+        out += fmt::format("CPU {}\n{}", n, describeRegisters(machine_.cpu(n)));
+    return out;
+}
+
+std::string Monitor::infoCpus(const Arguments&) {
+    std::string out;
+    for (unsigned n = 0; n < machine_.cpus(); n++) {
+        const Cpu& c = machine_.cpu(n);
+        out += fmt::format("{} CPU {:2}: APIC id {:2}, rip={:016x} {}, {} instructions{}\n",
+                           n == selected_ ? "*" : " ", n, machine_.apic(n).initialId(), c.rip, modeOf(c),
+                           c.executed(), c.waitingForSipi ? ", waits for SIPI" : c.halted ? ", halted" : "");
+    }
+    return out;
+}
+
 std::string Monitor::infoVersion(const Arguments&) { return std::string("kiln ") + kVersion + "\n"; }
 
 std::string Monitor::infoStatus(const Arguments&) {
     return fmt::format("{}, {} instructions, {:.3f} s\n", machine_.stopped() ? "stopped" : "running",
-                       machine_.cpu().executed(), double(machine_.clock().now()) / 1e9);
+                       machine_.executed(), double(machine_.clock().now()) / 1e9);
 }
 
 std::string Monitor::infoPic(const Arguments&) {
     std::string out;
-    for (Device* d :
-         {static_cast<Device*>(&machine_.board().pic()), static_cast<Device*>(&machine_.apic())}) {
+    auto show = [&](Device& d, const std::string& number) {
         StateText text;
-        d->state(text);
-        out += fmt::format("{}\n{}", d->name(), text.text);
-    }
+        d.state(text);
+        out += fmt::format("{}{}\n{}", d.name(), number, text.text);
+    };
+    show(machine_.board().pic(), "");
+    for (unsigned n = 0; n < machine_.cpus(); n++) show(machine_.apic(n), fmt::format(" {}", n));
     for (unsigned n = 0; n < IoApic::kPins; n++) {
         uint64_t e = machine_.board().ioApic().entry(n);
         out +=
@@ -411,8 +441,11 @@ std::string Monitor::infoPci(const Arguments&) {
 }
 
 std::string Monitor::infoBlocks(const Arguments&) {
-    return fmt::format("{} blocks, {} dropped since the start\n", machine_.code().blocks(),
-                       machine_.code().killed());
+    std::string out;
+    for (unsigned n = 0; n < machine_.cpus(); n++)
+        out += fmt::format("CPU {}: {} blocks, {} dropped since the start\n", n, machine_.code(n).blocks(),
+                           machine_.code(n).killed());
+    return out;
 }
 
 std::string Monitor::infoScreen(const Arguments&) {

@@ -64,8 +64,10 @@ class Monitor {
     std::string examinePhysical(const Arguments& a);
     std::string examineAt(const Arguments& a, bool physical);
     std::string print(const Arguments& a);
+    std::string selectCpu(const Arguments& a);
 
     std::string infoRegisters(const Arguments& a);
+    std::string infoCpus(const Arguments& a);
     std::string infoVersion(const Arguments& a);
     std::string infoStatus(const Arguments& a);
     std::string infoPic(const Arguments& a);
@@ -78,6 +80,7 @@ class Monitor {
     Machine& machine_;
     KeyTyper typer_;
     unsigned buttons_ = 0;
+    unsigned selected_ = 0;  // the processor that x, print and info registers are about
 };
 
 // The processor's registers, as `info registers` prints them.

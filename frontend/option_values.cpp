@@ -83,13 +83,38 @@ uint64_t parseMemory(const std::string& text) {
     return v << shift;
 }
 
-void checkSmp(const std::string& text) {
+// As QEMU does: what is not given follows from the rest, cores first; cpus= may be left out, too.
+CpuTopology parseSmp(const std::string& text) {
+    constexpr uint64_t kMost = 64;
+    std::map<std::string, uint64_t> given;
     for (const auto& [key, value] : parseKeyValues("-smp", text, "cpus")) {
         if (key != "cpus" && key != "cores" && key != "threads" && key != "sockets" && key != "maxcpus")
             refuseKey("-smp", key);
         uint64_t n = number("-smp", value);
-        if (n != 1) refuse("-smp " + text + ": kiln " + kVersion + " has one processor; leave -smp out");
+        if (n < 1 || n > kMost)
+            refuse("-smp " + text + ": " + key + "= takes 1 to " + std::to_string(kMost));
+        given[key] = n;
     }
+    auto of = [&](const char* key) { return given.contains(key) ? given[key] : 0; };
+    const uint64_t most = of("maxcpus"), cpus = of("cpus") ? of("cpus") : most;
+    if (most && most != cpus)
+        refuse("-smp " + text + ": processors can't be added while kiln runs; maxcpus= must be cpus=");
+    uint64_t sockets = of("sockets"), cores = of("cores"), threads = of("threads") ? of("threads") : 1;
+    if (!cpus) {
+        sockets = std::max<uint64_t>(sockets, 1);
+        cores = std::max<uint64_t>(cores, 1);
+    } else if (!cores) {
+        sockets = std::max<uint64_t>(sockets, 1);
+        cores = cpus / (sockets * threads);
+    } else if (!sockets) {
+        sockets = cpus / (cores * threads);
+    }
+    const uint64_t product = sockets * cores * threads;
+    if (!product || (cpus && product != cpus))
+        refuse("-smp " + text + ": sockets, cores and threads don't multiply to the number of processors");
+    if (product > kMost)
+        refuse("-smp " + text + ": a machine has at most " + std::to_string(kMost) + " processors");
+    return {unsigned(sockets), unsigned(cores), unsigned(threads)};
 }
 
 DriveRequest parseDrive(const std::string& text) {

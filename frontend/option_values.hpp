@@ -22,7 +22,7 @@ using KeyValues = std::vector<std::pair<std::string, std::string>>;
 KeyValues parseKeyValues(const std::string& option, const std::string& text, const std::string& bareKey = {});
 
 uint64_t parseMemory(const std::string& text);
-void checkSmp(const std::string& text);
+CpuTopology parseSmp(const std::string& text);
 DriveRequest parseDrive(const std::string& text);
 void parseBoot(const std::string& text, MachineConfig& machine);
 void parseDevice(const std::string& text, MachineConfig& machine);

@@ -31,7 +31,7 @@ struct Topic {
 };
 
 constexpr Topic kTopics[] = {
-    {"machine", "The machine has one processor and a Q35-class board with the usual parts of a PC."},
+    {"machine", "The machine has a Q35-class board with the usual parts of a PC."},
     {"drives",
      "Disk images are raw. An image without an option is attached by its kind: floppy, CD-ROM or hard disk.\n"
      "kiln writes to disk images unless -snapshot, snapshot=on or readonly=on says otherwise."},
@@ -135,7 +135,8 @@ class CommandLine {
         Options& o = draft.options;
         value("m", "SIZE", "memory: 512M, 2G, or a number of MiB; default 512M",
               [&](auto& v) { o.machine.memory = parseMemory(v); });
-        value("smp", "N", "processors; only 1 in this version", [](auto& v) { checkSmp(v); });
+        value("smp", "N", "processors, 1 to 64: N, or cpus=,sockets=,cores=,threads=; default 1",
+              [&](auto& v) { o.machine.topology = parseSmp(v); });
         value("cpu", "MODEL", "kiln, qemu64 or max: all mean the one model there is", [](auto& v) {
             if (v.find(',') != std::string::npos)
                 throw std::runtime_error("-cpu " + v + ": single CPU features can't be chosen in kiln " +

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 
@@ -16,8 +17,12 @@ RamBlock::RamBlock(std::string name, uint64_t size)
         throw std::runtime_error("the host has no room for " + std::to_string(size_ >> 20) +
                                  " MiB of guest memory (" + name_ + "): give a smaller -m");
     data_ = static_cast<uint8_t*>(p);
-    codeLines_.resize(size_ / kPageSize);
+    // Zero memory of the host's own making: pages of it that are never looked at cost nothing either.
+    marks_.reset(static_cast<CodeMarks*>(std::calloc(size_ / kPageSize, sizeof(CodeMarks))));
+    if (!marks_) throw std::bad_alloc();
 }
+
+void RamBlock::Free::operator()(CodeMarks* p) const { std::free(p); }
 
 RamBlock::~RamBlock() { munmap(data_, size_); }
 
@@ -184,10 +189,10 @@ void PhysicalMemory::write(PhysAddr addr, const void* in, uint64_t size) {
     }
 }
 
-uint64_t* PhysicalMemory::codeLines(PhysAddr addr) const {
+CodeMarks* PhysicalMemory::marks(PhysAddr addr) const {
     Target t = find(addr);
     if (!t.host) return nullptr;
-    return &t.region->ram->codeLines_[uint64_t(t.host - t.region->ram->data()) / kPageSize];
+    return &t.region->ram->marks_[uint64_t(t.host - t.region->ram->data()) / kPageSize];
 }
 
 // Bits of the 64-byte lines that `size` bytes at page offset `offset` touch; stays inside one page.
@@ -196,29 +201,31 @@ static uint64_t lineMask(uint64_t offset, uint64_t size) {
     return (~0ull >> (63 - (last - first))) << first;
 }
 
-void PhysicalMemory::markCode(PhysAddr addr, uint64_t size) {
-    uint64_t* lines = codeLines(addr);
-    if (!lines) return;
-    bool first = *lines == 0;
-    *lines |= lineMask(addr.pageOffset(), size);
-    if (first)
+CodeMarks* PhysicalMemory::markCode(PhysAddr addr, uint64_t size) {
+    CodeMarks* page = marks(addr);
+    if (!page) return nullptr;
+    const uint64_t lines = lineMask(addr.pageOffset(), size);
+    page->blocks++;
+    if (page->lines.fetch_or(lines) == 0)
         for (auto& listener : onCodePage) listener(addr.page());
+    return page;
 }
 
-void PhysicalMemory::clearCodePage(PhysAddr page) {
-    if (uint64_t* lines = codeLines(page)) *lines = 0;
+void PhysicalMemory::unmarkCode(CodeMarks* marks) {
+    if (marks && --marks->blocks == 0) marks->lines = 0;
 }
 
 bool PhysicalMemory::pageHasCode(PhysAddr addr) const {
-    const uint64_t* lines = codeLines(addr);
-    return lines && *lines;
+    const CodeMarks* page = marks(addr);
+    return page && page->lines.load(std::memory_order_relaxed);
 }
 
 void PhysicalMemory::noteWrite(PhysAddr addr, uint64_t size) {
     while (size) {
         uint64_t n = std::min(size, kPageSize - addr.pageOffset());
-        const uint64_t* lines = codeLines(addr);
-        if (lines && (*lines & lineMask(addr.pageOffset(), n)) && onCodeWrite) onCodeWrite(addr, n);
+        const CodeMarks* page = marks(addr);
+        if (page && page->lines.load(std::memory_order_relaxed) & lineMask(addr.pageOffset(), n))
+            for (auto& listener : onCodeWrite) listener(addr, n);
         addr = addr + n, size -= n;
     }
 }

@@ -4,8 +4,10 @@
 //
 // Not modelled: caches and memory types; every access is strongly ordered.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +16,13 @@
 #include "mmu/io.hpp"
 
 namespace kiln {
+
+// What is known of one RAM page about decoded code: the 64-byte lines that code was read from, and how many
+// blocks (of all processors) lie on the page. Zero for most pages.
+struct CodeMarks {
+    std::atomic<uint64_t> lines;
+    std::atomic<uint32_t> blocks;
+};
 
 // A page-aligned block of host memory that guests see as RAM or ROM. Anonymous, zeroed, returned to the host
 // lazily: untouched pages cost nothing.
@@ -35,8 +44,10 @@ class RamBlock {
     std::string name_;
     uint8_t* data_;
     uint64_t size_;
-    // One bit per 64-byte line of a page from which decoded code was read; 0 for most pages.
-    std::vector<uint64_t> codeLines_;
+    struct Free {
+        void operator()(CodeMarks* p) const;
+    };
+    std::unique_ptr<CodeMarks[], Free> marks_;  // one a page
 };
 
 enum class RegionKind : uint8_t { Ram, Rom, Io };
@@ -96,12 +107,13 @@ class PhysicalMemory {
     uint64_t access(PhysAddr addr, unsigned size);
     void access(PhysAddr addr, unsigned size, uint64_t value);
 
-    // Code tracking. `markCode` says decoded code was read from these bytes; a later write to a marked line
-    // calls `onCodeWrite` with the written range and clears nothing by itself (the listener re-marks).
-    void markCode(PhysAddr addr, uint64_t size);
-    void clearCodePage(PhysAddr page);
+    // Code tracking. `markCode` says that a decoded block was read from these bytes of one page; a later
+    // write to a marked line calls every `onCodeWrite` with the written range. The marks are the page's until
+    // `unmarkCode` has been called once for each block; null where there is no RAM or ROM.
+    CodeMarks* markCode(PhysAddr addr, uint64_t size);
+    static void unmarkCode(CodeMarks* marks);
     bool pageHasCode(PhysAddr addr) const;
-    std::function<void(PhysAddr, uint64_t size)> onCodeWrite;
+    std::vector<std::function<void(PhysAddr, uint64_t size)>> onCodeWrite;
     // A RAM page got its first code mark: cached writable translations of it must go.
     std::vector<std::function<void(PhysAddr page)>> onCodePage;
     // A region appeared, moved or vanished: every cached translation must go.
@@ -118,7 +130,7 @@ class PhysicalMemory {
     Region* add(Region region);
     void flatten();
     const Flat* flat(PhysAddr addr) const;
-    uint64_t* codeLines(PhysAddr addr) const;
+    CodeMarks* marks(PhysAddr addr) const;
 
     std::vector<Region*> regions_;
     std::vector<Flat> flats_;

@@ -172,7 +172,7 @@ TEST_CASE("fw_cfg: DMA") {
 
 TEST_CASE("ACPI: after the firmware's linking every pointer and checksum is right") {
     AcpiBoard board;
-    board.cpus = 2;
+    board.topology.cores = 2;
     AcpiFiles files = buildAcpi(board);
     runLinker(files);
     auto signature = [&](uint64_t address) {
@@ -205,8 +205,9 @@ TEST_CASE("ACPI: after the firmware's linking every pointer and checksum is righ
             checkTable(dsdt);
         }
         if (signature(table) == "APIC") CHECK(size == 44 + 2 * 8 + 12 + 10 + 10 + 6);
+        if (signature(table) == "SSDT") CHECK(size == 36 + 8 + 2 * 13);
     }
-    CHECK(found == "FACPAPICHPETMCFG");
+    CHECK(found == "FACPSSDTAPICHPETMCFG");
 }
 
 // Finds `Package () { slot << 16 | FFFF, pin, 0, gsi }` in the DSDT's byte code.
@@ -236,7 +237,7 @@ TEST_CASE("ACPI: the DSDT routes every slot and pin as the LPC bridge does") {
 
 TEST_CASE("SMBIOS: the anchor describes its structures") {
     FwCfgGuest g;
-    offerSmbios(g.fw, 512 << 20, 1);
+    offerSmbios(g.fw, 512 << 20, {});
     auto spanOf = [&](const char* name) {
         auto s = g.fw.file(name);
         return std::vector<uint8_t>(s.begin(), s.end());

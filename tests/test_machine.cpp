@@ -190,6 +190,9 @@ TEST_CASE("monitor: answers") {
     says("info", "info registers");
     says("info registers", "RIP=000000000000fff0");
     says("info registers", "real mode");
+    says("info registers -a", "CPU 0");
+    says("info cpus", "* CPU  0: APIC id  0");
+    says("cpu 1", "from 0 to 0");
     says("info status", "stopped");
     says("info version", "kiln 0.1");
     says("info pic", "I/O APIC input 23");

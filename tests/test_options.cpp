@@ -159,8 +159,12 @@ TEST_CASE("options: devices, time and the rest") {
 TEST_CASE("options: what isn't implemented is refused by name") {
     CHECK(mentions(refusal({"-enable-kvm"}), "option -enable-kvm is not implemented in kiln"));
     CHECK(mentions(refusal({"--gdb", "tcp::1234"}), "option -gdb is not implemented"));
-    CHECK(mentions(refusal({"-smp", "2"}), "one processor"));
-    CHECK(mentions(refusal({"-smp", "cpus=4,cores=2"}), "one processor"));
+    CHECK(mentions(refusal({"-smp", "0"}), "1 to 64"));
+    CHECK(mentions(refusal({"-smp", "65"}), "1 to 64"));
+    CHECK(mentions(refusal({"-smp", "2,maxcpus=4"}), "added"));
+    CHECK(mentions(refusal({"-smp", "6,cores=4"}), "multiply"));
+    CHECK(mentions(refusal({"-smp", "sockets=8,cores=16"}), "at most 64"));
+    CHECK(mentions(refusal({"-smp", "2,dies=2"}), "dies"));
     CHECK(mentions(refusal({"-cpu", "host"}), "-cpu host"));
     CHECK(mentions(refusal({"-cpu", "max,-avx"}), "features"));
     CHECK(mentions(refusal({"-accel", "tcg"}), "-accel tcg"));
@@ -172,6 +176,36 @@ TEST_CASE("options: what isn't implemented is refused by name") {
     CHECK(mentions(refusal({"-initrd", "x"}), "-kernel"));
     CHECK(mentions(refusal({"-append", "x"}), "-kernel"));
     parse({"-smp", "1", "-cpu", "qemu64", "-machine", "q35", "-accel", "interp", "-net", "none"});
+}
+
+TEST_CASE("options: -smp groups processors as QEMU does") {
+    struct {
+        const char* text;
+        unsigned sockets, cores, threads;
+    } const kCases[] = {{"1", 1, 1, 1},
+                        {"4", 1, 4, 1},
+                        {"cpus=4,sockets=4", 4, 1, 1},
+                        {"8,threads=2", 1, 4, 2},
+                        {"8,cores=2,threads=2", 2, 2, 2},
+                        {"12,sockets=2,cores=3,threads=2", 2, 3, 2},
+                        {"sockets=2,cores=2", 2, 2, 1},
+                        {"maxcpus=6,cpus=6", 1, 6, 1},
+                        {"64", 1, 64, 1}};
+    for (const auto& c : kCases) {
+        CAPTURE(c.text);
+        CpuTopology t = parse({"-smp", c.text}).machine.topology;
+        CHECK(t.sockets == c.sockets);
+        CHECK(t.cores == c.cores);
+        CHECK(t.threads == c.threads);
+    }
+}
+
+TEST_CASE("options: APIC ids have a field for each level") {
+    CpuTopology t{2, 3, 2};  // a bit for the thread, two for the core
+    const uint32_t kIds[] = {0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13};
+    for (unsigned n = 0; n < t.cpus(); n++) CHECK(t.apicId(n) == kIds[n]);
+    CHECK(CpuTopology{}.apicId(0) == 0);
+    CHECK(CpuTopology{64, 1, 1}.apicId(63) == 63);
 }
 
 TEST_CASE("options: help and version") {

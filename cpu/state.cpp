@@ -1,0 +1,87 @@
+// The one visit of a processor's state: hashes that compare runs, and panels.
+#include <string>
+
+#include "cpu/cpu.hpp"
+
+namespace kiln {
+
+namespace {
+
+void visitSegment(StateVisitor& visit, const std::string& name, Segment& s) {
+    visit(name + ".selector", s.selector);
+    visit(name + ".rights", s.rights);
+    visit(name + ".limit", s.limit);
+    visit(name + ".base", s.base);
+    visit(name + ".unusable", s.unusable);
+}
+
+void visitTable(StateVisitor& visit, const std::string& name, DescriptorTable& t) {
+    visit(name + ".base", t.base);
+    visit(name + ".limit", t.limit);
+}
+
+void visitFpu(StateVisitor& visit, FpuState& f) {
+    for (unsigned i = 0; i < 8; i++) {
+        visit("r" + std::to_string(i) + ".mantissa", f.physical[i].mantissa);
+        visit("r" + std::to_string(i) + ".sign exponent", f.physical[i].signExponent);
+    }
+    visit("fcw", f.control);
+    visit("fsw", f.status);
+    visit("empty", f.empty);
+    visit("fop", f.opcode);
+    visit("fcs", f.instructionSelector);
+    visit("fds", f.dataSelector);
+    visit("fip", f.instructionPointer);
+    visit("fdp", f.dataPointer);
+}
+
+}  // namespace
+
+void Cpu::visitState(StateVisitor& visit) {
+    static constexpr const char* kGpr[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    static constexpr const char* kSegments[] = {"es", "cs", "ss", "ds", "fs", "gs"};
+    for (unsigned i = 0; i < 16; i++) visit(kGpr[i], gpr.slot[i]);
+    visit("rip", rip);
+    uint64_t rflags = flags.value();
+    visit("rflags", rflags);
+    flags.set(rflags);
+    for (unsigned i = 0; i < 6; i++) visitSegment(visit, kSegments[i], seg[i]);
+    visitSegment(visit, "ldtr", ldtr);
+    visitSegment(visit, "tr", tr);
+    visitTable(visit, "gdtr", gdtr);
+    visitTable(visit, "idtr", idtr);
+    visit("cr0", cr0);
+    visit("cr2", cr2);
+    visit("cr3", cr3);
+    visit("cr4", cr4);
+    visit("efer", efer);
+    visit("dr", dr);
+    visit("cpl", cpl);
+    visitFpu(visit, fpu);
+    for (unsigned i = 0; i < 16; i++) visit("ymm" + std::to_string(i), vec[i].q);
+    visit("mxcsr", mxcsr);
+    visit("star", msr.star);
+    visit("lstar", msr.lstar);
+    visit("cstar", msr.cstar);
+    visit("sfmask", msr.sfmask);
+    visit("kernel gs base", msr.kernelGsBase);
+    visit("tsc aux", msr.tscAux);
+    visit("sysenter cs", msr.sysenterCs);
+    visit("sysenter esp", msr.sysenterEsp);
+    visit("sysenter eip", msr.sysenterEip);
+    visit("pat", msr.pat);
+    visit("misc enable", msr.miscEnable);
+    visit("tsc adjust", msr.tscAdjust);
+    visit("tsc offset", tscOffset_);
+    visit("mtrr default", msr.mtrrDefType);
+    visit("mtrr fixed", msr.mtrrFixed);
+    visit("mtrr variable", msr.mtrrVariable);
+    visit("halted", halted);
+    visit("waiting for sipi", waitingForSipi);
+    visit("sti shadow", stiShadow);
+    visit("mov ss shadow", movSsShadow);
+    visit("nmi blocked", nmiBlocked);
+}
+
+}  // namespace kiln
