@@ -19,7 +19,7 @@
 #include "devices/i8254.hpp"
 #include "devices/ich9_lpc.hpp"
 #include "devices/ide_controller.hpp"
-#include "devices/linux_loader.hpp"
+#include "devices/kernel_loader.hpp"
 #include "devices/mc146818.hpp"
 #include "devices/q35_mch.hpp"
 #include "devices/smbios.hpp"
@@ -322,7 +322,7 @@ void Board::fillFwCfg(const MachineConfig& config) {
     offerSmbios(fw, lowRam_ + highRam_, cpus);
 
     if (config.kernel.kernel.empty()) return;
-    offerLinux(fw, config.kernel, lowRam_);
+    offerKernel(fw, config.kernel, lowRam_);
     std::string_view first = "/rom@genroms/kilnboot.bin";
     std::vector<uint8_t> order(first.begin(), first.end());
     order.push_back(0);

@@ -1,30 +1,23 @@
-; The option ROM that starts a kernel given with -kernel. The firmware sees a bootable device (PnP BIOS
-; Specification 1.0A, 3.2: an expansion header with a boot entry vector); booting it copies the kernel's parts out of
+; The option ROM that starts a kernel given with -kernel. The firmware sees a bootable device;
+; booting it copies the kernel's parts out of
 ; fw_cfg by DMA and jumps to its real-mode set-up code (Linux, Documentation/x86/boot.rst).
 ;
 ; The host has patched the set-up header already (devices/linux_loader.cpp), except for where the initial RAM disk lies:
 ; only the firmware knows how much RAM it kept for itself.
 
-bits 16
-org 0
+%include "option_rom.inc"
 
 ; fw_cfg items (devices/fw_cfg.hpp)
 INITRD_ADDRESS  equ 0x0a        ; the highest one the kernel allows
 INITRD_SIZE     equ 0x0b
 KERNEL_ADDRESS  equ 0x07
 KERNEL_SIZE     equ 0x08
-KERNEL_DATA     equ 0x11
 INITRD_DATA     equ 0x12
 CMDLINE_ADDRESS equ 0x13
 CMDLINE_SIZE    equ 0x14
 CMDLINE_DATA    equ 0x15
 SETUP_ADDRESS   equ 0x16
 SETUP_SIZE      equ 0x17
-SETUP_DATA      equ 0x18
-
-DMA_PORT        equ 0x514
-DMA_ERROR       equ 0x01
-DMA_READ_SELECT equ 0x0a        ; read, after selecting the item in the high half
 
 ; Scratch memory in segment 0: free until a boot sector would be loaded.
 SCRATCH         equ 0x7000      ; the stack lies below
@@ -34,31 +27,8 @@ initrd_at       equ SCRATCH + 20
 
 RAMDISK_IMAGE   equ 0x218       ; in the set-up header
 
-        dw 0xaa55
-        db 2                    ; blocks of 512 bytes
-        retf                    ; nothing to initialise
-        times 0x1a - ($ - $$) db 0
-        dw pnp_header
-
-pnp_header:
-        db '$PnP', 1, 2         ; revision, length / 16
-        dw 0                    ; no further header
-        db 0
-        db PNP_CHECKSUM
-        dd 0
-        dw manufacturer, product
-        db 0, 0x80, 0           ; device type: other mass storage
-        db 0x00                 ; device indicators
-        dw 0, 0                 ; boot connection, disconnect
-        dw boot                 ; boot entry vector
-        dw 0, 0
-
-; The header's bytes add up to zero. Labels are words: both of their bytes count.
-%define BYTES(x) (((x) - $$) & 0xff) + (((x) - $$) >> 8)
-PNP_CHECKSUM equ (-('$' + 'P' + 'n' + 'P' + 1 + 2 + BYTES(manufacturer) + BYTES(product) + 0x80 + BYTES(boot))) & 0xff
-
-manufacturer    db 'kiln', 0
-product         db 'Linux kernel of -kernel', 0
+ROM_SIZE        equ 1024
+        HEADER 'Linux kernel of -kernel'
 
 boot:
         cld
@@ -157,7 +127,7 @@ read_number:
 read_item:
         push edx
         shl eax, 16
-        mov ax, DMA_READ_SELECT
+        mov ax, DMA_READ | DMA_SELECT
         bswap eax
         mov [descriptor], eax
         bswap ecx
@@ -182,21 +152,7 @@ read_item:
         pop edx
         ret
 
-failed:
-        mov si, message
-.next_character:
-        mov al, [cs:si]
-        test al, al
-        jz .stop
-        mov ah, 0x0e
-        mov bx, 7
-        int 0x10
-        inc si
-        jmp .next_character
-.stop:
-        sti
-        hlt
-        jmp .stop
+        FAILED
 
 message db 'kiln: the firmware gave no memory size, or fw_cfg did not answer', 13, 10, 0
 
@@ -208,4 +164,4 @@ parts:
         dw INITRD_ADDRESS, INITRD_SIZE, INITRD_DATA
         dw 0
 
-        times 1024 - ($ - $$) db 0      ; the last byte makes the sum zero (devices/linux_loader.cpp)
+        times ROM_SIZE - ($ - $$) db 0      ; the last byte makes the sum zero (devices/linux_loader.cpp)

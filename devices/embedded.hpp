@@ -5,7 +5,8 @@
 
 namespace kiln {
 
-extern const std::span<const uint8_t> kBootRom;  // boot_rom.asm, assembled
-extern const std::span<const uint8_t> kDsdt;     // acpi/dsdt.dsl, compiled
+extern const std::span<const uint8_t> kBootRom;    // boot_rom.asm, assembled
+extern const std::span<const uint8_t> kKernelRom;  // kernel_rom.asm, assembled
+extern const std::span<const uint8_t> kDsdt;       // acpi/dsdt.dsl, compiled
 
 }  // namespace kiln

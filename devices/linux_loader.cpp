@@ -50,12 +50,16 @@ void put(std::vector<uint8_t>& bytes, size_t at, T v) {
 
 [[noreturn]] void refuse(const std::string& sentence) { throw std::runtime_error(sentence); }
 
+bool hasSetupHeader(const std::vector<uint8_t>& image) {
+    return image.size() >= header::kSmallestFile && get<uint16_t>(image, header::kBootFlag) == 0xaa55 &&
+           std::memcmp(&image[header::kMagic], "HdrS", 4) == 0;
+}
+
 void checkFormat(const std::vector<uint8_t>& image, const std::string& name) {
     if (image.empty()) refuse("the kernel '" + name + "' is empty");
-    if (image.size() < header::kSmallestFile || get<uint16_t>(image, header::kBootFlag) != 0xaa55 ||
-        std::memcmp(&image[header::kMagic], "HdrS", 4) != 0)
+    if (!hasSetupHeader(image))
         refuse("'" + name +
-               "' is not a Linux kernel for x86 (a bzImage): -kernel takes files like /boot/vmlinuz-*");
+               "' is no kernel: -kernel takes Linux (files like /boot/vmlinuz-*), Multiboot and ELF kernels");
     if (get<uint16_t>(image, header::kVersion) < 0x200 || !(image[header::kLoadFlags] & kLoadedHigh))
         refuse("the kernel '" + name + "' is a zImage, which kiln can't start: build it as a bzImage");
 }
@@ -150,6 +154,8 @@ struct FileDescriptor {
 
 }  // namespace
 
+bool isLinux(const std::vector<uint8_t>& image) { return hasSetupHeader(image); }
+
 LinuxImage parseLinux(std::vector<uint8_t> bzImage, std::vector<uint8_t> initrd, const KernelConfig& config,
                       uint64_t lowRam) {
     checkFormat(bzImage, config.kernel);
@@ -203,8 +209,7 @@ std::vector<uint8_t> linuxBootRom() {
     return rom;
 }
 
-void offerLinux(FwCfg& fwCfg, const KernelConfig& config, uint64_t lowRam) {
-    std::vector<uint8_t> bzImage = readWholeFile(config.kernel, "kernel", kLargestFile);
+void offerLinux(FwCfg& fwCfg, const KernelConfig& config, std::vector<uint8_t> bzImage, uint64_t lowRam) {
     std::vector<uint8_t> initrd;
     if (!config.initrd.empty()) {
         initrd = readWholeFile(config.initrd, "initrd", kLargestFile);

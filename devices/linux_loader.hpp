@@ -2,7 +2,7 @@
 // (Linux, Documentation/x86/boot.rst): the bzImage's parts go into fw_cfg, and the option ROM of boot_rom.asm
 // copies them into place.
 //
-// Not modelled: zImage (kernels that are not loaded high), Multiboot, ELF images, setup_data.
+// Not modelled: zImage (kernels that are not loaded high), setup_data.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -36,8 +36,10 @@ struct LinuxImage {
 LinuxImage parseLinux(std::vector<uint8_t> bzImage, std::vector<uint8_t> initrd, const KernelConfig& config,
                       uint64_t lowRam);
 
-// Reads the files of `config` and offers them to the firmware as its first boot device.
-void offerLinux(FwCfg& fwCfg, const KernelConfig& config, uint64_t lowRam);
+bool isLinux(const std::vector<uint8_t>& image);
+
+// Offers the kernel and the initrd of `config` to the firmware as its first boot device.
+void offerLinux(FwCfg& fwCfg, const KernelConfig& config, std::vector<uint8_t> bzImage, uint64_t lowRam);
 
 // The option ROM with its checksum in place.
 std::vector<uint8_t> linuxBootRom();

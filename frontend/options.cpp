@@ -35,7 +35,9 @@ constexpr Topic kTopics[] = {
     {"drives",
      "Disk images are raw. An image without an option is attached by its kind: floppy, CD-ROM or hard disk.\n"
      "kiln writes to disk images unless -snapshot, snapshot=on or readonly=on says otherwise."},
-    {"kernel", "Starts a Linux kernel (bzImage) without a boot loader."},
+    {"kernel",
+     "Starts a Linux (bzImage), Multiboot, Multiboot2, PVH or ELF kernel without a boot loader. Multiboot\n"
+     "takes several modules: -initrd \"file words,file2 words\"."},
     {"display", "A window where there is a display; otherwise COM1 and the monitor on the terminal."},
     {"serial",
      "TARGET is stdio, mon:stdio, file:PATH, null or none. With mon:stdio, Ctrl-A c switches between\n"
@@ -193,7 +195,7 @@ class CommandLine {
         topic_ = "kernel";
         KernelConfig& k = draft.options.machine.kernel;
         value("kernel", "FILE", "kernel image, such as /boot/vmlinuz-*", [&](auto& v) { k.kernel = v; });
-        value("initrd", "FILE", "initial RAM disk", [&](auto& v) { k.initrd = v; });
+        value("initrd", "FILE", "initial RAM disk, or modules", [&](auto& v) { k.initrd = v; });
         value("append", "TEXT", "the kernel's command line", [&](auto& v) { k.commandLine = v; });
     }
 

@@ -36,10 +36,16 @@ mkdir directory
 # -- kernel and initrd
 refused "can't open the kernel" -kernel missing
 refused "is empty" -kernel empty
-refused "is not a Linux kernel" -kernel short
-refused "is not a Linux kernel" -kernel zeros
+refused "is no kernel" -kernel short
+refused "is no kernel" -kernel zeros
 refused "is a directory" -kernel directory
 refused "only makes sense with -kernel" -initrd zeros
+printf '\177ELF' >elf
+refused "truncated" -kernel elf
+printf '\002\260\255\033\000\000\000\000\376\117\122\344' >multiboot
+refused "neither an ELF file" -kernel multiboot
+printf '\037\213\010' >packed
+refused "gunzip" -kernel packed
 # A kernel's first 8 KiB, as a broken download leaves them: 31 set-up sectors are announced.
 {
     head -c 497 /dev/zero
