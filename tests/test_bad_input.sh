@@ -7,6 +7,8 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 failures=0
+slowness=${KILN_TIME_FACTOR:-1} # of a kiln that itself runs under an emulator
+limit=$((60 * slowness))
 bios=/usr/share/seabios/bios-256k.bin
 [ -f "$bios" ] || { echo "SKIPPED: SeaBIOS is not installed"; exit 77; }
 
@@ -14,7 +16,7 @@ bios=/usr/share/seabios/bios-256k.bin
 refused() {
     words=$1
     shift
-    output=$(timeout 60 "$kiln" -display none "$@" 2>&1 </dev/null)
+    output=$(timeout $limit "$kiln" -display none "$@" 2>&1 </dev/null)
     status=$?
     case $output in
         "kiln: "*"$words"*) found=yes ;;
@@ -101,7 +103,7 @@ refused "shut its processor down" -bios triple.bin -vga none -no-reboot
 refused "right after every reset" -bios triple.bin -vga none
 
 # -- a disk without a boot sector: the firmware says so on the screen, and kiln goes on until it is ended.
-screen=$( (sleep 6; echo "info screen"; echo quit) | timeout 60 "$kiln" -display none -monitor stdio zeros 2>&1)
+screen=$( (sleep $((6 * slowness)); echo "info screen"; echo quit) | timeout $limit "$kiln" -display none -monitor stdio zeros 2>&1)
 status=$?
 case $screen in
     *"not a bootable disk"* | *"No bootable device"* | *"Boot failed"*) ;;
@@ -114,7 +116,7 @@ esac
 cmp -s zeros /dev/null || [ "$(wc -c <zeros)" -eq 100000 ] || { echo "FAILED: the image changed"; failures=$((failures + 1)); }
 
 # -- a full host disk: the output is lost, and said to be, and the machine goes on.
-full=$( (sleep 2; echo quit) | timeout 60 "$kiln" -display none -monitor stdio -debugcon file:/dev/full 2>&1)
+full=$( (sleep $((2 * slowness)); echo quit) | timeout $limit "$kiln" -display none -monitor stdio -debugcon file:/dev/full 2>&1)
 case $full in
     *"writing to '/dev/full' failed"*) ;;
     *)

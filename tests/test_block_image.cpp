@@ -37,7 +37,9 @@ struct TempFile {
 }  // namespace
 
 TEST_CASE("block image: reading, writing, an odd tail") {
-    TempFile file(std::string(1024, 'a') + "tail");
+    std::string content(1024, 'a');
+    content += "tail";
+    TempFile file(content);
     std::string error;
     auto image = BlockImage::open(file.path, {}, error);
     REQUIRE_MESSAGE(image, error);

@@ -9,6 +9,10 @@ import time
 PROMPT = b"(kiln) "
 
 
+# How much longer than usual things may take: a kiln that itself runs under an emulator.
+SLOWNESS = float(os.environ.get("KILN_TIME_FACTOR", "1"))
+
+
 class GuestError(Exception):
     """The guest did not do what was expected."""
 
@@ -48,7 +52,7 @@ class Guest:
         self.directory.cleanup()
 
     def _connect(self):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * SLOWNESS
         while not os.path.exists(self.socket_path):
             self._alive()
             if time.monotonic() > deadline:
@@ -56,7 +60,7 @@ class Guest:
             time.sleep(0.05)
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(self.socket_path)
-        self.socket.settimeout(120)
+        self.socket.settimeout(120 * SLOWNESS)
         self._reply()
 
     def _alive(self):
@@ -102,7 +106,7 @@ class Guest:
     def wait_for(self, pattern, seconds, text=None, what=None):
         """Waits until the regular expression is found in the screen's text (or what `text` returns)."""
         text = text or self.screen
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * SLOWNESS
         while True:
             now = text()
             if re.search(pattern, now, re.MULTILINE):

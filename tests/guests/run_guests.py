@@ -43,12 +43,25 @@ class Suite:
                     return path
         raise Missing("no " + " or ".join(names))
 
+    def debug_file(self):
+        return os.path.join(self.pictures, "debug-port")
+
     def picture(self, guest, name):
         path = os.path.join(self.pictures, name + ".png")
         guest.screendump(path)
         return path
 
     # -- the guests
+
+    def demo(self):
+        with Guest(self.kiln, ["-fda", self.image("demo.img"), "-snapshot", "-debugcon", "file:" + self.debug_file()]) as g:
+            g.wait_for("graphics", 60)
+            g.wait_for("[1-9]..", 60, lambda: "%d" % Picture(self.picture(g, "demo")).colours(), "picture of 100 colours")
+            with open(self.debug_file(), encoding="latin-1") as log:
+                expect("kiln demonstration guest" in log.read(), "no banner on the debug port")
+            g.keys("ret")
+            g.wait_for("SeaBIOS|Booting", 60)
+        return "rings, and back to the firmware"
 
     def freedos(self):
         with Guest(self.kiln, ["-fda", self.image("freedos13-floppy.img"), "-snapshot"]) as g:
@@ -166,7 +179,7 @@ class Suite:
             g.wait_serial("kiln guest: exit status 0", 300)
         return "no display adapter"
 
-    NAMES = ["freedos", "mikeos", "elks", "kolibri", "memtest", "grub", "disk", "framebuffer", "headless"]
+    NAMES = ["demo", "freedos", "mikeos", "elks", "kolibri", "memtest", "grub", "disk", "framebuffer", "headless"]
 
 
 def main():
