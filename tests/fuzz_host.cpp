@@ -365,6 +365,7 @@ class HostFuzz {
         add(&guest.state.rip, 8);
         add(&guest.state.rflags, 8);
         add(guest.state.fx.bytes.data(), guest.state.fx.bytes.size());
+        add(guest.state.ymmHigh.data(), sizeof guest.state.ymmHigh);
         const uint64_t fault[3] = {guest.fault ? guest.fault->vector : ~0ull,
                                    guest.fault ? guest.fault->error : 0, guest.fault ? guest.fault->cr2 : 0};
         add(fault, sizeof fault);
