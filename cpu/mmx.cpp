@@ -172,8 +172,8 @@ struct Interleave {
 // The MM forms of PUNPCKL read only 32 bits of memory.
 template <class T>
 Handler interleaveLow(const Shape& s) {
-    if (isMm(s, 0)) return vectorForm<Mm, Interleave<T, false>, FromLow<uint32_t>>(s);
-    return vectorForm<Xmm, Interleave<T, false>>(s);
+    if (isMm(s, 0)) return vectorForm<Mmx, Interleave<T, false>, FromLow<uint32_t>>(s);
+    return xmm<Interleave<T, false>>(s);
 }
 struct ShuffleBytes {  // PSHUFB
     template <class V>
@@ -227,23 +227,28 @@ V shiftLanes(const V& a, uint64_t count) {
     for (auto& lane : x) lane = F::of(lane, count);
     return join<V>(x);
 }
-template <class T, class F>
-struct Shift {
-    template <class V>
-    static V run(const V& a, const V& b) {
-        return shiftLanes<T, F>(a, b.template get<uint64_t>(0));
-    }
-};
-template <class V, class T, class F>
+template <class E, class T, class F, class Source>
+void shiftByCount(Cpu& c, const Insn& i) {
+    E::check(c);
+    // The count is 128 bits wide with YMM registers, too.
+    uint64_t count = Source::template load<typename E::Narrow>(c, i).template get<uint64_t>(0);
+    E::settle(c);
+    E::set(c, i.a, shiftLanes<T, F>(E::get(c, E::first(i)), count));
+}
+template <class E, class T, class F>
 void shiftByImmediate(Cpu& c, const Insn& i) {
-    checkAvailable<V>(c);
-    settleTags<V>(c);
-    setVector<V>(c, i.a, shiftLanes<T, F>(getVector<V>(c, i.a), uint8_t(i.imm)));
+    E::check(c);
+    E::settle(c);
+    E::set(c, i.a, shiftLanes<T, F>(E::get(c, E::first(i)), uint8_t(i.imm)));
 }
 template <class T, class F>
 Handler shift(const Shape& s) {
-    if (!s.isImm(1)) return mmOrXmm<Shift<T, F>>(s);
-    return isMm(s, 0) ? straight<shiftByImmediate<Mm, T, F>> : straight<shiftByImmediate<Xmm, T, F>>;
+    auto form = [&]<class E>() {
+        if (hasMemory(s)) return straight<shiftByCount<E, T, F, FromMem>>;
+        return s.isImm(E::kVex ? 2 : 1) ? straight<shiftByImmediate<E, T, F>>
+                                        : straight<shiftByCount<E, T, F, FromReg>>;
+    };
+    return isMm(s, 0) ? form.template operator()<Mmx>() : byEncoding(s, form);
 }
 
 void emms(Cpu& c, const Insn&) {
@@ -263,81 +268,81 @@ std::span<const Row> mmxRows() {
     using U32 = uint32_t;
     using U64 = uint64_t;
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_PADDB, mmOrXmm<Lanes<U8, AddWrap>>},
-        {ZYDIS_MNEMONIC_PADDW, mmOrXmm<Lanes<U16, AddWrap>>},
-        {ZYDIS_MNEMONIC_PADDD, mmOrXmm<Lanes<U32, AddWrap>>},
-        {ZYDIS_MNEMONIC_PADDQ, mmOrXmm<Lanes<U64, AddWrap>>},
-        {ZYDIS_MNEMONIC_PSUBB, mmOrXmm<Lanes<U8, SubWrap>>},
-        {ZYDIS_MNEMONIC_PSUBW, mmOrXmm<Lanes<U16, SubWrap>>},
-        {ZYDIS_MNEMONIC_PSUBD, mmOrXmm<Lanes<U32, SubWrap>>},
-        {ZYDIS_MNEMONIC_PSUBQ, mmOrXmm<Lanes<U64, SubWrap>>},
-        {ZYDIS_MNEMONIC_PADDSB, mmOrXmm<Lanes<I8, AddSaturate>>},
-        {ZYDIS_MNEMONIC_PADDSW, mmOrXmm<Lanes<I16, AddSaturate>>},
-        {ZYDIS_MNEMONIC_PADDUSB, mmOrXmm<Lanes<U8, AddSaturate>>},
-        {ZYDIS_MNEMONIC_PADDUSW, mmOrXmm<Lanes<U16, AddSaturate>>},
-        {ZYDIS_MNEMONIC_PSUBSB, mmOrXmm<Lanes<I8, SubSaturate>>},
-        {ZYDIS_MNEMONIC_PSUBSW, mmOrXmm<Lanes<I16, SubSaturate>>},
-        {ZYDIS_MNEMONIC_PSUBUSB, mmOrXmm<Lanes<U8, SubSaturate>>},
-        {ZYDIS_MNEMONIC_PSUBUSW, mmOrXmm<Lanes<U16, SubSaturate>>},
-        {ZYDIS_MNEMONIC_PMULLW, mmOrXmm<Lanes<U16, MulLow>>},
-        {ZYDIS_MNEMONIC_PMULHW, mmOrXmm<Lanes<I16, MulHigh>>},
-        {ZYDIS_MNEMONIC_PMULHUW, mmOrXmm<Lanes<U16, MulHigh>>},
-        {ZYDIS_MNEMONIC_PMULHRSW, mmOrXmm<Lanes<I16, MulHighRounded>>},
-        {ZYDIS_MNEMONIC_PMULUDQ, mmOrXmm<MultiplyEvenUnsigned>},
-        {ZYDIS_MNEMONIC_PMADDWD, mmOrXmm<MultiplyAddWords>},
-        {ZYDIS_MNEMONIC_PMADDUBSW, mmOrXmm<MultiplyAddBytes>},
-        {ZYDIS_MNEMONIC_PSADBW, mmOrXmm<SumOfDifferences>},
-        {ZYDIS_MNEMONIC_PAVGB, mmOrXmm<Lanes<U8, Average>>},
-        {ZYDIS_MNEMONIC_PAVGW, mmOrXmm<Lanes<U16, Average>>},
-        {ZYDIS_MNEMONIC_PMINUB, mmOrXmm<Lanes<U8, Min>>},
-        {ZYDIS_MNEMONIC_PMAXUB, mmOrXmm<Lanes<U8, Max>>},
-        {ZYDIS_MNEMONIC_PMINSW, mmOrXmm<Lanes<I16, Min>>},
-        {ZYDIS_MNEMONIC_PMAXSW, mmOrXmm<Lanes<I16, Max>>},
-        {ZYDIS_MNEMONIC_PSIGNB, mmOrXmm<Lanes<I8, Sign>>},
-        {ZYDIS_MNEMONIC_PSIGNW, mmOrXmm<Lanes<I16, Sign>>},
-        {ZYDIS_MNEMONIC_PSIGND, mmOrXmm<Lanes<I32, Sign>>},
-        {ZYDIS_MNEMONIC_PABSB, mmOrXmm<Each<I8, Absolute>>},
-        {ZYDIS_MNEMONIC_PABSW, mmOrXmm<Each<I16, Absolute>>},
-        {ZYDIS_MNEMONIC_PABSD, mmOrXmm<Each<I32, Absolute>>},
-        {ZYDIS_MNEMONIC_PHADDW, mmOrXmm<Horizontal<U16, AddWrap>>},
-        {ZYDIS_MNEMONIC_PHADDD, mmOrXmm<Horizontal<U32, AddWrap>>},
-        {ZYDIS_MNEMONIC_PHADDSW, mmOrXmm<Horizontal<I16, AddSaturate>>},
-        {ZYDIS_MNEMONIC_PHSUBW, mmOrXmm<Horizontal<U16, SubWrap>>},
-        {ZYDIS_MNEMONIC_PHSUBD, mmOrXmm<Horizontal<U32, SubWrap>>},
-        {ZYDIS_MNEMONIC_PHSUBSW, mmOrXmm<Horizontal<I16, SubSaturate>>},
+        {ZYDIS_MNEMONIC_PADDB, mmOrXmm<Lanes<U8, AddWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PADDW, mmOrXmm<Lanes<U16, AddWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PADDD, mmOrXmm<Lanes<U32, AddWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PADDQ, mmOrXmm<Lanes<U64, AddWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBB, mmOrXmm<Lanes<U8, SubWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBW, mmOrXmm<Lanes<U16, SubWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBD, mmOrXmm<Lanes<U32, SubWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBQ, mmOrXmm<Lanes<U64, SubWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PADDSB, mmOrXmm<Lanes<I8, AddSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PADDSW, mmOrXmm<Lanes<I16, AddSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PADDUSB, mmOrXmm<Lanes<U8, AddSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PADDUSW, mmOrXmm<Lanes<U16, AddSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBSB, mmOrXmm<Lanes<I8, SubSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBSW, mmOrXmm<Lanes<I16, SubSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBUSB, mmOrXmm<Lanes<U8, SubSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PSUBUSW, mmOrXmm<Lanes<U16, SubSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PMULLW, mmOrXmm<Lanes<U16, MulLow>>, kVex},
+        {ZYDIS_MNEMONIC_PMULHW, mmOrXmm<Lanes<I16, MulHigh>>, kVex},
+        {ZYDIS_MNEMONIC_PMULHUW, mmOrXmm<Lanes<U16, MulHigh>>, kVex},
+        {ZYDIS_MNEMONIC_PMULHRSW, mmOrXmm<Lanes<I16, MulHighRounded>>, kVex},
+        {ZYDIS_MNEMONIC_PMULUDQ, mmOrXmm<MultiplyEvenUnsigned>, kVex},
+        {ZYDIS_MNEMONIC_PMADDWD, mmOrXmm<MultiplyAddWords>, kVex},
+        {ZYDIS_MNEMONIC_PMADDUBSW, mmOrXmm<MultiplyAddBytes>, kVex},
+        {ZYDIS_MNEMONIC_PSADBW, mmOrXmm<SumOfDifferences>, kVex},
+        {ZYDIS_MNEMONIC_PAVGB, mmOrXmm<Lanes<U8, Average>>, kVex},
+        {ZYDIS_MNEMONIC_PAVGW, mmOrXmm<Lanes<U16, Average>>, kVex},
+        {ZYDIS_MNEMONIC_PMINUB, mmOrXmm<Lanes<U8, Min>>, kVex},
+        {ZYDIS_MNEMONIC_PMAXUB, mmOrXmm<Lanes<U8, Max>>, kVex},
+        {ZYDIS_MNEMONIC_PMINSW, mmOrXmm<Lanes<I16, Min>>, kVex},
+        {ZYDIS_MNEMONIC_PMAXSW, mmOrXmm<Lanes<I16, Max>>, kVex},
+        {ZYDIS_MNEMONIC_PSIGNB, mmOrXmm<Lanes<I8, Sign>>, kVex},
+        {ZYDIS_MNEMONIC_PSIGNW, mmOrXmm<Lanes<I16, Sign>>, kVex},
+        {ZYDIS_MNEMONIC_PSIGND, mmOrXmm<Lanes<I32, Sign>>, kVex},
+        {ZYDIS_MNEMONIC_PABSB, mmOrXmm<Each<I8, Absolute>>, kVex},
+        {ZYDIS_MNEMONIC_PABSW, mmOrXmm<Each<I16, Absolute>>, kVex},
+        {ZYDIS_MNEMONIC_PABSD, mmOrXmm<Each<I32, Absolute>>, kVex},
+        {ZYDIS_MNEMONIC_PHADDW, mmOrXmm<Horizontal<U16, AddWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PHADDD, mmOrXmm<Horizontal<U32, AddWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PHADDSW, mmOrXmm<Horizontal<I16, AddSaturate>>, kVex},
+        {ZYDIS_MNEMONIC_PHSUBW, mmOrXmm<Horizontal<U16, SubWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PHSUBD, mmOrXmm<Horizontal<U32, SubWrap>>, kVex},
+        {ZYDIS_MNEMONIC_PHSUBSW, mmOrXmm<Horizontal<I16, SubSaturate>>, kVex},
 
-        {ZYDIS_MNEMONIC_PCMPEQB, mmOrXmm<Lanes<I8, Equal>>},
-        {ZYDIS_MNEMONIC_PCMPEQW, mmOrXmm<Lanes<I16, Equal>>},
-        {ZYDIS_MNEMONIC_PCMPEQD, mmOrXmm<Lanes<I32, Equal>>},
-        {ZYDIS_MNEMONIC_PCMPGTB, mmOrXmm<Lanes<I8, Greater>>},
-        {ZYDIS_MNEMONIC_PCMPGTW, mmOrXmm<Lanes<I16, Greater>>},
-        {ZYDIS_MNEMONIC_PCMPGTD, mmOrXmm<Lanes<I32, Greater>>},
-        {ZYDIS_MNEMONIC_PAND, mmOrXmm<Lanes<U64, And>>},
-        {ZYDIS_MNEMONIC_PANDN, mmOrXmm<Lanes<U64, AndNot>>},
-        {ZYDIS_MNEMONIC_POR, mmOrXmm<Lanes<U64, Or>>},
-        {ZYDIS_MNEMONIC_PXOR, mmOrXmm<Lanes<U64, Xor>>},
+        {ZYDIS_MNEMONIC_PCMPEQB, mmOrXmm<Lanes<I8, Equal>>, kVex},
+        {ZYDIS_MNEMONIC_PCMPEQW, mmOrXmm<Lanes<I16, Equal>>, kVex},
+        {ZYDIS_MNEMONIC_PCMPEQD, mmOrXmm<Lanes<I32, Equal>>, kVex},
+        {ZYDIS_MNEMONIC_PCMPGTB, mmOrXmm<Lanes<I8, Greater>>, kVex},
+        {ZYDIS_MNEMONIC_PCMPGTW, mmOrXmm<Lanes<I16, Greater>>, kVex},
+        {ZYDIS_MNEMONIC_PCMPGTD, mmOrXmm<Lanes<I32, Greater>>, kVex},
+        {ZYDIS_MNEMONIC_PAND, mmOrXmm<Lanes<U64, And>>, kVex},
+        {ZYDIS_MNEMONIC_PANDN, mmOrXmm<Lanes<U64, AndNot>>, kVex},
+        {ZYDIS_MNEMONIC_POR, mmOrXmm<Lanes<U64, Or>>, kVex},
+        {ZYDIS_MNEMONIC_PXOR, mmOrXmm<Lanes<U64, Xor>>, kVex},
 
-        {ZYDIS_MNEMONIC_PACKSSWB, mmOrXmm<Pack<I16, I8>>},
-        {ZYDIS_MNEMONIC_PACKSSDW, mmOrXmm<Pack<I32, I16>>},
-        {ZYDIS_MNEMONIC_PACKUSWB, mmOrXmm<Pack<I16, U8>>},
-        {ZYDIS_MNEMONIC_PUNPCKLBW, interleaveLow<U8>},
-        {ZYDIS_MNEMONIC_PUNPCKLWD, interleaveLow<U16>},
-        {ZYDIS_MNEMONIC_PUNPCKLDQ, interleaveLow<U32>},
-        {ZYDIS_MNEMONIC_PUNPCKHBW, mmOrXmm<Interleave<U8, true>>},
-        {ZYDIS_MNEMONIC_PUNPCKHWD, mmOrXmm<Interleave<U16, true>>},
-        {ZYDIS_MNEMONIC_PUNPCKHDQ, mmOrXmm<Interleave<U32, true>>},
-        {ZYDIS_MNEMONIC_PSHUFB, mmOrXmm<ShuffleBytes>},
-        {ZYDIS_MNEMONIC_PALIGNR, mmOrXmm<AlignRight>},
+        {ZYDIS_MNEMONIC_PACKSSWB, mmOrXmm<Pack<I16, I8>>, kVex},
+        {ZYDIS_MNEMONIC_PACKSSDW, mmOrXmm<Pack<I32, I16>>, kVex},
+        {ZYDIS_MNEMONIC_PACKUSWB, mmOrXmm<Pack<I16, U8>>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKLBW, interleaveLow<U8>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKLWD, interleaveLow<U16>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKLDQ, interleaveLow<U32>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKHBW, mmOrXmm<Interleave<U8, true>>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKHWD, mmOrXmm<Interleave<U16, true>>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKHDQ, mmOrXmm<Interleave<U32, true>>, kVex},
+        {ZYDIS_MNEMONIC_PSHUFB, mmOrXmm<ShuffleBytes>, kVex},
+        {ZYDIS_MNEMONIC_PALIGNR, mmOrXmm<AlignRight>, kVex},
         {ZYDIS_MNEMONIC_PSHUFW, mm<ShuffleWordsMm>},
 
-        {ZYDIS_MNEMONIC_PSLLW, shift<U16, ShiftLeft>},
-        {ZYDIS_MNEMONIC_PSLLD, shift<U32, ShiftLeft>},
-        {ZYDIS_MNEMONIC_PSLLQ, shift<U64, ShiftLeft>},
-        {ZYDIS_MNEMONIC_PSRLW, shift<U16, ShiftRight>},
-        {ZYDIS_MNEMONIC_PSRLD, shift<U32, ShiftRight>},
-        {ZYDIS_MNEMONIC_PSRLQ, shift<U64, ShiftRight>},
-        {ZYDIS_MNEMONIC_PSRAW, shift<I16, ShiftRight>},
-        {ZYDIS_MNEMONIC_PSRAD, shift<I32, ShiftRight>},
+        {ZYDIS_MNEMONIC_PSLLW, shift<U16, ShiftLeft>, kVex},
+        {ZYDIS_MNEMONIC_PSLLD, shift<U32, ShiftLeft>, kVex},
+        {ZYDIS_MNEMONIC_PSLLQ, shift<U64, ShiftLeft>, kVex},
+        {ZYDIS_MNEMONIC_PSRLW, shift<U16, ShiftRight>, kVex},
+        {ZYDIS_MNEMONIC_PSRLD, shift<U32, ShiftRight>, kVex},
+        {ZYDIS_MNEMONIC_PSRLQ, shift<U64, ShiftRight>, kVex},
+        {ZYDIS_MNEMONIC_PSRAW, shift<I16, ShiftRight>, kVex},
+        {ZYDIS_MNEMONIC_PSRAD, shift<I32, ShiftRight>, kVex},
 
         {ZYDIS_MNEMONIC_EMMS, only<emms>},
     };

@@ -5,11 +5,11 @@
 
 namespace kiln {
 
-void alignmentFault(Cpu& c, const Insn& i, uint64_t offset, Access access) {
+void alignmentFault(Cpu& c, const Insn& i, uint64_t offset, Access access, unsigned size) {
     // In 64-bit mode the bases of ES, CS, SS and DS count as zero whatever the hidden parts hold.
     uint64_t base = c.code64() && i.seg < Fs ? 0 : c.seg[i.seg].base;
-    if (!((base + offset) & 15)) return;
-    c.linearOf(i.seg, offset, 16, access);  // limit and canonical checks come first
+    if (!((base + offset) & (size - 1))) return;
+    c.linearOf(i.seg, offset, size, access);  // limit and canonical checks come first
     raise(kGP, 0);
 }
 

@@ -61,10 +61,10 @@ To resized(Cpu& c, Ieee& e, From v) {
 
 // -- between general and XMM registers
 
-template <class Int, class Bits, bool truncate, class Source>
+template <class E, class Int, class Bits, bool truncate, class Source>
 void floatToGeneral(Cpu& c, const Insn& i) {
-    c.checkSse();
-    Bits v = Source::template load<Xmm>(c, i).template get<Bits>(0);
+    E::check(c);
+    Bits v = scalarSource<E, Bits, Source>(c, i);
     Ieee e(c.mxcsr);
     auto r = std::make_unsigned_t<Int>(toInteger<Int, Bits, truncate>(c, e, v));
     settle(c, e);
@@ -72,45 +72,51 @@ void floatToGeneral(Cpu& c, const Insn& i) {
 }
 template <class Bits, bool truncate>
 Handler toGeneral(const Shape& s) {
-    if (s.bits(0) == 64)
-        return s.isMem(1) ? straight<floatToGeneral<int64_t, Bits, truncate, FromLow<Bits>>>
-                          : straight<floatToGeneral<int64_t, Bits, truncate, FromReg>>;
-    return s.isMem(1) ? straight<floatToGeneral<int32_t, Bits, truncate, FromLow<Bits>>>
-                      : straight<floatToGeneral<int32_t, Bits, truncate, FromReg>>;
+    return byEncoding128(s, [&]<class E>() {
+        if (s.bits(0) == 64)
+            return s.isMem(1) ? straight<floatToGeneral<E, int64_t, Bits, truncate, FromMem>>
+                              : straight<floatToGeneral<E, int64_t, Bits, truncate, FromReg>>;
+        return s.isMem(1) ? straight<floatToGeneral<E, int32_t, Bits, truncate, FromMem>>
+                          : straight<floatToGeneral<E, int32_t, Bits, truncate, FromReg>>;
+    });
 }
 
-template <class Bits, class Int, class Source>
+template <class E, class Bits, class Int, class Source>
 void generalToFloat(Cpu& c, const Insn& i) {
-    c.checkSse();
+    E::check(c);
     auto v = Int(Source::template load<std::make_unsigned_t<Int>>(c, i));
     Ieee e(c.mxcsr);
     Bits r = fromInteger<Bits>(c, e, v);
     settle(c, e);
-    c.vec[i.a].set<Bits>(0, r);
+    setLow<E>(c, i, r);
 }
 template <class Bits>
 Handler fromGeneral(const Shape& s) {
-    if (s.bits(1) == 64)
-        return s.isMem(1) ? straight<generalToFloat<Bits, int64_t, Mem>>
-                          : straight<generalToFloat<Bits, int64_t, RegB>>;
-    return s.isMem(1) ? straight<generalToFloat<Bits, int32_t, Mem>>
-                      : straight<generalToFloat<Bits, int32_t, RegB>>;
+    return byEncoding128(s, [&]<class E>() {
+        if (s.bits(s.vex() ? 2 : 1) == 64)
+            return hasMemory(s) ? straight<generalToFloat<E, Bits, int64_t, Mem>>
+                                : straight<generalToFloat<E, Bits, int64_t, GeneralReg<E>>>;
+        return hasMemory(s) ? straight<generalToFloat<E, Bits, int32_t, Mem>>
+                            : straight<generalToFloat<E, Bits, int32_t, GeneralReg<E>>>;
+    });
 }
 
-// -- scalars: the other lanes stay
-template <class To, class From, class Source>
+// -- scalars: the other lanes are the first source's
+template <class E, class To, class From, class Source>
 void scalarResize(Cpu& c, const Insn& i) {
-    c.checkSse();
-    From v = Source::template load<Xmm>(c, i).template get<From>(0);
+    E::check(c);
+    From v = scalarSource<E, From, Source>(c, i);
     Ieee e(c.mxcsr);
     To r = resized<To>(c, e, v);
     settle(c, e);
-    c.vec[i.a].set<To>(0, r);
+    setLow<E>(c, i, r);
 }
 template <class To, class From>
 Handler scalar(const Shape& s) {
-    return s.isMem(1) ? straight<scalarResize<To, From, FromLow<From>>>
-                      : straight<scalarResize<To, From, FromReg>>;
+    return byEncoding128(s, [&]<class E>() {
+        return hasMemory(s) ? straight<scalarResize<E, To, From, FromMem>>
+                            : straight<scalarResize<E, To, From, FromReg>>;
+    });
 }
 
 // -- vectors: as many lanes as the wider of both has; lanes above are cleared
@@ -124,41 +130,45 @@ To convertLane(Cpu& c, Ieee& e, From v) {
     else
         return resized<To>(c, e, v);
 }
-template <class To, class From, bool truncate>
-Xmm convertLanes(Cpu& c, const Xmm& source, unsigned lanes, Xmm result) {
+template <class To, class From, bool truncate, size_t lanes, class V>
+V convertLanes(Cpu& c, const std::array<From, lanes>& source, V result) {
     Ieee e(c.mxcsr);
     for (unsigned n = 0; n < lanes; n++)
-        result.set<To>(n, convertLane<To, From, truncate>(c, e, source.get<From>(n)));
+        result.template set<To>(n, convertLane<To, From, truncate>(c, e, source[n]));
     settle(c, e);
     return result;
 }
-template <class To, class From, bool truncate, class Source>
+template <class E, class To, class From, bool truncate, class Source>
 void vectorConvert(Cpu& c, const Insn& i) {
-    c.checkSse();
-    constexpr unsigned lanes = 16 / (sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From));
-    setXmm(c, i.a, convertLanes<To, From, truncate>(c, Source::template load<Xmm>(c, i), lanes, Xmm{}));
+    using V = typename E::V;
+    E::check(c);
+    constexpr unsigned lanes = sizeof(V) / (sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From));
+    E::set(c, i.a, convertLanes<To, From, truncate>(c, loadElements<E, From, lanes, Source>(c, i), V{}));
 }
 template <class To, class From, bool truncate = false>
 Handler packed(const Shape& s) {
-    using FromMemory = std::conditional_t<(sizeof(To) > sizeof(From)), FromLow<uint64_t>, FromMem>;
-    return s.isMem(1) ? straight<vectorConvert<To, From, truncate, FromMemory>>
-                      : straight<vectorConvert<To, From, truncate, FromReg>>;
+    return byEncoding(s, [&]<class E>() {
+        return s.isMem(1) ? straight<vectorConvert<E, To, From, truncate, FromMem>>
+                          : straight<vectorConvert<E, To, From, truncate, FromReg>>;
+    });
 }
 
 // -- two lanes between MM and XMM registers. A memory source leaves the x87 registers alone.
+using Pair = std::array<int32_t, 2>;
+
 template <class Bits>
 void mmToXmm(Cpu& c, const Insn& i) {
     c.checkSse();
     c.checkMmx();
     enterMmx(c);
-    Xmm source{{getVector<Mm>(c, i.b).q, 0}};
-    setXmm(c, i.a, convertLanes<Bits, int32_t, false>(c, source, 2, getXmm(c, i.a)));
+    auto source = std::bit_cast<Pair>(Mmx::get(c, i.b).q);
+    setXmm(c, i.a, convertLanes<Bits, int32_t, false>(c, source, getXmm(c, i.a)));
 }
 template <class Bits>
 void memToXmm(Cpu& c, const Insn& i) {
     c.checkSse();
-    Xmm source{{c.loadOperand<uint64_t>(i), 0}};
-    setXmm(c, i.a, convertLanes<Bits, int32_t, false>(c, source, 2, getXmm(c, i.a)));
+    auto source = std::bit_cast<Pair>(c.loadOperand<uint64_t>(i));
+    setXmm(c, i.a, convertLanes<Bits, int32_t, false>(c, source, getXmm(c, i.a)));
 }
 template <class Bits>
 Handler fromMm(const Shape& s) {
@@ -168,14 +178,13 @@ template <class Bits, bool truncate, class Source>
 void xmmToMm(Cpu& c, const Insn& i) {
     c.checkSse();
     c.checkMmx();
-    Xmm source = Source::template load<Xmm>(c, i);
+    auto source = loadElements<Sse, Bits, 2, Source>(c, i);
     enterMmx(c);
-    setMm(c, i.a, convertLanes<int32_t, Bits, truncate>(c, source, 2, Xmm{}).q[0]);
+    setMm(c, i.a, convertLanes<int32_t, Bits, truncate>(c, source, Xmm{}).q[0]);
 }
 template <class Bits, bool truncate>
 Handler toMm(const Shape& s) {
-    using FromMemory = std::conditional_t<sizeof(Bits) == 4, FromLow<uint64_t>, FromMem>;
-    return s.isMem(1) ? straight<xmmToMm<Bits, truncate, FromMemory>>
+    return s.isMem(1) ? straight<xmmToMm<Bits, truncate, FromMem>>
                       : straight<xmmToMm<Bits, truncate, FromReg>>;
 }
 
@@ -184,43 +193,60 @@ template <class Bits>
 Bits roundLane(Ieee& e, Bits v, uint8_t imm) {
     return e.roundToIntegral(v, imm & 4 ? e.rounding() : RoundingMode(imm & 3), !(imm & 8));
 }
-template <class Bits, unsigned lanes, class Source>
-void roundLanes(Cpu& c, const Insn& i) {
-    c.checkSse();
-    Xmm source = Source::template load<Xmm>(c, i), r = getXmm(c, i.a);
+template <class E, class Bits, class Source>
+void roundScalar(Cpu& c, const Insn& i) {
+    E::check(c);
+    Bits v = scalarSource<E, Bits, Source>(c, i);
     Ieee e(c.mxcsr);
-    for (unsigned n = 0; n < lanes; n++) r.set<Bits>(n, roundLane(e, source.get<Bits>(n), uint8_t(i.imm)));
+    Bits r = roundLane(e, v, uint8_t(i.imm));
     settle(c, e);
-    setXmm(c, i.a, r);
+    setLow<E>(c, i, r);
 }
-template <class Bits, unsigned lanes>
-Handler round(const Shape& s) {
-    using FromMemory = std::conditional_t<lanes == 1, FromLow<Bits>, FromMem>;
-    return s.isMem(1) ? straight<roundLanes<Bits, lanes, FromMemory>>
-                      : straight<roundLanes<Bits, lanes, FromReg>>;
+template <class E, class Bits, class Source>
+void roundVector(Cpu& c, const Insn& i) {
+    E::check(c);
+    auto lanes = split<Bits>(Source::template load<E>(c, i));
+    Ieee e(c.mxcsr);
+    for (Bits& lane : lanes) lane = roundLane(e, lane, uint8_t(i.imm));
+    settle(c, e);
+    E::set(c, i.a, join<typename E::V>(lanes));
+}
+template <class Bits>
+Handler roundOne(const Shape& s) {
+    return byEncoding128(s, [&]<class E>() {
+        return hasMemory(s) ? straight<roundScalar<E, Bits, FromMem>>
+                            : straight<roundScalar<E, Bits, FromReg>>;
+    });
+}
+template <class Bits>
+Handler roundAll(const Shape& s) {
+    return byEncoding(s, [&]<class E>() {
+        return hasMemory(s) ? straight<roundVector<E, Bits, FromMem>>
+                            : straight<roundVector<E, Bits, FromReg>>;
+    });
 }
 
 }  // namespace
 
 std::span<const Row> sseConvertRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_CVTSI2SS, fromGeneral<Single>},
-        {ZYDIS_MNEMONIC_CVTSI2SD, fromGeneral<Double>},
-        {ZYDIS_MNEMONIC_CVTSS2SI, toGeneral<Single, false>},
-        {ZYDIS_MNEMONIC_CVTSD2SI, toGeneral<Double, false>},
-        {ZYDIS_MNEMONIC_CVTTSS2SI, toGeneral<Single, true>},
-        {ZYDIS_MNEMONIC_CVTTSD2SI, toGeneral<Double, true>},
-        {ZYDIS_MNEMONIC_CVTSS2SD, scalar<Double, Single>},
-        {ZYDIS_MNEMONIC_CVTSD2SS, scalar<Single, Double>},
+        {ZYDIS_MNEMONIC_CVTSI2SS, fromGeneral<Single>, kVex},
+        {ZYDIS_MNEMONIC_CVTSI2SD, fromGeneral<Double>, kVex},
+        {ZYDIS_MNEMONIC_CVTSS2SI, toGeneral<Single, false>, kVex},
+        {ZYDIS_MNEMONIC_CVTSD2SI, toGeneral<Double, false>, kVex},
+        {ZYDIS_MNEMONIC_CVTTSS2SI, toGeneral<Single, true>, kVex},
+        {ZYDIS_MNEMONIC_CVTTSD2SI, toGeneral<Double, true>, kVex},
+        {ZYDIS_MNEMONIC_CVTSS2SD, scalar<Double, Single>, kVex},
+        {ZYDIS_MNEMONIC_CVTSD2SS, scalar<Single, Double>, kVex},
 
-        {ZYDIS_MNEMONIC_CVTPS2PD, packed<Double, Single>},
-        {ZYDIS_MNEMONIC_CVTPD2PS, packed<Single, Double>},
-        {ZYDIS_MNEMONIC_CVTDQ2PS, packed<Single, int32_t>},
-        {ZYDIS_MNEMONIC_CVTDQ2PD, packed<Double, int32_t>},
-        {ZYDIS_MNEMONIC_CVTPS2DQ, packed<int32_t, Single>},
-        {ZYDIS_MNEMONIC_CVTPD2DQ, packed<int32_t, Double>},
-        {ZYDIS_MNEMONIC_CVTTPS2DQ, packed<int32_t, Single, true>},
-        {ZYDIS_MNEMONIC_CVTTPD2DQ, packed<int32_t, Double, true>},
+        {ZYDIS_MNEMONIC_CVTPS2PD, packed<Double, Single>, kVex},
+        {ZYDIS_MNEMONIC_CVTPD2PS, packed<Single, Double>, kVex},
+        {ZYDIS_MNEMONIC_CVTDQ2PS, packed<Single, int32_t>, kVex},
+        {ZYDIS_MNEMONIC_CVTDQ2PD, packed<Double, int32_t>, kVex},
+        {ZYDIS_MNEMONIC_CVTPS2DQ, packed<int32_t, Single>, kVex},
+        {ZYDIS_MNEMONIC_CVTPD2DQ, packed<int32_t, Double>, kVex},
+        {ZYDIS_MNEMONIC_CVTTPS2DQ, packed<int32_t, Single, true>, kVex},
+        {ZYDIS_MNEMONIC_CVTTPD2DQ, packed<int32_t, Double, true>, kVex},
 
         {ZYDIS_MNEMONIC_CVTPI2PS, fromMm<Single>},
         {ZYDIS_MNEMONIC_CVTPI2PD, fromMm<Double>},
@@ -229,10 +255,10 @@ std::span<const Row> sseConvertRows() {
         {ZYDIS_MNEMONIC_CVTTPS2PI, toMm<Single, true>},
         {ZYDIS_MNEMONIC_CVTTPD2PI, toMm<Double, true>},
 
-        {ZYDIS_MNEMONIC_ROUNDSS, round<Single, 1>},
-        {ZYDIS_MNEMONIC_ROUNDSD, round<Double, 1>},
-        {ZYDIS_MNEMONIC_ROUNDPS, round<Single, 4>},
-        {ZYDIS_MNEMONIC_ROUNDPD, round<Double, 2>},
+        {ZYDIS_MNEMONIC_ROUNDSS, roundOne<Single>, kVex},
+        {ZYDIS_MNEMONIC_ROUNDSD, roundOne<Double>, kVex},
+        {ZYDIS_MNEMONIC_ROUNDPS, roundAll<Single>, kVex},
+        {ZYDIS_MNEMONIC_ROUNDPD, roundAll<Double>, kVex},
     };
     return rows;
 }

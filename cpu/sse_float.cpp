@@ -16,73 +16,79 @@ void settleFlags(Cpu& c, uint32_t raised) {
 
 namespace {
 
-template <class Bits, class Source>
-Bits scalarSource(Cpu& c, const Insn& i) {
-    if constexpr (std::is_same_v<Source, FromReg>)
-        return c.vec[i.b].get<Bits>(0);
+// A family has run<E, Bits, Source> and, for registers, may have quick<E, Bits>.
+template <class Family, class Bits, class E>
+Handler formOf(const Shape& s) {
+    if (hasMemory(s)) return straight<Family::template run<E, Bits, FromMem>>;
+    if constexpr (requires(Cpu & c, const Insn& i) { Family::template quick<E, Bits>(c, i); })
+        return quickly<Family::template quick<E, Bits>, Family::template run<E, Bits, FromReg>>;
     else
-        return c.loadOperand<Bits>(i);
+        return straight<Family::template run<E, Bits, FromReg>>;
 }
-template <class Body, class Bits>
-Handler form(const Shape& s) {
-    if (s.isMem(1)) return straight<Body::template run<Bits, FromMem>>;
-    if constexpr (requires(Cpu & c, const Insn& i) { Body::template quick<Bits>(c, i); })
-        return quickly<Body::template quick<Bits>, Body::template run<Bits, FromReg>>;
-    else
-        return straight<Body::template run<Bits, FromReg>>;
+template <class Family, class Bits>
+Handler scalar(const Shape& s) {
+    return byEncoding128(s, [&]<class E>() { return formOf<Family, Bits, E>(s); });
+}
+template <class Family, class Bits>
+Handler packed(const Shape& s) {
+    return byEncoding(s, [&]<class E>() { return formOf<Family, Bits, E>(s); });
+}
+template <class E, class Bits>
+Bits firstLow(const Cpu& c, const Insn& i) {
+    return c.vec[E::first(i)].template get<Bits>(0);
 }
 
 // -- ADD, SUB, MUL, DIV
 template <class Op>
 struct Scalar {
-    template <class Bits>
+    template <class E, class Bits>
     static bool quick(Cpu& c, const Insn& i) {
-        c.checkSse();
-        Bits a = c.vec[i.a].get<Bits>(0), b = c.vec[i.b].get<Bits>(0);
+        E::check(c);
+        Bits a = firstLow<E, Bits>(c, i), b = c.vec[E::last(i)].template get<Bits>(0);
         if (!hostRounds(c) || (notMiddling(a) | notMiddling(b)) & Format<Bits>::kSign) return false;
-        c.vec[i.a].set<Bits>(0, fromHost(Op::host(toHost(a), toHost(b))));
+        setLow<E>(c, i, fromHost(Op::host(toHost(a), toHost(b))));
         return true;
     }
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        Bits b = scalarSource<Bits, Source>(c, i), a = c.vec[i.a].get<Bits>(0);
+        E::check(c);
+        Bits b = scalarSource<E, Bits, Source>(c, i), a = firstLow<E, Bits>(c, i);
         Ieee e(c.mxcsr);
         Bits r = compute<Op>(hostRounds(c), e, a, b);
         settle(c, e);
-        c.vec[i.a].set<Bits>(0, r);
+        setLow<E>(c, i, r);
     }
 };
 template <class Op>
 struct Packed {
-    template <class Bits>
-    static bool onHost(Cpu& c, const Insn& i, const Xmm& b) {
-        auto x = split<Bits>(getXmm(c, i.a)), y = split<Bits>(b);
+    template <class E, class Bits>
+    static bool onHost(Cpu& c, const Insn& i, const typename E::V& b) {
+        auto x = split<Bits>(E::get(c, E::first(i))), y = split<Bits>(b);
         auto doubts = x;
         for (unsigned n = 0; n < x.size(); n++) doubts[n] = notMiddling(x[n]) | notMiddling(y[n]);
         Bits doubt = 0;
         for (Bits d : doubts) doubt |= d;
         if (!hostRounds(c) || doubt & Format<Bits>::kSign) return false;
         for (unsigned n = 0; n < x.size(); n++) x[n] = fromHost(Op::host(toHost(x[n]), toHost(y[n])));
-        setXmm(c, i.a, join<Xmm>(x));
+        E::set(c, i.a, join<typename E::V>(x));
         return true;
     }
-    template <class Bits>
+    template <class E, class Bits>
     static bool quick(Cpu& c, const Insn& i) {
-        c.checkSse();
-        return onHost<Bits>(c, i, getXmm(c, i.b));
+        E::check(c);
+        return onHost<E, Bits>(c, i, E::get(c, E::last(i)));
     }
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        Xmm b = Source::template load<Xmm>(c, i);
-        if (onHost<Bits>(c, i, b)) return;
-        auto x = split<Bits>(getXmm(c, i.a)), y = split<Bits>(b);
+        E::check(c);
+        auto b = Source::template load<E>(c, i);
+        if (onHost<E, Bits>(c, i, b)) return;
+        auto x = split<Bits>(E::get(c, E::first(i))), y = split<Bits>(b);
         Ieee e(c.mxcsr);
         bool host = hostRounds(c);
         for (unsigned n = 0; n < x.size(); n++) x[n] = compute<Op>(host, e, x[n], y[n]);
         settle(c, e);
-        setXmm(c, i.a, join<Xmm>(x));
+        E::set(c, i.a, join<typename E::V>(x));
     }
 };
 
@@ -115,26 +121,26 @@ Bits select(Ieee& e, Bits a, Bits b) {
 }
 template <class Op>
 struct ScalarSelect {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        Bits b = scalarSource<Bits, Source>(c, i), a = c.vec[i.a].get<Bits>(0);
+        E::check(c);
+        Bits b = scalarSource<E, Bits, Source>(c, i), a = firstLow<E, Bits>(c, i);
         Ieee e(c.mxcsr);
         Bits r = select<Op>(e, a, b);
         settle(c, e);
-        c.vec[i.a].set<Bits>(0, r);
+        setLow<E>(c, i, r);
     }
 };
 template <class Op>
 struct PackedSelect {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        auto y = split<Bits>(Source::template load<Xmm>(c, i)), x = split<Bits>(getXmm(c, i.a));
+        E::check(c);
+        auto y = split<Bits>(Source::template load<E>(c, i)), x = split<Bits>(E::get(c, E::first(i)));
         Ieee e(c.mxcsr);
         for (unsigned n = 0; n < x.size(); n++) x[n] = select<Op>(e, x[n], y[n]);
         settle(c, e);
-        setXmm(c, i.a, join<Xmm>(x));
+        E::set(c, i.a, join<typename E::V>(x));
     }
 };
 
@@ -159,52 +165,53 @@ struct Rsqrt {
 };
 template <class Op>
 struct ScalarUnary {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
+        E::check(c);
         Ieee e(c.mxcsr);
-        Bits r = Op::of(c, e, scalarSource<Bits, Source>(c, i));
+        Bits r = Op::of(c, e, scalarSource<E, Bits, Source>(c, i));
         settle(c, e);
-        c.vec[i.a].set<Bits>(0, r);
+        setLow<E>(c, i, r);
     }
 };
 template <class Op>
 struct PackedUnary {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        auto x = split<Bits>(Source::template load<Xmm>(c, i));
+        E::check(c);
+        auto x = split<Bits>(Source::template load<E>(c, i));
         Ieee e(c.mxcsr);
         for (Bits& lane : x) lane = Op::of(c, e, lane);
         settle(c, e);
-        setXmm(c, i.a, join<Xmm>(x));
+        E::set(c, i.a, join<typename E::V>(x));
     }
 };
 
 // -- HADD, HSUB, ADDSUB
 template <class Op>
 struct Horizontal {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        auto y = split<Bits>(Source::template load<Xmm>(c, i)), x = split<Bits>(getXmm(c, i.a));
+        E::check(c);
+        auto y = split<Bits>(Source::template load<E>(c, i)), x = split<Bits>(E::get(c, E::first(i)));
         auto r = x;
-        constexpr unsigned half = kLanes<Bits, Xmm> / 2;
+        constexpr unsigned lanes = kLanes<Bits, Xmm>, half = lanes / 2;  // within 128 bits
         Ieee e(c.mxcsr);
         bool quick = hostRounds(c);
-        for (unsigned n = 0; n < half; n++) {
-            r[n] = compute<Op>(quick, e, x[2 * n], x[2 * n + 1]);
-            r[half + n] = compute<Op>(quick, e, y[2 * n], y[2 * n + 1]);
-        }
+        for (unsigned base = 0; base < r.size(); base += lanes)
+            for (unsigned n = 0; n < half; n++) {
+                r[base + n] = compute<Op>(quick, e, x[base + 2 * n], x[base + 2 * n + 1]);
+                r[base + half + n] = compute<Op>(quick, e, y[base + 2 * n], y[base + 2 * n + 1]);
+            }
         settle(c, e);
-        setXmm(c, i.a, join<Xmm>(r));
+        E::set(c, i.a, join<typename E::V>(r));
     }
 };
 struct AddSub {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        auto y = split<Bits>(Source::template load<Xmm>(c, i)), x = split<Bits>(getXmm(c, i.a));
+        E::check(c);
+        auto y = split<Bits>(Source::template load<E>(c, i)), x = split<Bits>(E::get(c, E::first(i)));
         Ieee e(c.mxcsr);
         bool quick = hostRounds(c);
         for (unsigned n = 0; n < x.size(); n += 2) {
@@ -212,35 +219,35 @@ struct AddSub {
             x[n + 1] = compute<Add>(quick, e, x[n + 1], y[n + 1]);
         }
         settle(c, e);
-        setXmm(c, i.a, join<Xmm>(x));
+        E::set(c, i.a, join<typename E::V>(x));
     }
 };
 
 // DPPS, DPPD: imm 7..4 choose the products, 3..0 the lanes that get their sum. Exceptions are reported stage
 // by stage. Every lane adds up for itself, in an order of its own: of several NaNs each may show another.
 struct DotProduct {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        auto y = split<Bits>(Source::template load<Xmm>(c, i)), x = split<Bits>(getXmm(c, i.a));
-        constexpr unsigned lanes = kLanes<Bits, Xmm>;
+        E::check(c);
+        auto y = split<Bits>(Source::template load<E>(c, i)), x = split<Bits>(E::get(c, E::first(i)));
+        constexpr unsigned lanes = kLanes<Bits, Xmm>;  // of a sum, and of the immediate's halves
         const uint32_t control = c.mxcsr;
         const bool quick = hostRounds(c);
         auto stage = [&](auto lane) {
             Ieee e(control);
             auto r = x;
-            for (unsigned n = 0; n < lanes; n++) r[n] = lane(e, n);
+            for (unsigned n = 0; n < r.size(); n++) r[n] = lane(e, n);
             settle(c, e);
             x = r;
         };
         stage([&](Ieee& e, unsigned n) {
-            return i.imm >> (4 + n) & 1 ? compute<Mul>(quick, e, x[n], y[n]) : Bits(0);
+            return i.imm >> (4 + n % lanes) & 1 ? compute<Mul>(quick, e, x[n], y[n]) : Bits(0);
         });
         if (lanes == 4) stage([&](Ieee& e, unsigned n) { return compute<Add>(quick, e, x[n ^ 1], x[n]); });
         stage([&](Ieee& e, unsigned n) { return compute<Add>(quick, e, x[n], x[n ^ lanes / 2]); });
-        for (unsigned n = 0; n < lanes; n++)
-            if (!(i.imm >> n & 1)) x[n] = 0;
-        setXmm(c, i.a, join<Xmm>(x));
+        for (unsigned n = 0; n < x.size(); n++)
+            if (!(i.imm >> n % lanes & 1)) x[n] = 0;
+        E::set(c, i.a, join<typename E::V>(x));
     }
 };
 
@@ -253,58 +260,62 @@ Order order(Ieee& e, Bits a, Bits b, bool signalQuiet) {
     }
     return e.compare(a, b, signalQuiet);
 }
-// CMPPS and relatives: EQ, LT, LE, UNORD and their negations; the less-thans signal quiet NaNs as well.
-template <class Bits>
-Bits predicate(Ieee& e, Bits a, Bits b, unsigned code) {
-    static constexpr uint8_t kHolds[4] = {1 << int(Order::Equal), 1 << int(Order::Less),
-                                          1 << int(Order::Less) | 1 << int(Order::Equal),
-                                          1 << int(Order::Unordered)};
-    unsigned which = code & 3;
-    bool holds = kHolds[which] >> int(order(e, a, b, which == 1 || which == 2)) & 1;
-    return holds != bool(code & 4) ? Bits(~Bits(0)) : Bits(0);
+// The 16 predicates by the orders that fulfil them, and the same 16 again with their attitude to quiet NaNs
+// turned round (SDM vol. 2, table 3-1). SSE has the first eight.
+template <class E, class Bits>
+Bits predicate(Ieee& e, Bits a, Bits b, uint64_t imm) {
+    constexpr uint8_t L = 1 << int(Order::Less), Q = 1 << int(Order::Equal), G = 1 << int(Order::Greater),
+                      U = 1 << int(Order::Unordered);
+    static constexpr uint8_t kHolds[16] = {
+        Q,     L,     L | Q,     U, L | G | U, Q | G | U, G | U, L | Q | G,
+        Q | U, L | U, L | Q | U, 0, L | G,     Q | G,     G,     L | Q | G | U};
+    const unsigned code = imm & (E::kVex ? 31 : 7);
+    const bool signalling = (code & 3) == 1 || (code & 3) == 2;
+    bool holds = kHolds[code & 15] >> int(order(e, a, b, signalling != bool(code & 16))) & 1;
+    return holds ? Bits(~Bits(0)) : Bits(0);
 }
 struct ScalarCompare {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        Bits b = scalarSource<Bits, Source>(c, i);
+        E::check(c);
+        Bits b = scalarSource<E, Bits, Source>(c, i);
         Ieee e(c.mxcsr);
-        Bits r = predicate(e, c.vec[i.a].get<Bits>(0), b, unsigned(i.imm));
+        Bits r = predicate<E>(e, firstLow<E, Bits>(c, i), b, i.imm);
         settle(c, e);
-        c.vec[i.a].set<Bits>(0, r);
+        setLow<E>(c, i, r);
     }
 };
 struct PackedCompare {
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        auto y = split<Bits>(Source::template load<Xmm>(c, i)), x = split<Bits>(getXmm(c, i.a));
+        E::check(c);
+        auto y = split<Bits>(Source::template load<E>(c, i)), x = split<Bits>(E::get(c, E::first(i)));
         Ieee e(c.mxcsr);
-        for (unsigned n = 0; n < x.size(); n++) x[n] = predicate(e, x[n], y[n], unsigned(i.imm));
+        for (unsigned n = 0; n < x.size(); n++) x[n] = predicate<E>(e, x[n], y[n], i.imm);
         settle(c, e);
-        setXmm(c, i.a, join<Xmm>(x));
+        E::set(c, i.a, join<typename E::V>(x));
     }
 };
 // CMPSD is the string instruction's name, too.
-Handler cmpsd(const Shape& s) { return isXmm(s, 0) ? form<ScalarCompare, uint64_t>(s) : nullptr; }
+Handler cmpsd(const Shape& s) { return isXmm(s, 0) ? scalar<ScalarCompare, uint64_t>(s) : nullptr; }
 
 // COMIS and UCOMIS: ZF, PF, CF tell the order; OF, SF, AF are cleared.
 inline constexpr uint64_t kOrderFlags[4] = {flag::CF, flag::ZF, 0, flag::ZF | flag::PF | flag::CF};
 template <bool signalQuiet>
 struct CompareToFlags {
-    template <class Bits>
+    template <class E, class Bits>
     static bool quick(Cpu& c, const Insn& i) {
-        c.checkSse();
-        Bits a = c.vec[i.a].get<Bits>(0), b = c.vec[i.b].get<Bits>(0);
+        E::check(c);
+        Bits a = c.vec[i.a].get<Bits>(0), b = c.vec[E::last(i)].template get<Bits>(0);
         if (!(plain(a) && plain(b))) return false;
         auto x = toHost(a), y = toHost(b);
         c.flags.setArithmetic(kOrderFlags[x < y ? 0 : x == y ? 1 : 2]);
         return true;
     }
-    template <class Bits, class Source>
+    template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
-        c.checkSse();
-        Bits b = scalarSource<Bits, Source>(c, i);
+        E::check(c);
+        Bits b = scalarSource<E, Bits, Source>(c, i);
         Ieee e(c.mxcsr);
         Order o = order(e, c.vec[i.a].get<Bits>(0), b, signalQuiet);
         settle(c, e);
@@ -318,56 +329,56 @@ std::span<const Row> sseFloatRows() {
     using Single = uint32_t;
     using Double = uint64_t;
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_ADDSS, form<Scalar<Add>, Single>},
-        {ZYDIS_MNEMONIC_ADDSD, form<Scalar<Add>, Double>},
-        {ZYDIS_MNEMONIC_ADDPS, form<Packed<Add>, Single>},
-        {ZYDIS_MNEMONIC_ADDPD, form<Packed<Add>, Double>},
-        {ZYDIS_MNEMONIC_SUBSS, form<Scalar<Sub>, Single>},
-        {ZYDIS_MNEMONIC_SUBSD, form<Scalar<Sub>, Double>},
-        {ZYDIS_MNEMONIC_SUBPS, form<Packed<Sub>, Single>},
-        {ZYDIS_MNEMONIC_SUBPD, form<Packed<Sub>, Double>},
-        {ZYDIS_MNEMONIC_MULSS, form<Scalar<Mul>, Single>},
-        {ZYDIS_MNEMONIC_MULSD, form<Scalar<Mul>, Double>},
-        {ZYDIS_MNEMONIC_MULPS, form<Packed<Mul>, Single>},
-        {ZYDIS_MNEMONIC_MULPD, form<Packed<Mul>, Double>},
-        {ZYDIS_MNEMONIC_DIVSS, form<Scalar<Div>, Single>},
-        {ZYDIS_MNEMONIC_DIVSD, form<Scalar<Div>, Double>},
-        {ZYDIS_MNEMONIC_DIVPS, form<Packed<Div>, Single>},
-        {ZYDIS_MNEMONIC_DIVPD, form<Packed<Div>, Double>},
-        {ZYDIS_MNEMONIC_MINSS, form<ScalarSelect<Min>, Single>},
-        {ZYDIS_MNEMONIC_MINSD, form<ScalarSelect<Min>, Double>},
-        {ZYDIS_MNEMONIC_MINPS, form<PackedSelect<Min>, Single>},
-        {ZYDIS_MNEMONIC_MINPD, form<PackedSelect<Min>, Double>},
-        {ZYDIS_MNEMONIC_MAXSS, form<ScalarSelect<Max>, Single>},
-        {ZYDIS_MNEMONIC_MAXSD, form<ScalarSelect<Max>, Double>},
-        {ZYDIS_MNEMONIC_MAXPS, form<PackedSelect<Max>, Single>},
-        {ZYDIS_MNEMONIC_MAXPD, form<PackedSelect<Max>, Double>},
-        {ZYDIS_MNEMONIC_SQRTSS, form<ScalarUnary<Sqrt>, Single>},
-        {ZYDIS_MNEMONIC_SQRTSD, form<ScalarUnary<Sqrt>, Double>},
-        {ZYDIS_MNEMONIC_SQRTPS, form<PackedUnary<Sqrt>, Single>},
-        {ZYDIS_MNEMONIC_SQRTPD, form<PackedUnary<Sqrt>, Double>},
-        {ZYDIS_MNEMONIC_RCPSS, form<ScalarUnary<Rcp>, Single>},
-        {ZYDIS_MNEMONIC_RCPPS, form<PackedUnary<Rcp>, Single>},
-        {ZYDIS_MNEMONIC_RSQRTSS, form<ScalarUnary<Rsqrt>, Single>},
-        {ZYDIS_MNEMONIC_RSQRTPS, form<PackedUnary<Rsqrt>, Single>},
+        {ZYDIS_MNEMONIC_ADDSS, scalar<Scalar<Add>, Single>, kVex},
+        {ZYDIS_MNEMONIC_ADDSD, scalar<Scalar<Add>, Double>, kVex},
+        {ZYDIS_MNEMONIC_ADDPS, packed<Packed<Add>, Single>, kVex},
+        {ZYDIS_MNEMONIC_ADDPD, packed<Packed<Add>, Double>, kVex},
+        {ZYDIS_MNEMONIC_SUBSS, scalar<Scalar<Sub>, Single>, kVex},
+        {ZYDIS_MNEMONIC_SUBSD, scalar<Scalar<Sub>, Double>, kVex},
+        {ZYDIS_MNEMONIC_SUBPS, packed<Packed<Sub>, Single>, kVex},
+        {ZYDIS_MNEMONIC_SUBPD, packed<Packed<Sub>, Double>, kVex},
+        {ZYDIS_MNEMONIC_MULSS, scalar<Scalar<Mul>, Single>, kVex},
+        {ZYDIS_MNEMONIC_MULSD, scalar<Scalar<Mul>, Double>, kVex},
+        {ZYDIS_MNEMONIC_MULPS, packed<Packed<Mul>, Single>, kVex},
+        {ZYDIS_MNEMONIC_MULPD, packed<Packed<Mul>, Double>, kVex},
+        {ZYDIS_MNEMONIC_DIVSS, scalar<Scalar<Div>, Single>, kVex},
+        {ZYDIS_MNEMONIC_DIVSD, scalar<Scalar<Div>, Double>, kVex},
+        {ZYDIS_MNEMONIC_DIVPS, packed<Packed<Div>, Single>, kVex},
+        {ZYDIS_MNEMONIC_DIVPD, packed<Packed<Div>, Double>, kVex},
+        {ZYDIS_MNEMONIC_MINSS, scalar<ScalarSelect<Min>, Single>, kVex},
+        {ZYDIS_MNEMONIC_MINSD, scalar<ScalarSelect<Min>, Double>, kVex},
+        {ZYDIS_MNEMONIC_MINPS, packed<PackedSelect<Min>, Single>, kVex},
+        {ZYDIS_MNEMONIC_MINPD, packed<PackedSelect<Min>, Double>, kVex},
+        {ZYDIS_MNEMONIC_MAXSS, scalar<ScalarSelect<Max>, Single>, kVex},
+        {ZYDIS_MNEMONIC_MAXSD, scalar<ScalarSelect<Max>, Double>, kVex},
+        {ZYDIS_MNEMONIC_MAXPS, packed<PackedSelect<Max>, Single>, kVex},
+        {ZYDIS_MNEMONIC_MAXPD, packed<PackedSelect<Max>, Double>, kVex},
+        {ZYDIS_MNEMONIC_SQRTSS, scalar<ScalarUnary<Sqrt>, Single>, kVex},
+        {ZYDIS_MNEMONIC_SQRTSD, scalar<ScalarUnary<Sqrt>, Double>, kVex},
+        {ZYDIS_MNEMONIC_SQRTPS, packed<PackedUnary<Sqrt>, Single>, kVex},
+        {ZYDIS_MNEMONIC_SQRTPD, packed<PackedUnary<Sqrt>, Double>, kVex},
+        {ZYDIS_MNEMONIC_RCPSS, scalar<ScalarUnary<Rcp>, Single>, kVex},
+        {ZYDIS_MNEMONIC_RCPPS, packed<PackedUnary<Rcp>, Single>, kVex},
+        {ZYDIS_MNEMONIC_RSQRTSS, scalar<ScalarUnary<Rsqrt>, Single>, kVex},
+        {ZYDIS_MNEMONIC_RSQRTPS, packed<PackedUnary<Rsqrt>, Single>, kVex},
 
-        {ZYDIS_MNEMONIC_HADDPS, form<Horizontal<Add>, Single>},
-        {ZYDIS_MNEMONIC_HADDPD, form<Horizontal<Add>, Double>},
-        {ZYDIS_MNEMONIC_HSUBPS, form<Horizontal<Sub>, Single>},
-        {ZYDIS_MNEMONIC_HSUBPD, form<Horizontal<Sub>, Double>},
-        {ZYDIS_MNEMONIC_ADDSUBPS, form<AddSub, Single>},
-        {ZYDIS_MNEMONIC_ADDSUBPD, form<AddSub, Double>},
-        {ZYDIS_MNEMONIC_DPPS, form<DotProduct, Single>},
-        {ZYDIS_MNEMONIC_DPPD, form<DotProduct, Double>},
+        {ZYDIS_MNEMONIC_HADDPS, packed<Horizontal<Add>, Single>, kVex},
+        {ZYDIS_MNEMONIC_HADDPD, packed<Horizontal<Add>, Double>, kVex},
+        {ZYDIS_MNEMONIC_HSUBPS, packed<Horizontal<Sub>, Single>, kVex},
+        {ZYDIS_MNEMONIC_HSUBPD, packed<Horizontal<Sub>, Double>, kVex},
+        {ZYDIS_MNEMONIC_ADDSUBPS, packed<AddSub, Single>, kVex},
+        {ZYDIS_MNEMONIC_ADDSUBPD, packed<AddSub, Double>, kVex},
+        {ZYDIS_MNEMONIC_DPPS, packed<DotProduct, Single>, kVex},
+        {ZYDIS_MNEMONIC_DPPD, packed<DotProduct, Double>, kVex},
 
-        {ZYDIS_MNEMONIC_CMPSS, form<ScalarCompare, Single>},
-        {ZYDIS_MNEMONIC_CMPSD, cmpsd},
-        {ZYDIS_MNEMONIC_CMPPS, form<PackedCompare, Single>},
-        {ZYDIS_MNEMONIC_CMPPD, form<PackedCompare, Double>},
-        {ZYDIS_MNEMONIC_COMISS, form<CompareToFlags<true>, Single>},
-        {ZYDIS_MNEMONIC_COMISD, form<CompareToFlags<true>, Double>},
-        {ZYDIS_MNEMONIC_UCOMISS, form<CompareToFlags<false>, Single>},
-        {ZYDIS_MNEMONIC_UCOMISD, form<CompareToFlags<false>, Double>},
+        {ZYDIS_MNEMONIC_CMPSS, scalar<ScalarCompare, Single>, kVex},
+        {ZYDIS_MNEMONIC_CMPSD, cmpsd, kVex},
+        {ZYDIS_MNEMONIC_CMPPS, packed<PackedCompare, Single>, kVex},
+        {ZYDIS_MNEMONIC_CMPPD, packed<PackedCompare, Double>, kVex},
+        {ZYDIS_MNEMONIC_COMISS, scalar<CompareToFlags<true>, Single>, kVex},
+        {ZYDIS_MNEMONIC_COMISD, scalar<CompareToFlags<true>, Double>, kVex},
+        {ZYDIS_MNEMONIC_UCOMISS, scalar<CompareToFlags<false>, Single>, kVex},
+        {ZYDIS_MNEMONIC_UCOMISD, scalar<CompareToFlags<false>, Double>, kVex},
     };
     return rows;
 }

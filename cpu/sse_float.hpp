@@ -122,6 +122,15 @@ Bits compute(bool quick, Ieee& e, Bits a, Bits b) {
     return Op::exact(e, a, b);
 }
 
+// The low lane of the last operand; from memory no more than that is read.
+template <class E, class Bits, class Source>
+Bits scalarSource(Cpu& c, const Insn& i) {
+    if constexpr (std::is_same_v<Source, FromReg>)
+        return c.vec[E::last(i)].template get<Bits>(0);
+    else
+        return c.loadOperand<Bits>(i);
+}
+
 // The register forms' handler: when `quick` can't do it, the whole body runs instead. Nothing has to survive
 // a call on the quick way, so it needs no stack frame.
 template <bool (*quick)(Cpu&, const Insn&), Body whole>

@@ -25,21 +25,21 @@ struct MultiplyEvenSigned {  // PMULDQ
 };
 
 // -- widening: the low lanes of From become lanes of To
+template <class E, class From, class To, class Source>
+void extendLanes(Cpu& c, const Insn& i) {
+    E::check(c);
+    constexpr unsigned count = kLanes<To, typename E::V>;
+    auto x = loadElements<E, From, count, Source>(c, i);
+    std::array<To, count> r;
+    for (unsigned n = 0; n < count; n++) r[n] = To(x[n]);
+    E::set(c, i.a, join<typename E::V>(r));
+}
 template <class From, class To>
-struct Extend {
-    static Xmm run(const Xmm&, const Xmm& b) {
-        auto x = split<From>(b);
-        std::array<To, kLanes<To, Xmm>> r;
-        for (unsigned n = 0; n < r.size(); n++) r[n] = To(x[n]);
-        return join<Xmm>(r);
-    }
-};
-template <unsigned bytes>
-using UnsignedOf =
-    std::conditional_t<bytes == 2, uint16_t, std::conditional_t<bytes == 4, uint32_t, uint64_t>>;
-template <class From, class To>  // reads only as many bytes as it widens
 Handler extend(const Shape& s) {
-    return xmm<Extend<From, To>, FromLow<UnsignedOf<16 * sizeof(From) / sizeof(To)>>>(s);
+    return byEncoding(s, [&]<class E>() {
+        return s.isMem(1) ? straight<extendLanes<E, From, To, FromMem>>
+                          : straight<extendLanes<E, From, To, FromReg>>;
+    });
 }
 
 struct PackUnsignedDwords {  // PACKUSDW
@@ -65,6 +65,7 @@ struct MinimumPosition {  // PHMINPOSUW: the smallest word and its index
 // MPSADBW: eight sums of four absolute differences, a sliding window over the destination against one group
 // of the source.
 struct MultipleSumsOfDifferences {
+    static constexpr unsigned kImmediateBits = 3;
     static Xmm run(const Xmm& a, const Xmm& b, uint8_t imm) {
         auto x = split<uint8_t>(a), y = split<uint8_t>(b);
         unsigned group = (imm & 3) * 4, start = (imm & 4) ? 4 : 0;
@@ -84,18 +85,25 @@ Xmm shiftBits(const Xmm& v, int bits) {
     return Xmm{std::bit_cast<std::array<uint64_t, 2>>(bits < 0 ? wide >> -bits : wide << bits)};
 }
 template <int direction>
-void shiftBytes(Cpu& c, const Insn& i) {
-    c.checkSse();
-    int bytes = uint8_t(i.imm);
-    setXmm(c, i.a, bytes > 15 ? Xmm{} : shiftBits(getXmm(c, i.a), direction * 8 * bytes));
+struct ShiftBytes {
+    static Xmm run(const Xmm& a, const Xmm&, uint8_t imm) {
+        return imm > 15 ? Xmm{} : shiftBits(a, direction * 8 * imm);
+    }
+};
+template <int direction>
+Handler shiftBytes(const Shape& s) {
+    return byEncoding(s, [&]<class E>() { return straight<vectorBody<E, ShiftBytes<direction>, FromReg>>; });
 }
 
-template <class Source>
+template <class E, class Source>
 void ptest(Cpu& c, const Insn& i) {
-    c.checkSse();
-    Xmm b = Source::template load<Xmm>(c, i), a = getXmm(c, i.a);
-    uint64_t both = (a.q[0] & b.q[0]) | (a.q[1] & b.q[1]);
-    uint64_t onlySource = (~a.q[0] & b.q[0]) | (~a.q[1] & b.q[1]);
+    E::check(c);
+    auto b = Source::template load<E>(c, i), a = E::get(c, i.a);
+    uint64_t both = 0, onlySource = 0;
+    for (unsigned n = 0; n < a.q.size(); n++) {
+        both |= a.q[n] & b.q[n];
+        onlySource |= ~a.q[n] & b.q[n];
+    }
     c.flags.setArithmetic((both ? 0 : flag::ZF) | (onlySource ? 0 : flag::CF));
 }
 
@@ -103,50 +111,53 @@ void ptest(Cpu& c, const Insn& i) {
 
 std::span<const Row> sseIntegerRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_ANDPS, xmm<Logic<And>>},
-        {ZYDIS_MNEMONIC_ANDPD, xmm<Logic<And>>},
-        {ZYDIS_MNEMONIC_ANDNPS, xmm<Logic<AndNot>>},
-        {ZYDIS_MNEMONIC_ANDNPD, xmm<Logic<AndNot>>},
-        {ZYDIS_MNEMONIC_ORPS, xmm<Logic<Or>>},
-        {ZYDIS_MNEMONIC_ORPD, xmm<Logic<Or>>},
-        {ZYDIS_MNEMONIC_XORPS, xmm<Logic<Xor>>},
-        {ZYDIS_MNEMONIC_XORPD, xmm<Logic<Xor>>},
+        {ZYDIS_MNEMONIC_ANDPS, xmm<Logic<And>>, kVex},
+        {ZYDIS_MNEMONIC_ANDPD, xmm<Logic<And>>, kVex},
+        {ZYDIS_MNEMONIC_ANDNPS, xmm<Logic<AndNot>>, kVex},
+        {ZYDIS_MNEMONIC_ANDNPD, xmm<Logic<AndNot>>, kVex},
+        {ZYDIS_MNEMONIC_ORPS, xmm<Logic<Or>>, kVex},
+        {ZYDIS_MNEMONIC_ORPD, xmm<Logic<Or>>, kVex},
+        {ZYDIS_MNEMONIC_XORPS, xmm<Logic<Xor>>, kVex},
+        {ZYDIS_MNEMONIC_XORPD, xmm<Logic<Xor>>, kVex},
 
-        {ZYDIS_MNEMONIC_PMINSB, xmm<Lanes<int8_t, Min>>},
-        {ZYDIS_MNEMONIC_PMINSD, xmm<Lanes<int32_t, Min>>},
-        {ZYDIS_MNEMONIC_PMINUW, xmm<Lanes<uint16_t, Min>>},
-        {ZYDIS_MNEMONIC_PMINUD, xmm<Lanes<uint32_t, Min>>},
-        {ZYDIS_MNEMONIC_PMAXSB, xmm<Lanes<int8_t, Max>>},
-        {ZYDIS_MNEMONIC_PMAXSD, xmm<Lanes<int32_t, Max>>},
-        {ZYDIS_MNEMONIC_PMAXUW, xmm<Lanes<uint16_t, Max>>},
-        {ZYDIS_MNEMONIC_PMAXUD, xmm<Lanes<uint32_t, Max>>},
-        {ZYDIS_MNEMONIC_PMULLD, xmm<Lanes<uint32_t, MulLow>>},
-        {ZYDIS_MNEMONIC_PMULDQ, xmm<MultiplyEvenSigned>},
-        {ZYDIS_MNEMONIC_PCMPEQQ, xmm<Lanes<uint64_t, Equal>>},
-        {ZYDIS_MNEMONIC_PCMPGTQ, xmm<Lanes<int64_t, Greater>>},
-        {ZYDIS_MNEMONIC_PACKUSDW, xmm<PackUnsignedDwords>},
-        {ZYDIS_MNEMONIC_PHMINPOSUW, xmm<MinimumPosition>},
-        {ZYDIS_MNEMONIC_MPSADBW, xmm<MultipleSumsOfDifferences>},
+        {ZYDIS_MNEMONIC_PMINSB, xmm<Lanes<int8_t, Min>>, kVex},
+        {ZYDIS_MNEMONIC_PMINSD, xmm<Lanes<int32_t, Min>>, kVex},
+        {ZYDIS_MNEMONIC_PMINUW, xmm<Lanes<uint16_t, Min>>, kVex},
+        {ZYDIS_MNEMONIC_PMINUD, xmm<Lanes<uint32_t, Min>>, kVex},
+        {ZYDIS_MNEMONIC_PMAXSB, xmm<Lanes<int8_t, Max>>, kVex},
+        {ZYDIS_MNEMONIC_PMAXSD, xmm<Lanes<int32_t, Max>>, kVex},
+        {ZYDIS_MNEMONIC_PMAXUW, xmm<Lanes<uint16_t, Max>>, kVex},
+        {ZYDIS_MNEMONIC_PMAXUD, xmm<Lanes<uint32_t, Max>>, kVex},
+        {ZYDIS_MNEMONIC_PMULLD, xmm<Lanes<uint32_t, MulLow>>, kVex},
+        {ZYDIS_MNEMONIC_PMULDQ, xmm<MultiplyEvenSigned>, kVex},
+        {ZYDIS_MNEMONIC_PCMPEQQ, xmm<Lanes<uint64_t, Equal>>, kVex},
+        {ZYDIS_MNEMONIC_PCMPGTQ, xmm<Lanes<int64_t, Greater>>, kVex},
+        {ZYDIS_MNEMONIC_PACKUSDW, xmm<PackUnsignedDwords>, kVex},
+        {ZYDIS_MNEMONIC_PHMINPOSUW, xmm128<MinimumPosition>, kVex},
+        {ZYDIS_MNEMONIC_MPSADBW, xmm<MultipleSumsOfDifferences>, kVex},
 
-        {ZYDIS_MNEMONIC_PMOVSXBW, extend<int8_t, int16_t>},
-        {ZYDIS_MNEMONIC_PMOVSXBD, extend<int8_t, int32_t>},
-        {ZYDIS_MNEMONIC_PMOVSXBQ, extend<int8_t, int64_t>},
-        {ZYDIS_MNEMONIC_PMOVSXWD, extend<int16_t, int32_t>},
-        {ZYDIS_MNEMONIC_PMOVSXWQ, extend<int16_t, int64_t>},
-        {ZYDIS_MNEMONIC_PMOVSXDQ, extend<int32_t, int64_t>},
-        {ZYDIS_MNEMONIC_PMOVZXBW, extend<uint8_t, uint16_t>},
-        {ZYDIS_MNEMONIC_PMOVZXBD, extend<uint8_t, uint32_t>},
-        {ZYDIS_MNEMONIC_PMOVZXBQ, extend<uint8_t, uint64_t>},
-        {ZYDIS_MNEMONIC_PMOVZXWD, extend<uint16_t, uint32_t>},
-        {ZYDIS_MNEMONIC_PMOVZXWQ, extend<uint16_t, uint64_t>},
-        {ZYDIS_MNEMONIC_PMOVZXDQ, extend<uint32_t, uint64_t>},
+        {ZYDIS_MNEMONIC_PMOVSXBW, extend<int8_t, int16_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVSXBD, extend<int8_t, int32_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVSXBQ, extend<int8_t, int64_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVSXWD, extend<int16_t, int32_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVSXWQ, extend<int16_t, int64_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVSXDQ, extend<int32_t, int64_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVZXBW, extend<uint8_t, uint16_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVZXBD, extend<uint8_t, uint32_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVZXBQ, extend<uint8_t, uint64_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVZXWD, extend<uint16_t, uint32_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVZXWQ, extend<uint16_t, uint64_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVZXDQ, extend<uint32_t, uint64_t>, kVex},
 
-        {ZYDIS_MNEMONIC_PSLLDQ, only<shiftBytes<1>>},
-        {ZYDIS_MNEMONIC_PSRLDQ, only<shiftBytes<-1>>},
+        {ZYDIS_MNEMONIC_PSLLDQ, shiftBytes<1>, kVex},
+        {ZYDIS_MNEMONIC_PSRLDQ, shiftBytes<-1>, kVex},
         {ZYDIS_MNEMONIC_PTEST,
-         [](const Shape& s) -> Handler {
-             return s.isMem(1) ? straight<ptest<FromMem>> : straight<ptest<FromReg>>;
-         }},
+         [](const Shape& s) {
+             return byEncoding(s, [&]<class E>() {
+                 return s.isMem(1) ? straight<ptest<E, FromMem>> : straight<ptest<E, FromReg>>;
+             });
+         },
+         kVex},
     };
     return rows;
 }

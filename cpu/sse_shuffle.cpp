@@ -40,12 +40,14 @@ struct ShuffleFloats {  // SHUFPS: two from the destination, two from the source
     }
 };
 struct ShuffleDoubles {  // SHUFPD
+    static constexpr unsigned kImmediateBits = 2;
     static Xmm run(const Xmm& a, const Xmm& b, uint8_t imm) { return {{a.q[imm & 1], b.q[imm >> 1 & 1]}}; }
 };
 
 // -- blends
 template <class T>
 struct BlendByImmediate {
+    static constexpr unsigned kImmediateBits = sizeof(T) == 2 ? 0 : kLanes<T, Xmm>;  // PBLENDW's serve both
     static Xmm run(const Xmm& a, const Xmm& b, uint8_t imm) {
         auto x = split<T>(a), y = split<T>(b);
         for (unsigned n = 0; n < x.size(); n++)
@@ -53,65 +55,69 @@ struct BlendByImmediate {
         return join<Xmm>(x);
     }
 };
-template <class T, class Source>
-void blendByXmm0(Cpu& c, const Insn& i) {  // by the top bit of each lane of XMM0
-    c.checkSse();
-    auto y = split<T>(Source::template load<Xmm>(c, i));
-    auto x = split<T>(getXmm(c, i.a)), mask = split<T>(getXmm(c, 0));
+template <class E, class T, class Source>
+void blendByMask(Cpu& c, const Insn& i) {  // by the top bit of each lane of the mask
+    E::check(c);
+    auto y = split<T>(Source::template load<E>(c, i));
+    auto x = split<T>(E::get(c, E::first(i))), mask = split<T>(E::get(c, E::mask(i)));
     for (unsigned n = 0; n < x.size(); n++) x[n] = mask[n] >> (8 * sizeof(T) - 1) ? y[n] : x[n];
-    setXmm(c, i.a, join<Xmm>(x));
+    E::set(c, i.a, join<typename E::V>(x));
 }
 template <class T>
 Handler blendVariable(const Shape& s) {
-    return s.isMem(1) ? straight<blendByXmm0<T, FromMem>> : straight<blendByXmm0<T, FromReg>>;
+    return byEncoding(s, [&]<class E>() {
+        return hasMemory(s) ? straight<blendByMask<E, T, FromMem>> : straight<blendByMask<E, T, FromReg>>;
+    });
 }
 
 // -- one lane. Register sources and destinations are 32 bits wide however narrow the lane is.
-template <class V, class T, class Source>
+template <class E, class T, class Source>
 void insert(Cpu& c, const Insn& i) {
-    checkAvailable<V>(c);
+    E::check(c);
     T v = Source::template load<T>(c, i);
-    settleTags<V>(c);
-    V a = getVector<V>(c, i.a);
-    a.template set<T>(i.imm & (kLanes<T, V> - 1), v);
-    setVector<V>(c, i.a, a);
+    E::settle(c);
+    auto a = E::get(c, E::first(i));
+    a.template set<T>(i.imm & (kLanes<T, typename E::V> - 1), v);
+    E::set(c, i.a, a);
 }
-template <class V, class T>
+template <class E, class T>
 Handler insertForm(const Shape& s) {
-    return s.isMem(1) ? straight<insert<V, T, Mem>> : straight<insert<V, T, RegB>>;
+    return hasMemory(s) ? straight<insert<E, T, Mem>> : straight<insert<E, T, GeneralReg<E>>>;
 }
 template <class T>
 Handler insertXmm(const Shape& s) {
-    return insertForm<Xmm, T>(s);
+    return byEncoding128(s, [&]<class E>() { return insertForm<E, T>(s); });
 }
 Handler insertWord(const Shape& s) {
-    return isMm(s, 0) ? insertForm<Mm, uint16_t>(s) : insertForm<Xmm, uint16_t>(s);
+    return isMm(s, 0) ? insertForm<Mmx, uint16_t>(s) : insertXmm<uint16_t>(s);
 }
 
-template <class V, class T>
+template <class E, class T>
 T lane(Cpu& c, const Insn& i) {
-    return getVector<V>(c, i.b).template get<T>(i.imm & (kLanes<T, V> - 1));
+    return E::get(c, i.b).template get<T>(i.imm & (kLanes<T, typename E::V> - 1));
 }
-template <class T>
+template <class E, class T>
 void extractToMemory(Cpu& c, const Insn& i) {
-    c.checkSse();
-    c.storeOperand<T>(i, lane<Xmm, T>(c, i));
+    E::check(c);
+    c.storeOperand<T>(i, lane<E, T>(c, i));
 }
-template <class V, class T>
+template <class E, class T>
 void extractToRegister(Cpu& c, const Insn& i) {
-    checkAvailable<V>(c);
-    settleTags<V>(c);
+    E::check(c);
+    E::settle(c);
     if constexpr (sizeof(T) == 8)
-        c.gpr.set<uint64_t>(i.a, lane<V, T>(c, i));
+        c.gpr.set<uint64_t>(i.a, lane<E, T>(c, i));
     else
-        c.gpr.set<uint32_t>(i.a, lane<V, T>(c, i));  // clears the upper half: serves r64 too
+        c.gpr.set<uint32_t>(i.a, lane<E, T>(c, i));  // clears the upper half: serves r64 too
 }
 template <class T>
 Handler extract(const Shape& s) {
-    return s.isMem(0) ? straight<extractToMemory<T>> : straight<extractToRegister<Xmm, T>>;
+    return byEncoding128(s, [&]<class E>() {
+        return s.isMem(0) ? straight<extractToMemory<E, T>> : straight<extractToRegister<E, T>>;
+    });
 }
 Handler extractWord(const Shape& s) {
-    return isMm(s, 1) ? straight<extractToRegister<Mm, uint16_t>> : extract<uint16_t>(s);
+    return isMm(s, 1) ? straight<extractToRegister<Mmx, uint16_t>> : extract<uint16_t>(s);
 }
 
 // INSERTPS: imm 7..6 source lane (registers only), 5..4 destination lane, 3..0 lanes to clear.
@@ -121,52 +127,53 @@ Xmm insertFloat(Xmm a, uint32_t v, uint8_t imm) {
         if (imm >> n & 1) a.set<uint32_t>(n, 0);
     return a;
 }
-void insertpsReg(Cpu& c, const Insn& i) {
-    c.checkSse();
-    setXmm(c, i.a, insertFloat(getXmm(c, i.a), c.vec[i.b].get<uint32_t>(i.imm >> 6 & 3), uint8_t(i.imm)));
-}
-void insertpsMem(Cpu& c, const Insn& i) {
-    c.checkSse();
-    uint32_t v = c.loadOperand<uint32_t>(i);
-    setXmm(c, i.a, insertFloat(getXmm(c, i.a), v, uint8_t(i.imm)));
+template <class E, bool memory>
+void insertps(Cpu& c, const Insn& i) {
+    E::check(c);
+    auto imm = uint8_t(i.imm);
+    uint32_t v = memory ? c.loadOperand<uint32_t>(i) : c.vec[E::last(i)].template get<uint32_t>(imm >> 6);
+    E::set(c, i.a, insertFloat(E::get(c, E::first(i)), v, imm));
 }
 
 }  // namespace
 
 std::span<const Row> sseShuffleRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_PUNPCKLQDQ, xmm<InterleaveQuads<false>>},
-        {ZYDIS_MNEMONIC_PUNPCKHQDQ, xmm<InterleaveQuads<true>>},
-        {ZYDIS_MNEMONIC_UNPCKLPD, xmm<InterleaveQuads<false>>},
-        {ZYDIS_MNEMONIC_UNPCKHPD, xmm<InterleaveQuads<true>>},
-        {ZYDIS_MNEMONIC_UNPCKLPS, xmm<InterleaveFloats<0>>},
-        {ZYDIS_MNEMONIC_UNPCKHPS, xmm<InterleaveFloats<2>>},
-        {ZYDIS_MNEMONIC_PSHUFD, xmm<ShuffleDwords>},
-        {ZYDIS_MNEMONIC_PSHUFLW, xmm<ShuffleWords<0>>},
-        {ZYDIS_MNEMONIC_PSHUFHW, xmm<ShuffleWords<1>>},
-        {ZYDIS_MNEMONIC_SHUFPS, xmm<ShuffleFloats>},
-        {ZYDIS_MNEMONIC_SHUFPD, xmm<ShuffleDoubles>},
+        {ZYDIS_MNEMONIC_PUNPCKLQDQ, xmm<InterleaveQuads<false>>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKHQDQ, xmm<InterleaveQuads<true>>, kVex},
+        {ZYDIS_MNEMONIC_UNPCKLPD, xmm<InterleaveQuads<false>>, kVex},
+        {ZYDIS_MNEMONIC_UNPCKHPD, xmm<InterleaveQuads<true>>, kVex},
+        {ZYDIS_MNEMONIC_UNPCKLPS, xmm<InterleaveFloats<0>>, kVex},
+        {ZYDIS_MNEMONIC_UNPCKHPS, xmm<InterleaveFloats<2>>, kVex},
+        {ZYDIS_MNEMONIC_PSHUFD, xmm<ShuffleDwords>, kVex},
+        {ZYDIS_MNEMONIC_PSHUFLW, xmm<ShuffleWords<0>>, kVex},
+        {ZYDIS_MNEMONIC_PSHUFHW, xmm<ShuffleWords<1>>, kVex},
+        {ZYDIS_MNEMONIC_SHUFPS, xmm<ShuffleFloats>, kVex},
+        {ZYDIS_MNEMONIC_SHUFPD, xmm<ShuffleDoubles>, kVex},
 
-        {ZYDIS_MNEMONIC_PBLENDW, xmm<BlendByImmediate<uint16_t>>},
-        {ZYDIS_MNEMONIC_BLENDPS, xmm<BlendByImmediate<uint32_t>>},
-        {ZYDIS_MNEMONIC_BLENDPD, xmm<BlendByImmediate<uint64_t>>},
-        {ZYDIS_MNEMONIC_PBLENDVB, blendVariable<uint8_t>},
-        {ZYDIS_MNEMONIC_BLENDVPS, blendVariable<uint32_t>},
-        {ZYDIS_MNEMONIC_BLENDVPD, blendVariable<uint64_t>},
+        {ZYDIS_MNEMONIC_PBLENDW, xmm<BlendByImmediate<uint16_t>>, kVex},
+        {ZYDIS_MNEMONIC_BLENDPS, xmm<BlendByImmediate<uint32_t>>, kVex},
+        {ZYDIS_MNEMONIC_BLENDPD, xmm<BlendByImmediate<uint64_t>>, kVex},
+        {ZYDIS_MNEMONIC_PBLENDVB, blendVariable<uint8_t>, kVex},
+        {ZYDIS_MNEMONIC_BLENDVPS, blendVariable<uint32_t>, kVex},
+        {ZYDIS_MNEMONIC_BLENDVPD, blendVariable<uint64_t>, kVex},
 
-        {ZYDIS_MNEMONIC_PINSRB, insertXmm<uint8_t>},
-        {ZYDIS_MNEMONIC_PINSRW, insertWord},
-        {ZYDIS_MNEMONIC_PINSRD, insertXmm<uint32_t>},
-        {ZYDIS_MNEMONIC_PINSRQ, insertXmm<uint64_t>},
-        {ZYDIS_MNEMONIC_PEXTRB, extract<uint8_t>},
-        {ZYDIS_MNEMONIC_PEXTRW, extractWord},
-        {ZYDIS_MNEMONIC_PEXTRD, extract<uint32_t>},
-        {ZYDIS_MNEMONIC_PEXTRQ, extract<uint64_t>},
-        {ZYDIS_MNEMONIC_EXTRACTPS, extract<uint32_t>},
+        {ZYDIS_MNEMONIC_PINSRB, insertXmm<uint8_t>, kVex},
+        {ZYDIS_MNEMONIC_PINSRW, insertWord, kVex},
+        {ZYDIS_MNEMONIC_PINSRD, insertXmm<uint32_t>, kVex},
+        {ZYDIS_MNEMONIC_PINSRQ, insertXmm<uint64_t>, kVex},
+        {ZYDIS_MNEMONIC_PEXTRB, extract<uint8_t>, kVex},
+        {ZYDIS_MNEMONIC_PEXTRW, extractWord, kVex},
+        {ZYDIS_MNEMONIC_PEXTRD, extract<uint32_t>, kVex},
+        {ZYDIS_MNEMONIC_PEXTRQ, extract<uint64_t>, kVex},
+        {ZYDIS_MNEMONIC_EXTRACTPS, extract<uint32_t>, kVex},
         {ZYDIS_MNEMONIC_INSERTPS,
-         [](const Shape& s) -> Handler {
-             return s.isMem(1) ? straight<insertpsMem> : straight<insertpsReg>;
-         }},
+         [](const Shape& s) {
+             return byEncoding128(s, [&]<class E>() {
+                 return hasMemory(s) ? straight<insertps<E, true>> : straight<insertps<E, false>>;
+             });
+         },
+         kVex},
     };
     return rows;
 }

@@ -90,13 +90,13 @@ uint32_t indexOf(uint32_t r, uint8_t imm, unsigned lanes) {
 
 enum class Result { Index, Mask };
 
-template <bool explicitLengths, Result result, class Source>
+template <class E, bool explicitLengths, Result result, class Source>
 void compareStrings(Cpu& c, const Insn& i) {
-    c.checkSse();
+    E::check(c);
     auto imm = uint8_t(i.imm);
     Strings s;
     s.lanes = imm & 1 ? 8 : 16;
-    s.b = elements(Source::template load<Xmm>(c, i), imm);
+    s.b = elements(Source::template load<E>(c, i), imm);
     s.a = elements(getXmm(c, i.a), imm);
     if (explicitLengths) {
         bool wide = i.width == 3;
@@ -111,25 +111,27 @@ void compareStrings(Cpu& c, const Insn& i) {
     if (result == Result::Index)
         c.gpr.set<uint32_t>(Rcx * 8, indexOf(r, imm, s.lanes));
     else
-        setXmm(c, 0, maskOf(r, imm));
+        E::set(c, 0, maskOf(r, imm));
     c.flags.setArithmetic((r ? flag::CF : 0) | (s.lengthB < s.lanes ? flag::ZF : 0) |
                           (s.lengthA < s.lanes ? flag::SF : 0) | (r & 1 ? flag::OF : 0));
 }
 
 template <bool explicitLengths, Result result>
 Handler form(const Shape& s) {
-    return s.isMem(1) ? straight<compareStrings<explicitLengths, result, FromUnaligned>>
-                      : straight<compareStrings<explicitLengths, result, FromReg>>;
+    return byEncoding128(s, [&]<class E>() {
+        return s.isMem(1) ? straight<compareStrings<E, explicitLengths, result, FromUnaligned>>
+                          : straight<compareStrings<E, explicitLengths, result, FromReg>>;
+    });
 }
 
 }  // namespace
 
 std::span<const Row> sseStringRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_PCMPESTRI, form<true, Result::Index>},
-        {ZYDIS_MNEMONIC_PCMPESTRM, form<true, Result::Mask>},
-        {ZYDIS_MNEMONIC_PCMPISTRI, form<false, Result::Index>},
-        {ZYDIS_MNEMONIC_PCMPISTRM, form<false, Result::Mask>},
+        {ZYDIS_MNEMONIC_PCMPESTRI, form<true, Result::Index>, kVex},
+        {ZYDIS_MNEMONIC_PCMPESTRM, form<true, Result::Mask>, kVex},
+        {ZYDIS_MNEMONIC_PCMPISTRI, form<false, Result::Index>, kVex},
+        {ZYDIS_MNEMONIC_PCMPISTRM, form<false, Result::Mask>, kVex},
     };
     return rows;
 }

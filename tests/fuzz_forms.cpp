@@ -587,7 +587,8 @@ bool fitState(Random& r, const FormTable& table, Instance& i, uint64_t at, UserS
             i.bytes.begin() + i.z.raw.modrm.offset)
         return false;
     // Which byte of a masked store faults is the processor's choice.
-    if (i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || i.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU) {
+    if (isOneOf(i.z.mnemonic,
+                {ZYDIS_MNEMONIC_MASKMOVQ, ZYDIS_MNEMONIC_MASKMOVDQU, ZYDIS_MNEMONIC_VMASKMOVDQU})) {
         if (i.z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS) return false;
         s.gpr[Rdi] = HostOracle::kScratch + below(r, HostOracle::kScratchSize - 16);
     }
