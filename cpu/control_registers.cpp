@@ -1,12 +1,11 @@
 // Control registers, EFER, RFLAGS writes, I/O permission, reset (SDM vol. 3, chapters 2, 9.8 and 10.1).
 #include "cpu/cpu.hpp"
-#include "cpu/features.hpp"
 
 namespace kiln {
 
 void Cpu::reset() {
     static_cast<CpuState&>(*this) = CpuState{};
-    gpr[Rdx] = kCpuSignature;
+    gpr[Rdx] = model.signature();
     rip = 0xfff0;
     flags.set(2);
     cr0 = cr0::ET | cr0::NW | cr0::CD;
@@ -35,18 +34,18 @@ void Cpu::modesChanged() {
     paging_.nxe = efer & efer::NXE;
     paging_.smep = cr4 & cr4::SMEP;
     paging_.smap = cr4 & cr4::SMAP;
-    paging_.physicalBits = kPhysicalBits;
+    paging_.physicalBits = model.physicalBits;
     flushTlb(true);
 }
 
 // PAE paging outside long mode keeps the four page-directory-pointer entries in registers (4.4.1).
 void Cpu::loadPdptes(uint64_t newCr3) {
-    constexpr uint64_t kReserved =
-        0x7ff0'0000'0000'01e6ull | (0x000fffffffffffffull & ~((1ull << kPhysicalBits) - 1)) | 1ull << 63;
+    const uint64_t reserved =
+        0x7ff0'0000'0000'01e6ull | (0x000fffffffffffffull & ~((1ull << model.physicalBits) - 1)) | 1ull << 63;
     uint64_t entries[4];
     for (unsigned i = 0; i < 4; i++) {
         entries[i] = io.memory.read<uint64_t>(PhysAddr((newCr3 & 0xffffffe0) + i * 8));
-        if (entries[i] & 1 && entries[i] & kReserved) raise(kGP, 0);
+        if (entries[i] & 1 && entries[i] & reserved) raise(kGP, 0);
     }
     std::copy(std::begin(entries), std::end(entries), paging_.pdpte);
 }
@@ -74,7 +73,7 @@ void Cpu::setCr0(uint64_t v) {
 }
 
 void Cpu::setCr3(uint64_t v) {
-    if (longMode() && v >> kPhysicalBits) raise(kGP, 0);
+    if (longMode() && v >> model.physicalBits) raise(kGP, 0);
     if (paging_.enabled && paging_.pae && !longMode()) loadPdptes(v);
     cr3 = v;
     paging_.cr3 = v;
@@ -83,7 +82,7 @@ void Cpu::setCr3(uint64_t v) {
 }
 
 void Cpu::setCr4(uint64_t v) {
-    if (v & ~kCr4Supported) raise(kGP, 0);
+    if (v & ~model.cr4Supported()) raise(kGP, 0);
     if (longMode() && !(v & cr4::PAE)) raise(kGP, 0);
     if (paging_.enabled && !longMode() && v & cr4::PAE &&
         (v ^ cr4) & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP))
@@ -97,7 +96,7 @@ void Cpu::setCr4(uint64_t v) {
 }
 
 void Cpu::setEfer(uint64_t v) {
-    if (v & ~(efer::SCE | efer::LME | efer::LMA | efer::NXE)) raise(kGP, 0);
+    if (v & ~model.eferSupported()) raise(kGP, 0);
     if (cr0 & cr0::PG && (v ^ efer) & efer::LME) raise(kGP, 0);
     efer = (v & ~efer::LMA) | (efer & efer::LMA);
     modesChanged();

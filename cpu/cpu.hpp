@@ -2,6 +2,7 @@
 // contents:
 //
 //   state.hpp flags.hpp      architectural state            memory.cpp      loads and stores, TLB fill
+//   features, cpu_model      what the model offers          instruction_sets  which encodings that makes
 //   insn.hpp decoder.cpp     Insn, Block, Row; Zydis        segments.cpp    segment loads, far transfers
 //   body.hpp                 how a body becomes a handler   exceptions.cpp  delivery through IVT, IDT, TSS
 //   code_cache.cpp           blocks by physical address     control_registers.cpp, msr.cpp, cpuid.cpp
@@ -19,6 +20,7 @@
 #include "apic/clock.hpp"
 #include "apic/local_apic.hpp"
 #include "cpu/code_cache.hpp"
+#include "cpu/cpu_model.hpp"
 #include "cpu/fault.hpp"
 #include "cpu/insn.hpp"
 #include "cpu/state.hpp"
@@ -32,6 +34,8 @@
 
 namespace kiln {
 
+class Decoder;
+
 // What a processor is connected to.
 struct CpuPorts {
     PhysicalMemory& memory;
@@ -43,6 +47,7 @@ struct CpuPorts {
     std::function<void(const std::string& why)> shutdown;  // triple fault
     std::function<void(bool raised)> ferr{};               // FERR#, for IRQ 13 while CR0.NE = 0
     CpuTopology topology{};
+    std::shared_ptr<const CpuModel> model = kilnModel();
 };
 
 class Cpu : public CpuState {
@@ -221,6 +226,7 @@ class Cpu : public CpuState {
 
     CpuPorts io;
     const unsigned id;
+    const CpuModel& model;
 
     // -- for handlers and the run loop only
     const Insn* at = nullptr;      // the instruction running now
@@ -321,6 +327,10 @@ class Cpu : public CpuState {
     uint64_t upperDescriptor(uint16_t selector);
     void setAccessed(uint16_t selector, uint64_t descriptor);
     void setReal(SegReg which, uint16_t selector);
+    bool msrExists(uint32_t index) const;
+    CpuidResult cpuidVersion() const;
+    CpuidResult cpuidFeatures7(uint32_t subleaf) const;
+    CpuidResult cpuidExtended(uint32_t leaf) const;
     void loadPdptes(uint64_t newCr3);
 
     std::array<FastSegment, 6> fast_;
@@ -346,6 +356,7 @@ class Cpu : public CpuState {
         PhysAddr phys;
     };
     std::array<FetchEntry, 256> fetch_;
+    std::unique_ptr<Decoder> decoder_;
     std::unique_ptr<std::array<JumpEntry, kJumpEntries>> jumps_;
     PagingState paging_;
     uint64_t a20Mask_ = ~0ull;

@@ -1,6 +1,5 @@
 #include "cpu/decoder.hpp"
 
-#include <array>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -40,27 +39,6 @@ const RowTable& rowTable() {
         return t;
     }();
     return table;
-}
-
-// One decoder a code mode. Instructions of extensions that CPUID does not offer decode as the processors
-// without them see the bytes: TZCNT as BSF, ENDBR as NOP.
-struct Decoders {
-    std::array<ZydisDecoder, 3> of;
-    Decoders() {
-        ZydisDecoderInit(&of[0], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
-        ZydisDecoderInit(&of[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
-        ZydisDecoderInit(&of[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-        for (ZydisDecoder& d : of)
-            for (auto mode :
-                 {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
-                  ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_WBNOINVD})
-                ZydisDecoderEnableMode(&d, mode, ZYAN_FALSE);
-    }
-};
-
-const ZydisDecoder& decoderFor(CodeMode mode) {
-    static const Decoders decoders;
-    return decoders.of[unsigned(mode)];
 }
 
 uint8_t registerNumber(ZydisRegister r) {
@@ -148,23 +126,24 @@ void setPrefixes(Insn& out, const ZydisDecodedInstruction& z, CodeMode mode) {
     out.width = uint8_t(Shape::log2Bytes(z.operand_width)) & 3;
 }
 
-// Encodings of other processors that share mnemonics with rows: EVEX and relatives, and Knights Corner's
-// TZCNT under VEX.
-bool foreign(const ZydisDecodedInstruction& z) {
-    if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY) return false;
-    return z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX || z.meta.isa_ext == ZYDIS_ISA_EXT_KNC ||
-           z.meta.isa_ext == ZYDIS_ISA_EXT_KNCE || z.meta.isa_ext == ZYDIS_ISA_EXT_KNCV;
-}
-
 }  // namespace
 
-bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out, bool& ends) {
+Decoder::Decoder(const CpuModel& model) : sets_(model) {
+    ZydisDecoderInit(&zydis_[0], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+    ZydisDecoderInit(&zydis_[1], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+    ZydisDecoderInit(&zydis_[2], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    for (ZydisDecoder& d : zydis_) sets_.configure(d);
+}
+
+bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out,
+                     bool& ends) const {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
     out = Insn{};
     out.offset = offset;
     ends = true;
-    ZyanStatus status = ZydisDecoderDecodeFull(&decoderFor(mode), bytes.data(), bytes.size(), &z, operands);
+    ZyanStatus status =
+        ZydisDecoderDecodeFull(&zydis_[unsigned(mode)], bytes.data(), bytes.size(), &z, operands);
     if (status == ZYDIS_STATUS_NO_MORE_DATA && bytes.size() < kMaxLength) return false;
     if (status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) {
         out.length = kMaxLength;
@@ -175,7 +154,12 @@ bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t off
     out.run = undefinedOpcode;
     if (!ZYAN_SUCCESS(status)) return true;
     out.length = z.length;
-    if (foreign(z)) return true;
+    if (sets_.absentFpu(z)) {
+        out.run = absentFpu;
+        ends = false;
+        return true;
+    }
+    if (!sets_.offers(z, mode)) return true;
     Shape shape{z, operands, mode};
     const Row* row = nullptr;
     Handler handler = nullptr;
@@ -193,7 +177,7 @@ bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t off
 }
 
 std::unique_ptr<Block> Decoder::decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes,
-                                            bool single) {
+                                            bool single) const {
     auto block = std::make_unique<Block>();
     block->start = start;
     block->mode = mode;

@@ -10,7 +10,11 @@ void raise(uint8_t vector, uint32_t error) { throw Fault{vector, true, error}; }
 void raisePageFault(uint64_t linear, uint32_t error) { throw Fault{kPF, true, error, linear}; }
 
 Cpu::Cpu(CpuPorts ports, unsigned number)
-    : io(std::move(ports)), id(number), jumps_(std::make_unique<std::array<JumpEntry, kJumpEntries>>()) {
+    : io(std::move(ports)),
+      id(number),
+      model(*io.model),
+      decoder_(std::make_unique<Decoder>(model)),
+      jumps_(std::make_unique<std::array<JumpEntry, kJumpEntries>>()) {
     io.memory.onChange.push_back([this] { flushTlb(true); });
     io.memory.onCodePage.push_back([this](PhysAddr page) {
         for (Tlb& t : tlbs_) t.protectPage(page);
@@ -85,7 +89,7 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
     left = std::min<uint64_t>(left, inSegment);
     uint64_t wanted = std::min<uint64_t>(left, Decoder::kMaxInsns * Decoder::kMaxLength);
     io.memory.read(start, bytes, wanted);
-    if (auto block = Decoder::decodeBlock(start, codeMode_, {bytes, wanted}, single))
+    if (auto block = decoder_->decodeBlock(start, codeMode_, {bytes, wanted}, single))
         return io.code.insert(std::move(block));
 
     // One instruction that continues on the next page, or behind the limit.
@@ -93,7 +97,7 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
     PhysAddr second = fetchPage((linear + left) & linearMask_);
     uint64_t more = std::min<uint64_t>({Decoder::kMaxLength, inSegment - left});
     io.memory.read(second, bytes + left, more);
-    auto crossing = Decoder::decodeBlock(start, codeMode_, {bytes, left + more}, true);
+    auto crossing = decoder_->decodeBlock(start, codeMode_, {bytes, left + more}, true);
     if (!crossing) raise(kGP, 0);
     crossing->single = single;
     if (!single) crossing->insns.back().run = blockEnd;

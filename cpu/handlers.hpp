@@ -11,6 +11,7 @@ void blockEnd(Cpu& cpu, const Insn* i);         // pseudo-instruction: goes on w
 void singleEnd(Cpu& cpu, const Insn* i);        // the same behind a single-step block: back to the run loop
 void leaveDeadBlock(Cpu& cpu, const Insn* i);   // the bytes here have changed: decode again
 void undefinedOpcode(Cpu& cpu, const Insn* i);  // raises #UD
+void absentFpu(Cpu& cpu, const Insn* i);        // an x87 instruction on a model without FPU
 void tooLong(Cpu& cpu, const Insn* i);          // over 15 bytes: raises #GP(0)
 
 }  // namespace kiln

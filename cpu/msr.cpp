@@ -1,6 +1,5 @@
 // Model-specific registers (SDM vol. 4, chapter 2). A register that does not exist raises #GP(0).
 #include "cpu/cpu.hpp"
-#include "cpu/features.hpp"
 
 namespace kiln {
 
@@ -22,9 +21,38 @@ int fixedMtrr(uint32_t index) {
     return -1;
 }
 
+// Registers that come with a feature; all others always exist.
+constexpr struct {
+    uint32_t first, last;
+    Feature feature;
+} kMsrFeatures[] = {
+    {0x10, 0x10, Feature::TSC},
+    {0x1b, 0x1b, Feature::APIC},
+    {0xfe, 0xfe, Feature::MTRR},
+    {0x174, 0x176, Feature::SEP},
+    {0x179, 0x17a, Feature::MCA},
+    {0x200, 0x20f, Feature::MTRR},
+    {0x250, 0x26f, Feature::MTRR},
+    {0x277, 0x277, Feature::PAT},
+    {0x2ff, 0x2ff, Feature::MTRR},
+    {0x6e0, 0x6e0, Feature::TSC_DEADLINE},
+    {0x800, 0x8ff, Feature::X2APIC},
+    {0xc0000081, 0xc0000084, Feature::SYSCALL},
+    {0xc0000100, 0xc0000102, Feature::LM},
+};
+
 }  // namespace
 
+bool Cpu::msrExists(uint32_t index) const {
+    if (index == 0xc0000080) return model.eferSupported();
+    if (index == 0xc0000103) return model.has(Feature::RDTSCP) || model.has(Feature::RDPID);
+    for (auto& m : kMsrFeatures)
+        if (index >= m.first && index <= m.last) return model.has(m.feature);
+    return true;
+}
+
 uint64_t Cpu::readMsr(uint32_t index) {
+    if (!msrExists(index)) raise(kGP, 0);
     if (index >= 0x800 && index <= 0x8ff) {
         uint64_t v;
         if (!io.apic.readMsr(index, v)) raise(kGP, 0);
@@ -67,6 +95,7 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
         if (!canonical(v)) raise(kGP, 0);
         return v;
     };
+    if (!msrExists(index)) raise(kGP, 0);
     if (index >= 0x800 && index <= 0x8ff) {
         if (!io.apic.writeMsr(index, v)) raise(kGP, 0);
         return;
@@ -86,6 +115,7 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
             io.apic.tscChanged();
             return;
         case 0x1b:
+            if (v & 1 << 10 && !model.has(Feature::X2APIC)) raise(kGP, 0);
             if (!io.apic.setApicBase(v)) raise(kGP, 0);
             return;
         case 0x8b: return;  // microcode revision: cleared before it is read, per the manual's recipe

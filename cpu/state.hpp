@@ -83,7 +83,7 @@ namespace xfeature {
 constexpr uint64_t X87 = 1, SSE = 2, AVX = 4;
 }
 namespace efer {
-constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11;
+constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11, FFXSR = 1 << 14;
 }
 
 // An 80-bit extended-precision number: explicit integer bit in bit 63 of the mantissa.

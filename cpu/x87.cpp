@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include "cpu/handlers.hpp"
+
 namespace kiln {
 
 using namespace float80;
@@ -29,6 +31,13 @@ void Cpu::sseFault() {
 }
 
 void Cpu::avxFault() { raise(avxEnabled() ? kNM : kUD); }
+
+// ESC without a coprocessor that would answer: CR0.EM and TS count as ever, and nothing else happens. So
+// software finds out by FNINIT and FNSTSW.
+static void ignoredEscape(Cpu& c, const Insn&) {
+    if (c.cr0 & (cr0::EM | cr0::TS)) raise(kNM);
+}
+void absentFpu(Cpu& c, const Insn* i) { KILN_HAND_OVER(straight<ignoredEscape>, c, i); }
 
 std::span<const Row> x87Rows() {
     static const std::vector<Row> rows = [] {

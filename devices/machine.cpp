@@ -84,6 +84,7 @@ void Machine::addProcessor(unsigned n) {
                    }};
     ports.ferr = [this](bool raised) { board_->coprocessorError(raised); };
     ports.topology = config_.topology;
+    ports.model = config_.cpu;
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.

@@ -50,6 +50,7 @@ struct DebugExitConfig {
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
     CpuTopology topology;   // 1..64 processors
+    std::shared_ptr<const CpuModel> cpu = kilnModel();
     std::string firmware;   // BIOS image
     std::string videoBios;  // "": none
     bool vga = true;

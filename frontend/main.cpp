@@ -179,6 +179,7 @@ class Session : DisplayHost {
 int mainProgram(int argc, char** argv) {
     ParsedCommandLine parsed = parseCommandLine({argv + 1, argv + argc});
     fmt::print("{}", parsed.output);
+    for (const std::string& warning : parsed.warnings) complain(warning);
     if (!parsed.error.empty()) complain(parsed.error);
     if (!parsed.options) return parsed.exitCode;
     try {

@@ -23,6 +23,7 @@ struct Draft {
     Options options;
     std::vector<DriveRequest> drives;
     bool nographic = false, noDefaults = false, bootGiven = false, snapshotAll = false;
+    std::vector<std::string> warnings;
 };
 
 struct Topic {
@@ -139,12 +140,11 @@ class CommandLine {
               [&](auto& v) { o.machine.memory = parseMemory(v); });
         value("smp", "N", "processors, 1 to 64: N, or cpus=,sockets=,cores=,threads=; default 1",
               [&](auto& v) { o.machine.topology = parseSmp(v); });
-        value("cpu", "MODEL", "kiln, qemu64 or max: all mean the one model there is", [](auto& v) {
-            if (v.find(',') != std::string::npos)
-                throw std::runtime_error("-cpu " + v + ": single CPU features can't be chosen in kiln " +
-                                         kVersion);
-            oneOf("-cpu", v, {"kiln", "qemu64", "max"});
-        });
+        value("cpu", "MODEL[,+FEATURE][,-FEATURE]", "processor model; `-cpu help` lists models and features",
+              [&](auto& v) {
+                  draft.warnings.clear();
+                  o.machine.cpu = chooseCpuModel(v, draft.warnings);
+              });
         value("machine", "TYPE", "q35 or pc: both mean the one board there is", [](auto& v) {
             oneOf("-machine", v, {"q35", "pc"});
         });
@@ -408,6 +408,11 @@ ParsedCommandLine parseCommandLine(const std::vector<std::string>& arguments) {
                 result.output = std::string("kiln ") + kVersion + "\n";
                 return result;
             }
+            if ((a == "-cpu" || a == "--cpu") && i + 1 < arguments.size() &&
+                (arguments[i + 1] == "help" || arguments[i + 1] == "?")) {
+                result.output = cpuModelHelp();
+                return result;
+            }
             if (a != "-help" && a != "--help" && a != "-h") continue;
             std::string topic =
                 i + 1 < arguments.size() && arguments[i + 1][0] != '-' ? arguments[i + 1] : "";
@@ -420,6 +425,7 @@ ParsedCommandLine parseCommandLine(const std::vector<std::string>& arguments) {
         line.parse(arguments);
         fillDefaults(line.draft);
         result.options = std::move(line.draft.options);
+        result.warnings = std::move(line.draft.warnings);
     } catch (const std::exception& e) {  // ours, and CLI11's
         result.error = e.what();
         result.exitCode = 1;

@@ -35,6 +35,7 @@ struct ParsedCommandLine {
     std::optional<Options> options;
     std::string output;  // for standard output (--help, --version)
     std::string error;   // one sentence
+    std::vector<std::string> warnings;
     int exitCode = 0;
 };
 

@@ -19,9 +19,17 @@ uint64_t descriptor(uint8_t type, unsigned dpl, bool system, bool l, bool db, ui
 }
 }  // namespace
 
-GuestBench::GuestBench(Mode mode, unsigned cpl)
+GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> model)
     : apic(clock, apicBus, 0, true, [this] { return cpu.tsc(); }),
-      cpu(CpuPorts{memory, ports, apic, clock, log, code, [this](const std::string& why) { shutdown = why; }},
+      cpu(CpuPorts{memory,
+                   ports,
+                   apic,
+                   clock,
+                   log,
+                   code,
+                   [this](const std::string& why) { shutdown = why; },
+                   {},
+                   std::move(model)},
           0),
       mode_(mode),
       cpl_(cpl) {

@@ -32,7 +32,7 @@ class GuestBench {
     enum class Mode { Real16, Protected32, Compat32, Long64 };
     static constexpr uint64_t kLow = 0x100000;  // bytes of identity-mapped low memory
 
-    explicit GuestBench(Mode mode, unsigned cpl = 0);
+    explicit GuestBench(Mode mode, unsigned cpl = 0, std::shared_ptr<const CpuModel> model = kilnModel());
 
     // Adds zeroed RAM at an address; with paging on, mapped there for users too. Multiples of a page.
     void addRam(uint64_t address, uint64_t size);

@@ -45,59 +45,6 @@ bool comparable(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* ope
          ZYDIS_MNEMONIC_RDGSBASE, ZYDIS_MNEMONIC_WRFSBASE, ZYDIS_MNEMONIC_WRGSBASE});
 }
 
-bool wanted(ZydisISASet set) {
-    switch (set) {
-        case ZYDIS_ISA_SET_I86:
-        case ZYDIS_ISA_SET_I186:
-        case ZYDIS_ISA_SET_I286REAL:
-        case ZYDIS_ISA_SET_I286PROTECTED:
-        case ZYDIS_ISA_SET_I386:
-        case ZYDIS_ISA_SET_I486:
-        case ZYDIS_ISA_SET_I486REAL:
-        case ZYDIS_ISA_SET_PENTIUMREAL:
-        case ZYDIS_ISA_SET_PENTIUMMMX:
-        case ZYDIS_ISA_SET_PPRO:
-        case ZYDIS_ISA_SET_CMOV:
-        case ZYDIS_ISA_SET_FCMOV:
-        case ZYDIS_ISA_SET_X87:
-        case ZYDIS_ISA_SET_FXSAVE:
-        case ZYDIS_ISA_SET_FXSAVE64:
-        case ZYDIS_ISA_SET_SSE:
-        case ZYDIS_ISA_SET_SSE2:
-        case ZYDIS_ISA_SET_SSE2MMX:
-        case ZYDIS_ISA_SET_SSE3:
-        case ZYDIS_ISA_SET_SSE3X87:
-        case ZYDIS_ISA_SET_SSSE3:
-        case ZYDIS_ISA_SET_SSSE3MMX:
-        case ZYDIS_ISA_SET_SSE4:
-        case ZYDIS_ISA_SET_SSE42:
-        case ZYDIS_ISA_SET_SSEMXCSR:
-        case ZYDIS_ISA_SET_LONGMODE:
-        case ZYDIS_ISA_SET_FAT_NOP:
-        case ZYDIS_ISA_SET_PAUSE:
-        case ZYDIS_ISA_SET_POPCNT:
-        case ZYDIS_ISA_SET_CMPXCHG16B:
-        case ZYDIS_ISA_SET_LAHF:
-        case ZYDIS_ISA_SET_MONITOR:
-        case ZYDIS_ISA_SET_MOVBE:
-        case ZYDIS_ISA_SET_CLFSH:
-        case ZYDIS_ISA_SET_RDTSCP:
-        case ZYDIS_ISA_SET_AVX:
-        case ZYDIS_ISA_SET_AVX2:
-        case ZYDIS_ISA_SET_AVX2GATHER:
-        case ZYDIS_ISA_SET_FMA:
-        case ZYDIS_ISA_SET_F16C:
-        case ZYDIS_ISA_SET_AES:
-        case ZYDIS_ISA_SET_AVXAES:
-        case ZYDIS_ISA_SET_PCLMULQDQ:
-        case ZYDIS_ISA_SET_SHA:
-        case ZYDIS_ISA_SET_BMI1:
-        case ZYDIS_ISA_SET_BMI2:
-        case ZYDIS_ISA_SET_PREFETCH_NOP: return true;
-        default: return false;
-    }
-}
-
 unsigned gprNumber(ZydisRegister r) {
     return unsigned(ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r)));
 }
@@ -138,12 +85,10 @@ bool Instance::uses(ZydisRegister enclosing) const {
     return false;
 }
 
-FormTable::FormTable(bool code64) : code64_(code64) {
+FormTable::FormTable(bool code64) : kiln_(*kilnModel()), code64_(code64) {
     ZydisDecoderInit(&decoder_, code64 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32,
                      code64 ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32);
-    for (auto mode : {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
-                      ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_CLDEMOTE, ZYDIS_DECODER_MODE_WBNOINVD})
-        ZydisDecoderEnableMode(&decoder_, mode, ZYAN_FALSE);
+    kiln_.sets().configure(decoder_);
     for (unsigned map = 0; map < 4; map++)
         for (unsigned opcode = 0; opcode < 256; opcode++)
             for (unsigned prefix : {0, 0x66, 0xf2, 0xf3})
@@ -266,9 +211,10 @@ void FormTable::visit(Form form) {
         if (i.z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !form.vex) continue;
         Insn insn;
         bool ends;
-        Decoder::decode(i.code(), code64_ ? CodeMode::Code64 : CodeMode::Code32, 0, insn, ends);
+        const CodeMode mode = code64_ ? CodeMode::Code64 : CodeMode::Code32;
+        kiln_.decode(i.code(), mode, 0, insn, ends);
         if (insn.run == undefinedOpcode) {
-            if (wanted(i.z.meta.isa_set)) missing_.push_back(ZydisMnemonicGetString(i.z.mnemonic));
+            if (kiln_.sets().offers(i.z, mode)) missing_.push_back(ZydisMnemonicGetString(i.z.mnemonic));
         } else if (comparable(i.z, i.operands.data()) && HostOracle::runs(i.z.meta.isa_set)) {
             auto& list = forms_[form.mnemonic];
             auto same = [&](const Form& f) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/decoder.hpp"
 #include "tests/host_oracle.hpp"
 
 namespace kiln::test {
@@ -74,6 +75,7 @@ class FormTable {
     void visit(Form form);
     bool decodes(Form& form) const;
 
+    Decoder kiln_;
     bool code64_;
     ZydisDecoder decoder_;
     std::map<ZydisMnemonic, std::vector<Form>> forms_;

@@ -1,6 +1,5 @@
 // Control registers, mode switches, paging as the CPU sees it, MSRs, CPUID, system calls (SDM vol. 3,
 // chapters 2, 4, 9; vol. 2).
-#include "cpu/features.hpp"
 #include "tests/system_guest.hpp"
 
 using namespace kiln;
@@ -59,7 +58,7 @@ TEST_CASE("control registers: combinations that do not exist") {
         {"a bit of CR4 that CPUID does not offer", 4, cr4 | cr4::VMXE},
         {"PCIDE", 4, cr4 | cr4::PCIDE},
         {"bit 31 of CR4", 4, cr4 | 1u << 31},
-        {"an address beyond the physical width", 3, 1ull << kPhysicalBits},
+        {"an address beyond the physical width", 3, 1ull << g.cpu.model.physicalBits},
     };
     for (auto& c : cases) {
         CAPTURE(c.what);
@@ -164,7 +163,7 @@ TEST_CASE("PAE: the four top entries are read by MOV CR3 and checked") {
     CHECK_RAISES(readByte(g, 0x40000000), kPF, 0);  // not read yet
     CHECK(!setCr(g, 3, 0x8000));
     CHECK(!readByte(g, 0x40000000));
-    for (uint64_t reserved : {0x2ull, 0x20ull, 0x100ull, 1ull << kPhysicalBits, 1ull << 63}) {
+    for (uint64_t reserved : {0x2ull, 0x20ull, 0x100ull, 1ull << g.cpu.model.physicalBits, 1ull << 63}) {
         g.put<uint64_t>(0x8010, 1 | reserved);
         CHECK_RAISES(setCr(g, 3, 0x8000), kGP, 0);
     }
@@ -498,7 +497,7 @@ TEST_CASE("CPUID agrees with what CR4 accepts") {
     auto last = leaf(leaf(0).eax), beyond = leaf(0x1000);
     CHECK(last.eax == beyond.eax);
     CHECK(leaf(0x80000000).eax == 0x80000008);
-    CHECK((leaf(0x80000008).eax & 0xff) == kPhysicalBits);
+    CHECK((leaf(0x80000008).eax & 0xff) == g.cpu.model.physicalBits);
     // SYSCALL, NX and LM.
     CHECK((leaf(0x80000001).edx & (1u << 11 | 1u << 20 | 1u << 29)) == (1u << 11 | 1u << 20 | 1u << 29));
 }
