@@ -29,6 +29,7 @@ GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> 
                    code,
                    [this](const std::string& why) { shutdown = why; },
                    {},
+                   {},
                    std::move(model)},
           0),
       mode_(mode),
