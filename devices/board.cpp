@@ -21,6 +21,7 @@
 #include "devices/ide_controller.hpp"
 #include "devices/kernel_loader.hpp"
 #include "devices/mc146818.hpp"
+#include "devices/pc_testdev.hpp"
 #include "devices/q35_mch.hpp"
 #include "devices/smbios.hpp"
 #include "devices/uart16550.hpp"
@@ -95,6 +96,7 @@ struct Board::Parts {
     std::array<std::unique_ptr<Uart16550>, 4> uarts;
     std::unique_ptr<DebugConsole> debugConsole;
     std::unique_ptr<IsaDebugExit> debugExit;
+    std::unique_ptr<PcTestdev> testdev;
     std::unique_ptr<FwCfg> fwCfg;
     std::unique_ptr<Q35Mch> mch;
     std::unique_ptr<Ich9Lpc> lpc;
@@ -161,19 +163,23 @@ void Board::buildInterrupts() {
 
 void Board::buildIsa(const MachineConfig& config) {
     Parts& p = *parts_;
-    add(p.pit, io_.clock, p.isa[0]);
-    io_.ports.map(0x40, 4, *p.pit);
-    io_.ports.map(0x61, 1, *p.pit, I8254::kPort61);
+    if (config.pit) {
+        add(p.pit, io_.clock, p.isa[0]);
+        io_.ports.map(0x40, 4, *p.pit);
+        io_.ports.map(0x61, 1, *p.pit, I8254::kPort61);
+    }
 
     int64_t now = config.rtcStart ? *config.rtcStart : io_.gate.calendarSeconds() + config.rtcOffset;
     add(p.rtc, io_.clock, now, p.isa[8]);
     io_.ports.map(0x70, 4, *p.rtc);
-    add(p.hpet, io_.clock, p.isa[0], p.isa[8], *p.ioApic);
-    io_.memory.mapIo(PhysAddr(0xfed00000), 0x400, *p.hpet);
-    p.hpet->onLegacyReplacement = [this](bool legacy) {
-        parts_->pit->setIrqEnabled(!legacy);
-        parts_->rtc->setIrqEnabled(!legacy);
-    };
+    if (config.hpet) {
+        add(p.hpet, io_.clock, p.isa[0], p.isa[8], *p.ioApic);
+        io_.memory.mapIo(PhysAddr(0xfed00000), 0x400, *p.hpet);
+        p.hpet->onLegacyReplacement = [this](bool legacy) {
+            if (parts_->pit) parts_->pit->setIrqEnabled(!legacy);
+            parts_->rtc->setIrqEnabled(!legacy);
+        };
+    }
 
     add(p.keyboard, io_.clock, p.isa[1], p.isa[12]);
     p.keyboard->onA20 = io_.a20;
@@ -204,6 +210,12 @@ void Board::buildIsa(const MachineConfig& config) {
     if (config.debugExit) {
         add(p.debugExit, io_.exit);
         io_.ports.map(config.debugExit->port, config.debugExit->size, *p.debugExit);
+    }
+    if (config.testdev) {
+        add(p.testdev, [this] { io_.memory.dropTranslations(); });
+        p.testdev->map(io_.ports, io_.memory);
+        for (unsigned i = 0; i < PcTestdev::kLines; i++)
+            if (i != 2) p.testdev->connect(i, i < p.isa.size() ? p.isa[i] : p.ioApic->pin(i));
     }
     add(p.fwCfg, io_.memory, io_.log);
     io_.ports.map(FwCfg::kSelectorPort, 2, p.fwCfg->ports());
@@ -284,7 +296,7 @@ void Board::fillCmos(const MachineConfig& config) {
     put16(0x5b, highRam_ >> 16);
     rtc.setCmos(0x5d, uint8_t(highRam_ >> 32));
     rtc.setCmos(0x5f, uint8_t(config.topology.cpus() - 1));  // processors besides the first
-    rtc.setCmos(0x38, uint8_t(order(2) << 4 | 1));  // floppies without a boot signature boot, too
+    rtc.setCmos(0x38, uint8_t(order(2) << 4 | 1));           // floppies without a boot signature boot, too
     rtc.setCmos(0x3d, uint8_t(order(1) << 4 | order(0)));
     FloppyDriveType a = parts_->floppy->driveType(0), b = parts_->floppy->driveType(1);
     unsigned floppies = (a != FloppyDriveType::None) + (b != FloppyDriveType::None);
@@ -318,7 +330,7 @@ void Board::fillFwCfg(const MachineConfig& config) {
     fw.addFile("etc/e820", std::move(e820));
     // S3 and S4 are off, S5's SLP_TYP is 0.
     fw.addFile("etc/system-states", {0x80, 0, 0, 0x01, 0x02, 0x80});
-    offerAcpi(fw, {.topology = cpus});
+    offerAcpi(fw, {.topology = cpus, .hpet = config.hpet});
     offerSmbios(fw, lowRam_ + highRam_, cpus);
 
     if (config.kernel.kernel.empty()) return;

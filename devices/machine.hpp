@@ -62,6 +62,8 @@ struct MachineConfig {
     unsigned serialPorts = 2;   // 1..4
     bool debugConsole = false;  // ports 0x402 and 0xE9
     std::optional<DebugExitConfig> debugExit;
+    bool testdev = false;            // pc_testdev.hpp
+    bool pit = true, hpet = true;    // timers that may be left out
     std::optional<int64_t> rtcStart;  // seconds since 1970 on the guest's calendar; otherwise the host's
     int64_t rtcOffset = 0;            // seconds added to the host's UTC
     // Deterministic time: an instruction takes 2^shift ns, and an idle processor skips to the next timer.

@@ -91,8 +91,7 @@ CpuTopology parseSmp(const std::string& text) {
         if (key != "cpus" && key != "cores" && key != "threads" && key != "sockets" && key != "maxcpus")
             refuseKey("-smp", key);
         uint64_t n = number("-smp", value);
-        if (n < 1 || n > kMost)
-            refuse("-smp " + text + ": " + key + "= takes 1 to " + std::to_string(kMost));
+        if (n < 1 || n > kMost) refuse("-smp " + text + ": " + key + "= takes 1 to " + std::to_string(kMost));
         given[key] = n;
     }
     auto of = [&](const char* key) { return given.contains(key) ? given[key] : 0; };
@@ -164,13 +163,30 @@ void parseBoot(const std::string& text, MachineConfig& machine) {
     }
 }
 
+void parseMachine(const std::string& text, MachineConfig& machine) {
+    for (const auto& [key, value] : parseKeyValues("-machine", text, "type")) {
+        if (key == "type" && value != "q35" && value != "pc")
+            refuse("-machine " + value + " is not implemented in kiln " + kVersion + ": it takes q35, pc");
+        else if (key == "pit")
+            machine.pit = onOff("-machine", key, value);
+        else if (key == "hpet")
+            machine.hpet = onOff("-machine", key, value);
+        else if (key != "type")
+            refuseKey("-machine", key);
+    }
+}
+
 void parseDevice(const std::string& text, MachineConfig& machine) {
+    if (text == "pc-testdev") {
+        machine.testdev = true;
+        return;
+    }
     DebugExitConfig exit;
     for (const auto& [key, value] : parseKeyValues("-device", text, "driver")) {
         if (key == "driver") {
             if (value != "isa-debug-exit")
                 refuse("-device " + value + " is not implemented in kiln " + kVersion +
-                       ": there is isa-debug-exit");
+                       ": there are isa-debug-exit and pc-testdev");
             continue;
         }
         uint64_t v = number("-device", value);

@@ -25,6 +25,7 @@ uint64_t parseMemory(const std::string& text);
 CpuTopology parseSmp(const std::string& text);
 DriveRequest parseDrive(const std::string& text);
 void parseBoot(const std::string& text, MachineConfig& machine);
+void parseMachine(const std::string& text, MachineConfig& machine);
 void parseDevice(const std::string& text, MachineConfig& machine);
 void parseRtc(const std::string& text, MachineConfig& machine);
 unsigned parseIcount(const std::string& text);

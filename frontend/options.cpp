@@ -145,17 +145,19 @@ class CommandLine {
                   draft.warnings.clear();
                   o.machine.cpu = chooseCpuModel(v, draft.warnings);
               });
-        value("machine", "TYPE", "q35 or pc: both mean the one board there is", [](auto& v) {
-            oneOf("-machine", v, {"q35", "pc"});
-        });
-        value("M", "TYPE", "the same as -machine", [](auto& v) { oneOf("-M", v, {"q35", "pc"}); });
+        value("machine", "TYPE",
+              "q35 or pc: both mean the one board there is; pit=off, hpet=off leave a timer out",
+              [&](auto& v) { parseMachine(v, o.machine); });
+        value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
         value("accel", "NAME", "interp, the interpreter", [](auto& v) { oneOf("-accel", v, {"interp"}); });
         value("bios", "FILE", "firmware image; default SeaBIOS", [&](auto& v) { o.machine.firmware = v; });
         value("rtc", "base=BASE", "calendar: base=utc, base=localtime or base=2026-01-31T12:00:00",
               [&](auto& v) { parseRtc(v, o.machine); });
         value("icount", "shift=N", "deterministic time: an instruction takes 2^N ns, N 0 to 10, or auto",
               [&](auto& v) { o.machine.icountShift = parseIcount(v); });
-        value("device", "DEVICE", "isa-debug-exit[,iobase=PORT][,iosize=BYTES]: lets the guest end kiln",
+        value("device", "DEVICE",
+              "isa-debug-exit[,iobase=PORT][,iosize=BYTES]: lets the guest end kiln; pc-testdev: for "
+              "kvm-unit-tests",
               [&](auto& v) { parseDevice(v, o.machine); });
         value("net", "none", "there is no network card", [](auto& v) { oneOf("-net", v, {"none"}); });
         value("nic", "none", "there is no network card", [](auto& v) { oneOf("-nic", v, {"none"}); });

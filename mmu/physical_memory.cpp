@@ -74,6 +74,10 @@ void PhysicalMemory::setKind(Region* region, RegionKind kind) {
 
 // Cuts the address space at every region border and keeps, for each piece, the region of highest priority (of
 // equal ones, the newest). Regions are few and change rarely; look-ups are many.
+void PhysicalMemory::dropTranslations() {
+    for (auto& listener : onChange) listener();
+}
+
 void PhysicalMemory::flatten() {
     std::vector<uint64_t> cuts;
     for (const Region* r : regions_)
@@ -93,7 +97,7 @@ void PhysicalMemory::flatten() {
         else
             flats_.push_back({cuts[i], cuts[i + 1], top});
     }
-    for (auto& listener : onChange) listener();
+    dropTranslations();
 }
 
 // The flat range that holds `addr`, or the first one behind it, or null.

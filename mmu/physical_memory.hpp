@@ -118,6 +118,7 @@ class PhysicalMemory {
     std::vector<std::function<void(PhysAddr page)>> onCodePage;
     // A region appeared, moved or vanished: every cached translation must go.
     std::vector<std::function<void()>> onChange;
+    void dropTranslations();  // as if something had changed
 
     // Called by whoever wrote `size` bytes to host memory of `addr` without write(): checks the code marks.
     void noteWrite(PhysAddr addr, uint64_t size);

@@ -147,6 +147,12 @@ TEST_CASE("options: devices, time and the rest") {
     REQUIRE(m.debugExit);
     CHECK((m.debugExit->port == 0xf4 && m.debugExit->size == 4));
     CHECK(m.icountShift == 3u);
+    CHECK(!m.testdev);
+    auto t = parse({"-device", "pc-testdev", "-device", "isa-debug-exit", "-machine", "q35,pit=off"}).machine;
+    CHECK((t.testdev && t.debugExit && !t.pit && t.hpet));
+    CHECK(!parse({"-M", "hpet=off"}).machine.hpet);
+    CHECK(mentions(refusal({"-machine", "pit=maybe"}), "on or off"));
+    CHECK(mentions(refusal({"-machine", "vmport=on"}), "vmport"));
     CHECK(m.rtcStart == 1150560081);
     CHECK((m.noReboot && m.noShutdown && m.startStopped));
     CHECK(!parse({}).machine.icountShift);

@@ -441,6 +441,13 @@ DefinitionBlock ("", "DSDT", 2, "KILN", "KILNDSDT", 1)
         {
             Name (_HID, EisaId ("PNP0103"))
             Name (_UID, 0)
+            OperationRegion (CAPS, SystemMemory, 0xFED00000, 0x08)
+            Field (CAPS, DWordAcc, Lock, Preserve) { VEND, 32, PERI, 32 }
+            Method (_STA, 0, NotSerialized)     // -machine hpet=off: nothing answers
+            {
+                If (LEqual (PERI, 0xFFFFFFFF)) { Return (0x00) }
+                Return (0x0F)
+            }
             Name (_CRS, ResourceTemplate () { Memory32Fixed (ReadOnly, 0xFED00000, 0x0400) })
         }
     }
