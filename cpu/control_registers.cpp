@@ -29,14 +29,29 @@ void Cpu::modesChanged() {
     paging_.enabled = cr0 & cr0::PG;
     paging_.pae = cr4 & cr4::PAE;
     paging_.longMode = longMode();
+    paging_.la57 = cr4 & cr4::LA57;
     paging_.pse = cr4 & cr4::PSE;
+    paging_.pge = cr4 & cr4::PGE;
     paging_.wp = cr0 & cr0::WP;
     paging_.nxe = efer & efer::NXE;
     paging_.smep = cr4 & cr4::SMEP;
     paging_.smap = cr4 & cr4::SMAP;
     paging_.physicalBits = model.physicalBits;
-    flushTlb(true);
+    paging_.pse36 = model.has(Feature::PSE36);
+    paging_.gigabytePages = model.has(Feature::PDPE1GB);
+    paging_.a20Mask = a20Mask_;
+    tlbs_.flushAll();
+    selectContext();
+    segmentsChanged();
 }
+
+// The bank of TLBs that belongs to CR3, under the present rights of protection keys.
+void Cpu::selectContext() {
+    tlbs_.select(cr4 & cr4::PCIDE ? cr3 & 0xfff : 0);
+    keysChanged();
+}
+
+bool Cpu::canonicalBase(uint64_t linear) const { return canonicalWithin(linear, model.linearBits); }
 
 // PAE paging outside long mode keeps the four page-directory-pointer entries in registers (4.4.1).
 void Cpu::loadPdptes(uint64_t newCr3) {
@@ -44,7 +59,7 @@ void Cpu::loadPdptes(uint64_t newCr3) {
         0x7ff0'0000'0000'01e6ull | (0x000fffffffffffffull & ~((1ull << model.physicalBits) - 1)) | 1ull << 63;
     uint64_t entries[4];
     for (unsigned i = 0; i < 4; i++) {
-        entries[i] = io.memory.read<uint64_t>(PhysAddr((newCr3 & 0xffffffe0) + i * 8));
+        entries[i] = io.memory.read<uint64_t>(PhysAddr(((newCr3 & 0xffffffe0) + i * 8) & a20Mask_));
         if (entries[i] & 1 && entries[i] & reserved) raise(kGP, 0);
     }
     std::copy(std::begin(entries), std::end(entries), paging_.pdpte);
@@ -59,7 +74,7 @@ void Cpu::setCr0(uint64_t v) {
     } else if (paging && cr4 & cr4::PAE && !longMode()) {
         if (turnsOn || (v ^ cr0) & (cr0::CD | cr0::NW)) loadPdptes(cr3);
     }
-    if (turnsOff && code64()) raise(kGP, 0);
+    if (turnsOff && (code64() || cr4 & cr4::PCIDE)) raise(kGP, 0);
     constexpr uint64_t kStored =
         cr0::PE | cr0::MP | cr0::EM | cr0::TS | cr0::NE | cr0::WP | cr0::AM | cr0::NW | cr0::CD | cr0::PG;
     const uint64_t old = cr0;
@@ -72,24 +87,33 @@ void Cpu::setCr0(uint64_t v) {
         segmentsChanged();
 }
 
+// SDM vol. 3, 4.10.4.1: only the new PCID's translations go, and not even those when bit 63 says so.
 void Cpu::setCr3(uint64_t v) {
+    constexpr uint64_t kNoFlush = 1ull << 63;
+    const bool keepsTranslations = cr4 & cr4::PCIDE && v & kNoFlush;
+    if (cr4 & cr4::PCIDE) v &= ~kNoFlush;
     if (longMode() && v >> model.physicalBits) raise(kGP, 0);
     if (paging_.enabled && paging_.pae && !longMode()) loadPdptes(v);
     cr3 = v;
     paging_.cr3 = v;
     io.log(LogCategory::Mmu, "cr3={:x} rip={:x}", v, rip);
-    flushTlb(false);
+    selectContext();
+    if (!keepsTranslations) tlbs_.flushContext(tlbs_.current().pcid);
+    translationsChanged();
 }
 
 void Cpu::setCr4(uint64_t v) {
     if (v & ~model.cr4Supported()) raise(kGP, 0);
-    if (longMode() && !(v & cr4::PAE)) raise(kGP, 0);
+    if (longMode() && (!(v & cr4::PAE) || (v ^ cr4) & cr4::LA57)) raise(kGP, 0);
+    if (v & ~cr4 & cr4::PCIDE && (!longMode() || cr3 & 0xfff)) raise(kGP, 0);
     if (paging_.enabled && !longMode() && v & cr4::PAE &&
         (v ^ cr4) & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP))
         loadPdptes(cr3);
     const uint64_t changed = cr4 ^ v;
     cr4 = v;
-    if (changed & (cr4::PAE | cr4::PSE | cr4::PGE | cr4::SMEP | cr4::SMAP))
+    constexpr uint64_t kPaging =
+        cr4::PAE | cr4::PSE | cr4::PGE | cr4::LA57 | cr4::SMEP | cr4::SMAP | cr4::PKE | cr4::PKS;
+    if (changed & kPaging || changed & ~v & cr4::PCIDE)
         modesChanged();
     else
         segmentsChanged();
@@ -123,7 +147,7 @@ void Cpu::checkIo(uint16_t port, unsigned size) {
 void Cpu::a20(bool enabled) {
     uint64_t mask = enabled ? ~0ull : ~(1ull << 20);
     if (mask == a20Mask_) return;
-    a20Mask_ = mask;
+    a20Mask_ = paging_.a20Mask = mask;
     flushTlb(true);
     leave();
 }

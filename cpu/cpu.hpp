@@ -30,7 +30,7 @@
 #include "mmu/page_walk.hpp"
 #include "mmu/physical_memory.hpp"
 #include "mmu/state.hpp"
-#include "mmu/tlb.hpp"
+#include "mmu/tlb_banks.hpp"
 
 namespace kiln {
 
@@ -172,8 +172,9 @@ class Cpu : public CpuState {
     }  // FS and GS only
     void smapChanged() {
         dataTlb_ = alignmentChecks_ ? &emptyTlb_ : &tlbFor(cpl == 3, false);
-    }                        // RFLAGS.AC changed at CPL 0
-    void segmentsChanged();  // recomputes what is derived from segments, modes and CPL
+    }                            // RFLAGS.AC changed at CPL 0
+    void translationsChanged();  // another bank of TLBs, or another epoch
+    void segmentsChanged();      // recomputes what is derived from segments, modes and CPL
 
     // -- exceptions and interrupts (exceptions.cpp)
     enum class Source : uint8_t { External, Exception, SoftwareInt, Int3OrInto, Int1 };
@@ -185,9 +186,16 @@ class Cpu : public CpuState {
     void setCr3(uint64_t v);
     void setCr4(uint64_t v);
     void setEfer(uint64_t v);
-    void modesChanged();  // paging, mode or SMAP state may differ: look everything up anew
-    void flushTlb(bool globalToo);
-    void flushPage(uint64_t linear);
+    void modesChanged();              // paging, mode or SMAP state may differ: look everything up anew
+    void flushTlb(bool globalToo);    // of every PCID
+    void flushPage(uint64_t linear);  // INVLPG
+    // INVPCID; `type` is 0..3.
+    void invalidatePcid(unsigned type, uint16_t pcid, uint64_t linear);
+    void setPkru(uint32_t rights);
+    void setPkrs(uint32_t rights);
+    // What segment, descriptor-table and MSR bases are checked for: the widest addresses of the model,
+    // whether CR4.LA57 is set or not.
+    bool canonicalBase(uint64_t linear) const;
     uint64_t readMsr(uint32_t index);  // throws #GP(0)
     void writeMsr(uint32_t index, uint64_t v);
     struct CpuidResult {
@@ -278,6 +286,11 @@ class Cpu : public CpuState {
     void readLinear(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
     void writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
     uint64_t nextPage(uint64_t linear, bool implicit) const;
+    Translation walk(uint64_t linear, Access access, bool user, bool implicit, Marking marking);
+    void fillBoth(uint64_t first, uint64_t second, Access access, bool user, bool implicit);
+    void forgetCode(uint64_t linear);
+    void keysChanged();
+    void selectContext();
     Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
     Tlb& tlbFor(bool user, bool implicit);
     void readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
@@ -338,7 +351,6 @@ class Cpu : public CpuState {
     uint64_t stackMask_ = 0xffff, ipMask_ = 0xffff;
     uint64_t codeEnd_ = 0x10000;  // first offset behind CS
     uint64_t lookupTag_ = 0;      // epoch and mode: equal means a JumpEntry is still good
-    uint64_t epoch_ = 1;
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;
     uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0, avxTrap_ = 0;
@@ -348,9 +360,9 @@ class Cpu : public CpuState {
     uint64_t executedBefore_ = 0;
     int64_t held_ = 0;  // the rest of the slice while a single instruction runs
 
-    Tlb* dataTlb_ = nullptr;   // one of tlbs_, or the empty one
-    std::array<Tlb, 3> tlbs_;  // supervisor, supervisor under SMAP, user
-    Tlb emptyTlb_;             // always misses: alignment checks are on
+    Tlb* dataTlb_ = nullptr;  // one of the current bank of tlbs_, or the empty one
+    TlbBanks tlbs_;
+    Tlb emptyTlb_;  // always misses: alignment checks are on
     struct FetchEntry {
         uint64_t page = ~0ull, tag = 0;
         PhysAddr phys;

@@ -16,9 +16,7 @@ Cpu::Cpu(CpuPorts ports, unsigned number)
       decoder_(std::make_unique<Decoder>(model)),
       jumps_(std::make_unique<std::array<JumpEntry, kJumpEntries>>()) {
     io.memory.onChange.push_back([this] { flushTlb(true); });
-    io.memory.onCodePage.push_back([this](PhysAddr page) {
-        for (Tlb& t : tlbs_) t.protectPage(page);
-    });
+    io.memory.onCodePage.push_back([this](PhysAddr page) { tlbs_.protectPage(page); });
     io.code.onDeath.push_back([this] { codeInvalidated(); });
     io.apic.onAttention = [this] { leave(); };
     reset();

@@ -29,35 +29,63 @@ void Cpu::alignmentCheck(uint64_t linear, unsigned size) {
 }
 
 Tlb& Cpu::tlbFor(bool user, bool implicit) {
-    if (user) return tlbs_[2];
-    return paging_.smap && (implicit || !flags.test(flag::AC)) ? tlbs_[1] : tlbs_[0];
+    auto& modes = tlbs_.current().modes;
+    if (user) return modes[TlbBank::User];
+    return modes[paging_.smap && (implicit || !flags.test(flag::AC)) ? TlbBank::SupervisorSmap
+                                                                     : TlbBank::Supervisor];
 }
 
+// What is cached for the page goes with its fault (SDM vol. 3, 4.10.4.1).
 void Cpu::pageFault(uint64_t linear, uint32_t error) {
     io.log(LogCategory::Mmu, "page fault at {:x}, error code {:x}, cr3={:x} cpl={}", linear, error, cr3, cpl);
+    tlbs_.flushFaulted(linear);
+    if (tlbs_.mayHaveFetched(linear)) forgetCode(linear);
+    translationsChanged();
     raisePageFault(linear, error);
 }
 
-// The entry for `linear`, walked anew unless it already allows this access. Throws #PF.
-Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
-    uint64_t page = linear & ~kPageMask;
-    Tlb::Entry& e = tlb.at(linear);
-    if (((access == Access::Write ? e.writeTag : e.readTag) & ~1ull) == page) return e;
-
+// Throws #PF, and #GP(0) where descriptor tables or the TSS reach over the canonical range.
+Translation Cpu::walk(uint64_t linear, Access access, bool user, bool implicit, Marking marking) {
+    if (longMode() && !canonical(linear)) raise(kGP, 0);
     Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), access, user,
-                                   !implicit && flags.test(flag::AC));
+                                   !implicit && flags.test(flag::AC), marking);
     if (t.fault) pageFault(linear, t.errorCode);
+    return t;
+}
+
+static bool cached(Tlb& tlb, uint64_t linear, Access access) {
+    const Tlb::Entry& e = tlb.at(linear);
+    return ((access == Access::Write ? e.writeTag : e.readTag) & ~1ull) == (linear & ~kPageMask);
+}
+
+// The entry for `linear`, walked anew unless it already allows this access.
+Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
+    const uint64_t page = linear & ~kPageMask;
+    if (cached(tlb, linear, access)) return tlb.at(linear);
+
+    const Translation t = walk(linear, access, user, implicit, Marking::SetsBits);
     PhysAddr phys(t.addr.page().value & a20Mask_);
     PhysicalMemory::Target target = io.memory.find(phys);
     bool direct = target.host && target.end.value - phys.value >= kPageSize;
     Tlb::Entry fresh;
-    fresh.page = phys.value | (t.global ? Tlb::kGlobal : 0) | (t.writable ? Tlb::kWritable : 0);
+    fresh.page = phys.value;
     fresh.readTag = direct ? page : page | 1;
     if (t.writable)
         fresh.writeTag = direct && target.writable && !io.memory.pageHasCode(phys) ? page : page | 1;
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
-    tlb.fill(linear, fresh, t.pageSize > kPageSize && paging_.enabled);
+    tlb.fill(linear, fresh, t);
     return tlb.at(linear);
+}
+
+// For an access that continues on another page: both are checked before either is marked accessed or dirty.
+void Cpu::fillBoth(uint64_t first, uint64_t second, Access access, bool user, bool implicit) {
+    Tlb& tlb = tlbFor(user, implicit);
+    if (!cached(tlb, second, access)) {
+        walk(first, access, user, implicit, Marking::Nothing);
+        walk(second, access, user, implicit, Marking::Nothing);
+    }
+    fillTlb(tlb, first, access, user, implicit);
+    fillTlb(tlb, second, access, user, implicit);
 }
 
 static bool registerSized(unsigned size) { return size == 1 || size == 2 || size == 4 || size == 8; }
@@ -107,8 +135,7 @@ void Cpu::readLinear(uint64_t linear, void* out, unsigned size, bool user, bool 
     uint64_t first = kPageSize - (linear & kPageMask);
     if (size <= first) return readInPage(linear, out, size, user, implicit);
     uint64_t second = nextPage(linear, implicit);
-    fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
-    fillTlb(tlbFor(user, implicit), second, Access::Read, user, implicit);
+    fillBoth(linear, second, Access::Read, user, implicit);
     readInPage(linear, out, unsigned(first), user, implicit);
     readInPage(second, static_cast<uint8_t*>(out) + first, unsigned(size - first), user, implicit);
 }
@@ -117,8 +144,7 @@ void Cpu::writeLinear(uint64_t linear, const void* in, unsigned size, bool user,
     uint64_t first = kPageSize - (linear & kPageMask);
     if (size <= first) return writeInPage(linear, in, size, user, implicit);
     uint64_t second = nextPage(linear, implicit);
-    fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
-    fillTlb(tlbFor(user, implicit), second, Access::Write, user, implicit);
+    fillBoth(linear, second, Access::Write, user, implicit);
     writeInPage(linear, in, unsigned(first), user, implicit);
     writeInPage(second, static_cast<const uint8_t*>(in) + first, unsigned(size - first), user, implicit);
 }
@@ -148,11 +174,12 @@ void Cpu::writeWord(unsigned segment, uint64_t offset, unsigned size, uint64_t v
 void Cpu::checkWrite(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
-    bool user = cpl == 3;
-    fillTlb(tlbFor(user, false), linear, Access::Write, user, false);
-    uint64_t last = (linear + size - 1) & linearMask_;
+    const bool user = cpl == 3;
+    const uint64_t last = (linear + size - 1) & linearMask_;
     if ((last ^ linear) & ~kPageMask)
-        fillTlb(tlbFor(user, false), last & ~kPageMask, Access::Write, user, false);
+        fillBoth(linear, last & ~kPageMask, Access::Write, user, false);
+    else
+        fillTlb(tlbFor(user, false), linear, Access::Write, user, false);
 }
 
 void Cpu::storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user) {
@@ -173,36 +200,80 @@ uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size) 
     return e.writeTag & 1 ? nullptr : reinterpret_cast<uint8_t*>(linear + e.addend);
 }
 
-// A read as supervisor with SMAP overridden; like any walk it sets accessed bits.
+// A read as supervisor with SMAP and protection keys overridden; leaves no mark in the tables.
 bool Cpu::translate(uint64_t linear, PhysAddr& out) {
+    if (longMode() && !canonical(linear)) return false;
     PagingState p = paging_;
     p.smap = false;
-    Translation t = walkPageTables(io.memory, p, LinearAddr(linear), Access::Read, false, true);
+    p.pkru = p.pkrs = 0;
+    Translation t =
+        walkPageTables(io.memory, p, LinearAddr(linear), Access::Read, false, true, Marking::Nothing);
     if (!t.fault) out = PhysAddr(t.addr.value & a20Mask_);
     return !t.fault;
 }
 
 PhysAddr Cpu::fetchPage(uint64_t linear) {
-    uint64_t page = linear & ~kPageMask;
+    const uint64_t page = linear & ~kPageMask;
     FetchEntry& e = fetch_[page >> 12 & (fetch_.size() - 1)];
     if (e.page == page && e.tag == lookupTag_) return e.phys;
-    Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), Access::Fetch, cpl == 3, false);
-    if (t.fault) pageFault(linear, t.errorCode);
+    const Translation t = walk(linear, Access::Fetch, cpl == 3, false, Marking::SetsBits);
+    tlbs_.noteFetch(linear, t.pageSize);
     e = {page, lookupTag_, PhysAddr(t.addr.page().value & a20Mask_)};
     return e.phys;
 }
 
+// Code of the page at `linear` has to be looked up anew.
+void Cpu::forgetCode(uint64_t linear) {
+    const uint64_t page = linear & ~kPageMask;
+    FetchEntry& f = fetch_[page >> 12 & (fetch_.size() - 1)];
+    if (f.page == page) f = FetchEntry{};
+    for (JumpEntry& e : *jumps_)
+        if ((e.rip & ~kPageMask) == page) e = JumpEntry{};
+}
+
+void Cpu::translationsChanged() {
+    smapChanged();
+    lookupTag_ = tlbs_.current().epoch << 4 | uint64_t(cpl == 3) << 2 | uint64_t(codeMode_);
+}
+
 void Cpu::flushTlb(bool globalToo) {
-    if (!(cr4 & cr4::PGE)) globalToo = true;
-    for (Tlb& t : tlbs_) globalToo ? t.flush() : t.flushNonGlobal();
-    epoch_++;
-    segmentsChanged();
+    globalToo ? tlbs_.flushAll() : tlbs_.flushNonGlobal();
+    translationsChanged();
 }
 
 void Cpu::flushPage(uint64_t linear) {
-    for (Tlb& t : tlbs_) t.flushPage(linear);
-    epoch_++;
-    segmentsChanged();
+    tlbs_.flushPage(linear);
+    if (tlbs_.mayHaveFetched(linear)) forgetCode(linear);
+    translationsChanged();
+}
+
+void Cpu::invalidatePcid(unsigned type, uint16_t pcid, uint64_t linear) {
+    switch (type) {
+        case 0:
+            tlbs_.flushPage(pcid, linear);
+            if (tlbs_.mayHaveFetched(linear)) forgetCode(linear);
+            break;
+        case 1: tlbs_.flushContext(pcid); break;
+        case 2: tlbs_.flushAll(); break;
+        default: tlbs_.flushNonGlobal(); break;
+    }
+    translationsChanged();
+}
+
+void Cpu::setPkru(uint32_t rights) {
+    pkru = rights;
+    keysChanged();
+}
+
+void Cpu::setPkrs(uint32_t rights) {
+    msr.pkrs = rights;
+    keysChanged();
+}
+
+void Cpu::keysChanged() {
+    paging_.pkru = longMode() && cr4 & cr4::PKE ? pkru : 0;
+    paging_.pkrs = longMode() && cr4 & cr4::PKS ? msr.pkrs : 0;
+    tlbs_.setKeys(paging_.pkru, paging_.pkrs);
 }
 
 }  // namespace kiln

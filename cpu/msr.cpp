@@ -76,6 +76,7 @@ uint64_t Cpu::readMsr(uint32_t index) {
         case 0x277: return msr.pat;
         case 0x2ff: return msr.mtrrDefType;
         case 0x6e0: return io.apic.tscDeadline();
+        case 0x6e1: return msr.pkrs;
         case 0xc0000080: return efer;
         case 0xc0000081: return msr.star;
         case 0xc0000082: return msr.lstar;
@@ -92,7 +93,7 @@ uint64_t Cpu::readMsr(uint32_t index) {
 
 void Cpu::writeMsr(uint32_t index, uint64_t v) {
     auto needCanonical = [&] {
-        if (!canonical(v)) raise(kGP, 0);
+        if (!canonicalBase(v)) raise(kGP, 0);
         return v;
     };
     if (!msrExists(index)) raise(kGP, 0);

@@ -79,8 +79,7 @@ void Cpu::segmentsChanged() {
         f.readEnd = !checkTypes || s.readable() ? end : 0;
         f.writeEnd = !checkTypes || s.writable() ? end : 0;
     }
-    smapChanged();
-    lookupTag_ = epoch_ << 4 | uint64_t(cpl == 3) << 2 | uint64_t(codeMode_);
+    translationsChanged();
     const bool em = cr0 & cr0::EM, ts = cr0 & cr0::TS;
     x87Trap_ = em || ts;
     mmxTrap_ = em || ts;
@@ -135,7 +134,7 @@ void Cpu::loadLdt(uint16_t selector) {
     if ((s.rights & 0x1f) != 2) raise(kGP, selector & ~3u);
     if (!s.present()) raise(kNP, selector & ~3u);
     if (longMode()) s.base |= upperDescriptor(selector) << 32;
-    if (!canonical(s.base)) raise(kGP, selector & ~3u);
+    if (!canonicalBase(s.base)) raise(kGP, selector & ~3u);
     ldtr = s;
 }
 
@@ -147,7 +146,7 @@ void Cpu::loadTaskRegister(uint16_t selector) {
     if (type != 9 && (type != 1 || longMode())) raise(kGP, selector & ~3u);
     if (!s.present()) raise(kNP, selector & ~3u);
     if (longMode()) s.base |= upperDescriptor(selector) << 32;
-    if (!canonical(s.base)) raise(kGP, selector & ~3u);
+    if (!canonicalBase(s.base)) raise(kGP, selector & ~3u);
     s.rights |= 2;  // busy
     storeSystem<uint8_t>(gdtr.base + (selector & ~7u) + 5, uint8_t(d >> 40 | 2));
     tr = s;

@@ -33,7 +33,7 @@ class StackWriter {
   private:
     uint64_t linear(uint64_t sp, unsigned size) {
         if (long_) {
-            if (!canonical(sp)) raise(kSS, error_);
+            if (!cpu_.canonical(sp)) raise(kSS, error_);
             return sp;
         }
         uint64_t last = sp + size - 1;

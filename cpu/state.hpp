@@ -60,8 +60,10 @@ struct Segment {
     bool big() const { return rights & 0x4000; }
 };
 
-// Bits 47..63 of a 64-bit linear address must all be equal (SDM vol. 1, 3.3.7.1).
-constexpr bool canonical(uint64_t linear) { return uint64_t(int64_t(linear << 16) >> 16) == linear; }
+// Bits bits-1..63 of a 64-bit linear address must all be equal (SDM vol. 1, 3.3.7.1).
+constexpr bool canonicalWithin(uint64_t linear, unsigned bits) {
+    return uint64_t(int64_t(linear << (64 - bits)) >> (64 - bits)) == linear;
+}
 
 struct DescriptorTable {
     uint64_t base = 0;
@@ -76,7 +78,7 @@ namespace cr4 {
 constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 64, PGE = 128, PCE = 256,
                    OSFXSR = 512, OSXMMEXCPT = 1024, UMIP = 2048, LA57 = 4096, VMXE = 1 << 13,
                    FSGSBASE = 1 << 16, PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21,
-                   PKE = 1 << 22;
+                   PKE = 1 << 22, PKS = 1 << 24;
 }
 // State components of XCR0 and the XSAVE area (SDM vol. 1, 13.1).
 namespace xfeature {
@@ -135,6 +137,7 @@ struct CpuState {
     uint64_t cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0;
     std::array<uint64_t, 8> dr{};
     unsigned cpl = 0;
+    uint32_t pkru = 0;
 
     FpuState fpu;
     std::array<Vector, 16> vec;
@@ -147,6 +150,7 @@ struct CpuState {
         uint64_t sysenterCs = 0, sysenterEsp = 0, sysenterEip = 0;
         uint64_t pat = 0x0007040600070406, miscEnable = 1, tscAdjust = 0;
         uint64_t mtrrDefType = 0;
+        uint32_t pkrs = 0;
         std::array<uint64_t, 11> mtrrFixed{};
         std::array<uint64_t, 16> mtrrVariable{};
     } msr;
@@ -161,6 +165,8 @@ struct CpuState {
     bool v86() const { return flags.test(flag::VM); }
     bool protectedMode() const { return (cr0 & cr0::PE) && !v86(); }
     bool longMode() const { return efer & efer::LMA; }
+    // Of addresses about to be used: 57 bits under CR4.LA57.
+    bool canonical(uint64_t linear) const { return canonicalWithin(linear, cr4 & cr4::LA57 ? 57 : 48); }
     bool code64() const { return longMode() && seg[Cs].longMode(); }
 };
 

@@ -41,7 +41,7 @@ void loadTable(Cpu& c, const Insn& i) {
     uint64_t base;
     if (c.code64()) {
         base = c.load<uint64_t>(i.seg, ea + 2);
-        if (!canonical(base)) raise(kGP, 0);
+        if (!c.canonicalBase(base)) raise(kGP, 0);
     } else {
         base = c.load<uint32_t>(i.seg, ea + 2);
         if (i.width == 1) base &= 0xffffff;
@@ -196,7 +196,7 @@ void sysret(Cpu& c, const Insn& i) {
     requireCpl0(c);
     const bool to64 = i.width == 3;
     const uint64_t target = c.gpr[Rcx];
-    if (to64 && !canonical(target)) raise(kGP, 0);
+    if (to64 && !c.canonical(target)) raise(kGP, 0);
     auto base = uint16_t(c.msr.star >> 48);
     c.seg[Cs] = flat(uint16_t((base + (to64 ? 16 : 0)) | 3), 3, true, to64);
     c.seg[Ss] = flat(uint16_t((base + 8) | 3), 3, false, false);
@@ -221,7 +221,7 @@ void sysexit(Cpu& c, const Insn& i) {
     if (c.real() || !(c.msr.sysenterCs & 0xfffc)) raise(kGP, 0);
     requireCpl0(c);
     const bool to64 = i.width == 3;
-    if (to64 && !(canonical(c.gpr[Rcx]) && canonical(c.gpr[Rdx]))) raise(kGP, 0);
+    if (to64 && !(c.canonical(c.gpr[Rcx]) && c.canonical(c.gpr[Rdx]))) raise(kGP, 0);
     auto base = uint16_t(c.msr.sysenterCs);
     c.seg[Cs] = flat(uint16_t((base + (to64 ? 32 : 16)) | 3), 3, true, to64);
     c.seg[Ss] = flat(uint16_t((base + (to64 ? 40 : 24)) | 3), 3, false, false);
@@ -242,7 +242,7 @@ void fsGsBase(Cpu& c, const Insn& i) {
     if (!(c.cr4 & cr4::FSGSBASE)) raise(kUD);
     if constexpr (Write) {
         uint64_t v = c.gpr.get<T>(i.a);
-        if (!canonical(v)) raise(kGP, 0);
+        if (!c.canonicalBase(v)) raise(kGP, 0);
         c.setSegmentBase(Which, v);
     } else {
         c.gpr.set<T>(i.a, T(c.seg[Which].base));
@@ -316,9 +316,10 @@ void stac(Cpu& c, const Insn&) {
 }
 void invlpg(Cpu& c, const Insn& i) {
     requireCpl0(c);
-    uint64_t ea = c.effectiveAddress(i);
-    c.flushPage(c.code64() ? ea + (i.seg >= Fs ? c.seg[i.seg].base : 0)
-                           : (ea + c.seg[i.seg].base) & 0xffffffff);
+    const uint64_t ea = c.effectiveAddress(i);
+    const uint64_t linear = c.code64() ? ea + (i.seg >= Fs ? c.seg[i.seg].base : 0)
+                                       : (ea + c.seg[i.seg].base) & 0xffffffff;
+    if (c.canonicalBase(linear)) c.flushPage(linear);  // else it does nothing
 }
 void privilegedNop(Cpu& c, const Insn&) { requireCpl0(c); }  // WBINVD, INVD: no caches
 

@@ -103,6 +103,28 @@ class PhysicalMemory {
         write(addr, &v, sizeof v);
     }
 
+    // A naturally aligned word, read at once whatever other processors write meanwhile.
+    template <class T>
+    T load(PhysAddr addr) {
+        if (const uint8_t* host = find(addr).host) [[likely]]
+            return __atomic_load_n(reinterpret_cast<const T*>(host), __ATOMIC_RELAXED);
+        return T(access(addr, sizeof(T)));
+    }
+    // Replaces `expected` in a naturally aligned word of 4 or 8 bytes, as a locked cycle does. False: it
+    // wasn't there. ROM keeps what it has, which counts as done.
+    template <class T>
+    bool compareExchange(PhysAddr addr, T expected, T desired) {
+        Target t = find(addr);
+        if (t.host && t.writable) {
+            bool done = __atomic_compare_exchange_n(reinterpret_cast<T*>(t.host), &expected, desired, false,
+                                                    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+            if (done) noteWrite(addr, sizeof(T));
+            return done;
+        }
+        if (!t.host) access(addr, sizeof(T), desired);
+        return true;
+    }
+
     // Access of 1, 2, 4 or 8 bytes that stays in one page, RAM or not: the CPU's slow path.
     uint64_t access(PhysAddr addr, unsigned size);
     void access(PhysAddr addr, unsigned size, uint64_t value);

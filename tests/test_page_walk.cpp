@@ -28,7 +28,7 @@ struct Tables {
 // PML4 at 1000h, PDPT at 2000h, PD at 3000h, PT at 4000h; linear 0 leads through entry 0 of each.
 struct LongTables : Tables {
     LongTables() {
-        paging = {.cr3 = 0x1000, .enabled = true, .pae = true, .longMode = true, .wp = true, .nxe = true};
+        paging = {.cr3 = 0x1000, .enabled = true, .pae = true, .longMode = true, .pge = true, .wp = true, .nxe = true};
         put64(0x1000, 0x2000 | P | W | U);
         put64(0x2000, 0x3000 | P | W | U);
         put64(0x3000, 0x4000 | P | W | U);
@@ -38,7 +38,7 @@ struct LongTables : Tables {
 
 struct LegacyTables : Tables {
     LegacyTables() {
-        paging = {.cr3 = 0x1000, .enabled = true, .pse = true, .wp = true};
+        paging = {.cr3 = 0x1000, .enabled = true, .pse = true, .pge = true, .wp = true};
         put32(0x1000, 0x2000 | P | W | U);
         put32(0x2000, 0x9000 | P | W | U);
     }
