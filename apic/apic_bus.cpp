@@ -74,20 +74,10 @@ void ApicBus::setIntr(bool level) {
     for (LocalApic* apic : locals_) apic->lint0Changed(level);
 }
 
-bool ApicBus::inCurrentPage(uint64_t offset) const {
-    return current_ && current_->enabled() && !current_->x2apic() &&
-           (kWindowBase + offset) >> 12 == current_->apicBase() >> 12;
-}
-
-uint64_t ApicBus::ioRead(uint64_t offset, unsigned size) {
-    return inCurrentPage(offset) ? current_->ioRead(offset & 0xFFF, size) : openBus(size);
-}
+uint64_t ApicBus::ioRead(uint64_t, unsigned size) { return openBus(size); }
 
 void ApicBus::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
-    if (inCurrentPage(offset))
-        current_->ioWrite(offset & 0xFFF, size, value);
-    else if (size == 4)
-        deliverMsi({kWindowBase + offset, uint32_t(value)});
+    if (size == 4) deliverMsi({kWindowBase + offset, uint32_t(value)});
 }
 
 }  // namespace kiln

@@ -31,8 +31,8 @@ struct ApicMessage {
 // Bits 18..19 of ICR.
 enum class Shorthand : uint8_t { None, Self, AllIncludingSelf, AllExcludingSelf };
 
-// Also the IoHandler of the 1 MiB window at 0xFEE00000: the current CPU's APIC page, and MSI writes
-// elsewhere.
+// Also the IoHandler of the 1 MiB window at 0xFEE00000: message-signalled interrupts are writes to it. (A
+// processor's accesses to its own APIC's page don't come here.)
 class ApicBus : public IoHandler {
   public:
     void add(LocalApic& apic) { locals_.push_back(&apic); }
@@ -56,9 +56,6 @@ class ApicBus : public IoHandler {
     std::function<uint8_t()> onIntAck;
     uint8_t interruptAcknowledge() { return onIntAck ? onIntAck() : 0xFF; }
 
-    // Whose page an access to the window reaches: the CPU that is executing. The run loop sets it.
-    void setCurrent(LocalApic* apic) { current_ = apic; }
-
     // Window accesses; offset 0 is 0xFEE00000.
     static constexpr uint64_t kWindowBase = 0xFEE00000;
     static constexpr uint64_t kWindowSize = 0x100000;
@@ -68,11 +65,9 @@ class ApicBus : public IoHandler {
   private:
     LocalApic* lowestPriority(const ApicMessage& message, Shorthand shorthand, LocalApic* sender);
     bool send(const ApicMessage& message, Shorthand shorthand, LocalApic* sender);
-    bool inCurrentPage(uint64_t offset) const;
 
     std::vector<LocalApic*> locals_;
     std::vector<IoApic*> ioApics_;
-    LocalApic* current_ = nullptr;
     size_t lastLowest_ = 0;  // ties of lowest priority go round
     bool intr_ = false;
 };

@@ -5,12 +5,12 @@
 
 namespace kiln {
 
-Nanos Gate::hostTime() {
+uint64_t Gate::steadyNanos() {
     auto t = std::chrono::steady_clock::now().time_since_epoch();
-    uint64_t ns = uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(t).count());
-    if (!epoch_) epoch_ = ns;
-    return ns - epoch_;
+    return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(t).count());
 }
+
+Nanos Gate::hostTime() { return steadyNanos() - epoch_; }
 
 int64_t Gate::calendarSeconds() {
     return std::chrono::duration_cast<std::chrono::seconds>(
@@ -52,7 +52,16 @@ void Gate::deliver() {
 
 void Gate::wait(Nanos atMost) {
     std::unique_lock lock(mutex_);
-    arrived_.wait_for(lock, std::chrono::nanoseconds(atMost), [&] { return !inbox_.empty(); });
+    arrived_.wait_for(lock, std::chrono::nanoseconds(atMost), [&] { return woken_ || !inbox_.empty(); });
+    woken_ = false;
+}
+
+void Gate::wake() {
+    {
+        std::lock_guard lock(mutex_);
+        woken_ = true;
+    }
+    arrived_.notify_one();
 }
 
 }  // namespace kiln

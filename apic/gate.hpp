@@ -31,6 +31,7 @@ class Gate {
     // -- called from any thread
     void post(Channel channel, std::span<const uint8_t> message);
     bool pending();
+    void wake();  // ends wait() as a message does, without one
 
   private:
     struct Message {
@@ -41,7 +42,9 @@ class Gate {
     std::mutex mutex_;
     std::condition_variable arrived_;
     std::vector<Message> inbox_;
-    uint64_t epoch_ = 0;
+    bool woken_ = false;
+    const uint64_t epoch_ = steadyNanos();
+    static uint64_t steadyNanos();
 };
 
 }  // namespace kiln

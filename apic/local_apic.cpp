@@ -109,7 +109,9 @@ void LocalApic::clearRegisters() {
 }
 
 void LocalApic::state(StateVisitor& visit) {
-    visit("attention", attention_);
+    uint32_t attention = attention_;
+    visit("attention", attention);
+    attention_ = attention;
     visit("base", base_);
     visit("id", xapicId_);
     visit("tpr", tpr_);

@@ -2,9 +2,10 @@
 // page and as x2APIC MSRs, with the APIC base MSR and the timer including TSC-deadline mode.
 //
 // Not modelled: arbitration priority on a serial bus, remote read, LINT polarity and
-// level-triggered LINT pins (their remote IRR), CMCI sources (its LVT entry is stored). One thread only.
+// level-triggered LINT pins (their remote IRR), CMCI sources (its LVT entry is stored).
 #pragma once
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 
@@ -12,6 +13,7 @@
 #include "apic/clock.hpp"
 #include "apic/device.hpp"
 #include "apic/irq_line.hpp"
+#include "mmu/address.hpp"
 #include "mmu/io.hpp"
 
 namespace kiln {
@@ -38,17 +40,17 @@ class LocalApic : public Device, public IoHandler {
     LocalApic(Clock& clock, ApicBus& bus, uint32_t id, bool bsp, std::function<uint64_t()> readTsc,
               uint64_t tscHz = 1'000'000'000);
 
-    // -- toward the CPU. Every test below reads one cached word.
+    // -- toward the CPU. Every test below reads one cached word, and needs no lock.
 
     // Anything at all for the CPU to look at (see the tests below). INTR-like ones still depend on RFLAGS.IF.
-    bool attention() const { return attention_ != 0; }
-    bool interruptPending() const { return attention_ & kFixed; }  // a fixed interrupt above PPR
-    bool extIntPending() const { return attention_ & kExtInt; }    // the 8259 pair's, through LINT0
-    bool intrPending() const { return attention_ & (kFixed | kExtInt); }
-    bool nmiPending() const { return attention_ & kNmi; }
-    bool initPending() const { return attention_ & kInit; }
-    bool sipiPending() const { return attention_ & kSipi; }
-    bool smiPending() const { return attention_ & kSmi; }
+    bool attention() const { return attention(~0u); }
+    bool interruptPending() const { return attention(kFixed); }  // a fixed interrupt above PPR
+    bool extIntPending() const { return attention(kExtInt); }    // the 8259 pair's, through LINT0
+    bool intrPending() const { return attention(kFixed | kExtInt); }
+    bool nmiPending() const { return attention(kNmi); }
+    bool initPending() const { return attention(kInit); }
+    bool sipiPending() const { return attention(kSipi); }
+    bool smiPending() const { return attention(kSmi); }
 
     int acknowledge();  // IRR to ISR; the vector, or the spurious vector when nothing is deliverable any more
     int acknowledgeExtInt();  // INTA cycle to the 8259 pair; its vector
@@ -80,6 +82,10 @@ class LocalApic : public Device, public IoHandler {
     bool enabled() const { return base_ & kBaseEnable; }
     bool x2apic() const { return base_ & kBaseExtended; }
     bool isBsp() const { return bsp_; }
+    // Whether `page` is this APIC's, for its own processor.
+    bool ownsPage(PhysAddr page) const {
+        return enabled() && !x2apic() && page.value == (base_ & ~kPageMask);
+    }
     uint32_t initialId() const { return initialId_; }  // for CPUID
 
     // -- wires
@@ -145,6 +151,7 @@ class LocalApic : public Device, public IoHandler {
     void error(uint32_t esrBit);
     void latchEsr();
 
+    bool attention(uint32_t what) const { return attention_.load(std::memory_order_relaxed) & what; }
     bool take(uint32_t what);
     void post(uint32_t what);
     void updateAttention();
@@ -168,7 +175,7 @@ class LocalApic : public Device, public IoHandler {
     std::function<uint64_t()> readTsc_;
     const uint64_t tscHz_;
 
-    uint32_t attention_ = 0;
+    std::atomic<uint32_t> attention_{0};  // written under the device lock, read without it
     uint64_t base_ = 0;
     uint8_t xapicId_ = 0;
     uint8_t tpr_ = 0;

@@ -99,9 +99,31 @@ struct BinaryToMem {
     static constexpr Body of = binaryBody<Op, T, M, Src>;
 };
 
+// LOCK: the operation may run more than once, each time on the flags from before.
+template <class Op, class T, class Src>
+void lockedBinary(Cpu& c, const Insn& i) {
+    const T b = Src::template load<T>(c, i);
+    const Flags before = c.flags;
+    c.atomically<T>(i.seg, c.effectiveAddress(i), [&](T a) {
+        c.flags = before;
+        return Op::template run<T>(c, a, b);
+    });
+}
+template <class Op, class T>
+void lockedUnary(Cpu& c, const Insn& i) {
+    const Flags before = c.flags;
+    c.atomically<T>(i.seg, c.effectiveAddress(i), [&](T a) {
+        c.flags = before;
+        return Op::template run<T>(c, a);
+    });
+}
+
 template <class Op>
 Handler binary(const Shape& s) {
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
+        if constexpr (Op::kWrites)
+            if (isLocked(s))
+                return s.isImm(1) ? straight<lockedBinary<Op, T, Imm>> : straight<lockedBinary<Op, T, RegB>>;
         if (s.isMem(1)) return byMemory<BinaryFromMem<Op, T>, T, false>(s);
         if (s.isMem(0))
             return s.isImm(1) ? byMemory<BinaryToMem<Op, T, Imm>, T, Op::kWrites>(s)
@@ -150,6 +172,7 @@ void unaryBody(Cpu& c, const Insn& i) {
 template <class Op>
 Handler unary(const Shape& s) {
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
+        if (isLocked(s)) return straight<lockedUnary<Op, T>>;
         return s.isMem(0) ? straight<unaryBody<Op, T, Mem>> : straight<unaryBody<Op, T, RegA>>;
     });
 }

@@ -1,6 +1,5 @@
 // Bit and byte instructions: BT BTS BTR BTC, BSF BSR TZCNT LZCNT POPCNT, BSWAP, CMPXCHG and its wide forms,
-// XADD, CRC32 (SDM vol. 1, 7.3.1 and 7.3.7; vol. 2). A single processor runs at a time, so LOCK needs nothing
-// here.
+// XADD, CRC32 (SDM vol. 1, 7.3.1 and 7.3.7; vol. 2).
 #include <array>
 
 #include "cpu/body.hpp"
@@ -58,17 +57,28 @@ void bitInRegister(Cpu& c, const Insn& i) {
         c.flags.setCf(RegA::load<T>(c, i) >> n & 1);
 }
 
-template <class Op, class T>
+// A bit of the word at `offset`.
+template <class Op, class T, bool Locked>
+void changeBit(Cpu& c, const Insn& i, uint64_t offset, unsigned n) {
+    if constexpr (Locked) {
+        T was = c.atomically<T>(i.seg, offset, [n](T v) { return Op::template apply<T>(v, T(T(1) << n)); });
+        c.flags.setCf(was >> n & 1);
+    } else {
+        testPlace<Op, T>(c, c.modify<T>(i.seg, offset), n);
+    }
+}
+
+template <class Op, class T, bool Locked>
 void bitInMemoryByImm(Cpu& c, const Insn& i) {
     unsigned n = unsigned(i.imm) % kBits<T>;
     if constexpr (Op::writes)
-        testPlace<Op, T>(c, c.modifyOperand<T>(i), n);
+        changeBit<Op, T, Locked>(c, i, c.effectiveAddress(i), n);
     else
         c.flags.setCf(c.loadOperand<T>(i) >> n & 1);
 }
 
 // A register's bit offset is signed and reaches beyond the operand.
-template <class Op, class T>
+template <class Op, class T, bool Locked>
 void bitInMemoryByReg(Cpu& c, const Insn& i) {
     int64_t bitOffset = std::make_signed_t<T>(RegB::load<T>(c, i));
     unsigned n = unsigned(bitOffset & (kBits<T> - 1));
@@ -77,7 +87,7 @@ void bitInMemoryByReg(Cpu& c, const Insn& i) {
     uint64_t addressMask = i.addressSize == 2 ? ~0ull : i.addressSize == 1 ? 0xffffffff : 0xffff;
     uint64_t offset = (c.effectiveAddress(i) + distance) & addressMask;
     if constexpr (Op::writes)
-        testPlace<Op, T>(c, c.modify<T>(i.seg, offset), n);
+        changeBit<Op, T, Locked>(c, i, offset, n);
     else
         c.flags.setCf(c.load<T>(i.seg, offset) >> n & 1);
 }
@@ -87,8 +97,10 @@ Handler bitTests(const Shape& s) {
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
         if constexpr (sizeof(T) == 1)
             return nullptr;
+        else if (isLocked(s))
+            return s.isImm(1) ? straight<bitInMemoryByImm<Op, T, true>> : straight<bitInMemoryByReg<Op, T, true>>;
         else if (s.isMem(0))
-            return s.isImm(1) ? straight<bitInMemoryByImm<Op, T>> : straight<bitInMemoryByReg<Op, T>>;
+            return s.isImm(1) ? straight<bitInMemoryByImm<Op, T, false>> : straight<bitInMemoryByReg<Op, T, false>>;
         else
             return s.isImm(1) ? straight<bitInRegister<Op, T, Imm>> : straight<bitInRegister<Op, T, RegB>>;
     });
@@ -173,38 +185,44 @@ void cmpxchg(Cpu& c, const Insn& i) {
     }
     c.flags.sub<T>(acc, old, T(acc - old));
 }
+template <class T>
+void lockedCmpxchg(Cpu& c, const Insn& i) {
+    const T acc = c.gpr.get<T>(0), fresh = RegB::load<T>(c, i);
+    T old = c.atomically<T>(i.seg, c.effectiveAddress(i), [=](T v) { return v == acc ? fresh : v; });
+    if (acc != old) c.gpr.set<T>(0, old);
+    c.flags.sub<T>(acc, old, T(acc - old));
+}
 Handler cmpxchgs(const Shape& s) {
     return byWidth(s.bits(0), [&]<class T>() {
+        if (isLocked(s)) return straight<lockedCmpxchg<T>>;
         return s.isMem(0) ? straight<cmpxchg<T, Mem>> : straight<cmpxchg<T, RegA>>;
     });
 }
 
+// CMPXCHG8B and 16B. Without LOCK other processors may come between the halves; here they don't either.
 void cmpxchg8b(Cpu& c, const Insn& i) {
-    auto place = c.modifyOperand<uint64_t>(i);
-    uint64_t old = place.value;
-    uint64_t expected = c.gpr[Rdx] << 32 | uint32_t(c.gpr[Rax]);
-    bool equal = old == expected;
-    place.write(equal ? c.gpr[Rcx] << 32 | uint32_t(c.gpr[Rbx]) : old);
-    if (!equal) {
+    const uint64_t expected = c.gpr[Rdx] << 32 | uint32_t(c.gpr[Rax]),
+                   fresh = c.gpr[Rcx] << 32 | uint32_t(c.gpr[Rbx]);
+    uint64_t old = c.atomically<uint64_t>(i.seg, c.effectiveAddress(i),
+                                          [=](uint64_t v) { return v == expected ? fresh : v; });
+    if (old != expected) {
         c.gpr[Rax] = uint32_t(old);
         c.gpr[Rdx] = old >> 32;
     }
-    c.flags.setZf(equal);
+    c.flags.setZf(old == expected);
 }
 
 void cmpxchg16b(Cpu& c, const Insn& i) {
+    using Wide = unsigned __int128;
     uint64_t offset = c.effectiveAddress(i);
     if (c.linearOf(i.seg, offset, 16, Access::Write) & 15) raise(kGP, 0);
-    auto low = c.modify<uint64_t>(i.seg, offset);
-    auto high = c.modify<uint64_t>(i.seg, offset + 8);
-    bool equal = low.value == c.gpr[Rax] && high.value == c.gpr[Rdx];
-    low.write(equal ? c.gpr[Rbx] : low.value);
-    high.write(equal ? c.gpr[Rcx] : high.value);
-    if (!equal) {
-        c.gpr[Rax] = low.value;
-        c.gpr[Rdx] = high.value;
+    const Wide expected = Wide(c.gpr[Rdx]) << 64 | c.gpr[Rax], fresh = Wide(c.gpr[Rcx]) << 64 | c.gpr[Rbx];
+    Wide old = c.atomically<Wide>(i.seg, offset, [=](Wide v) { return v == expected ? fresh : v; });
+    if (old != expected) {
+        c.gpr[Rax] = uint64_t(old);
+        c.gpr[Rdx] = uint64_t(old >> 64);
     }
-    c.flags.setZf(equal);
+    c.flags.setZf(old == expected);
 }
 
 template <class T, class Dst>
@@ -220,9 +238,18 @@ void xadd(Cpu& c, const Insn& i) {
     }
     c.flags.add<T>(old, add, sum);
 }
+template <class T>
+void lockedXadd(Cpu& c, const Insn& i) {
+    const T add = RegB::load<T>(c, i);
+    T old = c.atomically<T>(i.seg, c.effectiveAddress(i), [add](T v) { return T(v + add); });
+    RegB::store<T>(c, i, old);
+    c.flags.add<T>(old, add, T(old + add));
+}
 Handler xadds(const Shape& s) {
-    return byWidth(s.bits(0),
-                   [&]<class T>() { return s.isMem(0) ? straight<xadd<T, Mem>> : straight<xadd<T, RegA>>; });
+    return byWidth(s.bits(0), [&]<class T>() {
+        if (isLocked(s)) return straight<lockedXadd<T>>;
+        return s.isMem(0) ? straight<xadd<T, Mem>> : straight<xadd<T, RegA>>;
+    });
 }
 
 // -- CRC32: the Castagnoli polynomial 11EDC6F41h, bit-reflected. Flags unaffected.

@@ -91,6 +91,9 @@ Handler onlySerializing(const Shape&) {
     return serializing<body>;
 }
 
+// Whether the instruction is to be atomic: its form is chosen when it is decoded.
+inline bool isLocked(const Shape& s) { return s.z.attributes & ZYDIS_ATTRIB_HAS_LOCK; }
+
 // -- operands. Each has load<T>; destinations give a place with `value` and write().
 struct RegA {
     template <class T>
@@ -150,26 +153,22 @@ struct MemLong {
     }
     template <class T>
     static T load(Cpu& c, const Insn& i) {
-        T v;
-        std::memcpy(&v, host<T>(c, i), sizeof v);
-        return v;
+        return loadGuest<T>(host<T>(c, i));
     }
     template <class T>
     static void store(Cpu& c, const Insn& i, T v) {
-        std::memcpy(host<T>(c, i), &v, sizeof v);
+        storeGuest(host<T>(c, i), v);
     }
     template <class T>
     struct Place {
         T* host;
         T value;
-        void write(T v) { std::memcpy(host, &v, sizeof v); }
+        void write(T v) { storeGuest(host, v); }
     };
     template <class T>
     static Place<T> modify(Cpu& c, const Insn& i) {
         T* place = host<T>(c, i);
-        T v;
-        std::memcpy(&v, place, sizeof v);
-        return {place, v};
+        return {place, loadGuest<T>(place)};
     }
 };
 struct Imm {

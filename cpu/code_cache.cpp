@@ -6,8 +6,8 @@
 
 namespace kiln {
 
-CodeCache::CodeCache(PhysicalMemory& memory, unsigned share)
-    : memory_(memory), mostBlocks_(std::max(kMaxBlocks / share, kFewestBlocks)) {
+CodeCache::CodeCache(PhysicalMemory& memory, unsigned cpu, unsigned share)
+    : memory_(memory), cpu_(cpu), mostBlocks_(std::max(kMaxBlocks / share, kFewestBlocks)) {
     memory_.onCodeWrite.push_back([this](PhysAddr addr, uint64_t size) { codeWritten(addr, size); });
     // What lies at an address may be other memory now (PAM registers switch between ROM and RAM).
     memory_.onChange.push_back([this] { flush(); });
@@ -22,12 +22,11 @@ Block* CodeCache::insert(std::unique_ptr<Block> block) {
     if (blocks_.size() >= mostBlocks_) flush();
     Block* b = block.get();
     uint64_t first = std::min<uint64_t>(b->bytes, kPageSize - b->start.pageOffset());
-    b->marks = memory_.markCode(b->start, first);
+    // Marking may let other threads in, so the maps change when it is done.
+    b->marks = memory_.markCode(b->start, first, cpu_);
+    if (b->crosses) b->secondMarks = memory_.markCode(b->second, b->bytes - first, cpu_);
     pages_[b->start.page().value].push_back(b);
-    if (b->crosses) {
-        b->secondMarks = memory_.markCode(b->second, b->bytes - first);
-        pages_[b->second.value].push_back(b);
-    }
+    if (b->crosses) pages_[b->second.value].push_back(b);
     blocks_[key(b->start, b->mode, b->single)] = std::move(block);
     return b;
 }
@@ -41,6 +40,7 @@ void CodeCache::unlink(Block* block, PhysAddr page) {
 }
 
 void CodeCache::kill(Block* block) {
+    if (block->dead) return;  // another thread has been here meanwhile
     block->dead = true;
     for (Insn& i : block->insns) i.run = leaveDeadBlock;
     unlink(block, block->start.page());
@@ -71,9 +71,11 @@ void CodeCache::codeWritten(PhysAddr addr, uint64_t size) {
 }
 
 void CodeCache::flush() {
-    std::vector<Block*> all;
-    for (auto& [k, b] : blocks_) all.push_back(b.get());
-    for (Block* b : all) kill(b);
+    memory_.threads.exclusively([&] {
+        std::vector<Block*> all;
+        for (auto& [k, b] : blocks_) all.push_back(b.get());
+        for (Block* b : all) kill(b);
+    });
 }
 
 void CodeCache::collect() {

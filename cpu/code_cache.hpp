@@ -15,12 +15,14 @@ namespace kiln {
 
 class CodeCache {
   public:
-    // `share`: how many processors have a cache each; together they keep to the limit.
-    explicit CodeCache(PhysicalMemory& memory, unsigned share = 1);
+    // Of processor number `cpu`, one of `share` that together keep to the limit.
+    CodeCache(PhysicalMemory& memory, unsigned cpu = 0, unsigned share = 1);
 
     Block* find(PhysAddr start, CodeMode mode, bool single) const;
     Block* insert(std::unique_ptr<Block> block);
-    void drop(Block* block) { kill(block); }
+    void drop(Block* block) {
+        memory_.threads.exclusively([&] { kill(block); });
+    }
     void flush();  // all blocks die
 
     // Frees dead blocks. Only when no processor is inside a block; the listeners forget their pointers first.
@@ -45,6 +47,7 @@ class CodeCache {
     void unlink(Block* block, PhysAddr page);
 
     PhysicalMemory& memory_;
+    const unsigned cpu_;
     const size_t mostBlocks_;
     std::unordered_map<uint64_t, std::unique_ptr<Block>> blocks_;
     std::unordered_map<uint64_t, BlockList> pages_;  // page address -> blocks with bytes on it

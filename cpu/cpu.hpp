@@ -25,6 +25,7 @@
 #include "cpu/insn.hpp"
 #include "cpu/state.hpp"
 #include "cpu/topology.hpp"
+#include "mmu/guest_ram.hpp"
 #include "mmu/io.hpp"
 #include "mmu/log.hpp"
 #include "mmu/page_walk.hpp"
@@ -69,8 +70,8 @@ class Cpu : public CpuState {
     uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
     bool idle() const { return halted || waitingForSipi; }
     bool wakeable() const;  // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
-    // PAUSE ends the slice: other processors wait for this thread.
-    bool pauseLeaves = false;
+    bool pauseLeaves = false;  // PAUSE ends the slice: other processors wait for this thread
+    bool spun = false;         // it did so
     uint64_t tsc();
     void singleStep();  // executes one instruction (debugger, TF)
 
@@ -84,7 +85,15 @@ class Cpu : public CpuState {
     struct Place;
     template <class T>
     Place<T> modify(unsigned segment, uint64_t offset);
+    // LOCK: replaces the operand by `next` of it, in one step for everybody else, and returns what it was.
+    // `next` may be called more than once, and only after everything that can fault.
+    template <class T, class Next>
+    T atomically(unsigned segment, uint64_t offset, Next next);
     // By linear address with supervisor rights, as descriptor tables and the TSS are reached.
+    template <class T, class Next>
+    T atomicallySystem(uint64_t linear, Next next) {
+        return atomicallyAt<T>(linear, false, true, next);
+    }
     template <class T>
     T loadSystem(uint64_t linear);
     template <class T>
@@ -206,6 +215,14 @@ class Cpu : public CpuState {
     void writeFlags(uint64_t v, uint64_t mask);
     // #GP(0) unless ports port..port+size-1 may be used (IOPL, I/O permission bitmap).
     void checkIo(uint16_t port, unsigned size);
+    uint32_t readPort(uint16_t port, unsigned size) {
+        DeviceGuard guard(threads());
+        return io.ports.read(port, size);
+    }
+    void writePort(uint16_t port, unsigned size, uint32_t value) {
+        DeviceGuard guard(threads());
+        io.ports.write(port, size, value);
+    }
     void a20(bool enabled);
 
     // -- x87, SSE and AVX availability: one test each on the fast path
@@ -234,6 +251,10 @@ class Cpu : public CpuState {
 
     CpuPorts io;
     const unsigned id;
+    // Every processor has a host thread of its own. Then LOCK needs the host's atomic instructions, and what is
+    // outside RAM needs the device lock.
+    const bool threaded = io.memory.threads.several();
+    GuestThreads& threads() const { return io.memory.threads; }
     const CpuModel& model;
 
     // -- for handlers and the run loop only
@@ -291,6 +312,14 @@ class Cpu : public CpuState {
     void forgetCode(uint64_t linear);
     void keysChanged();
     void selectContext();
+    template <class T, class Next>
+    T atomicallyAt(uint64_t linear, bool user, bool implicit, Next next);
+    void prepareWrite(uint64_t linear, unsigned size, bool user, bool implicit);
+    // Where the host's atomic instructions can work for a locked access, or null. Not null in `noted`: the
+    // physical address of which memory is to be told.
+    void* lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit, PhysAddr& noted);
+    void readApic(PhysAddr at, void* out, unsigned size);
+    void writeApic(PhysAddr at, const void* in, unsigned size);
     Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
     Tlb& tlbFor(bool user, bool implicit);
     void readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
@@ -300,6 +329,7 @@ class Cpu : public CpuState {
     PhysAddr fetchPage(uint64_t linear);
     const Block* findBlock(bool single);
     Block* decodeHere(PhysAddr start, bool single);
+    Block* insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded);
     void handleEvents();
     void runBlock(const Block* b);
     void runSingle();
@@ -384,9 +414,7 @@ template <class T>
         uint64_t linear = (s.base + offset) & linearMask_;
         const Tlb::Entry& e = dataTlb_->at(linear);
         if (e.readTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
-            T v;
-            std::memcpy(&v, reinterpret_cast<const void*>(linear + e.addend), sizeof v);
-            return v;
+            return loadGuest<T>(reinterpret_cast<const void*>(linear + e.addend));
         }
     }
     return loadSlow<T>(segment, offset);
@@ -399,7 +427,7 @@ inline void Cpu::store(unsigned segment, uint64_t offset, T value) {
         uint64_t linear = (s.base + offset) & linearMask_;
         const Tlb::Entry& e = dataTlb_->at(linear);
         if (e.writeTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
-            std::memcpy(reinterpret_cast<void*>(linear + e.addend), &value, sizeof value);
+            storeGuest(reinterpret_cast<void*>(linear + e.addend), value);
             return;
         }
     }
@@ -417,7 +445,7 @@ struct Cpu::Place {
 
     void write(T v) {
         if (host) [[likely]]
-            std::memcpy(host, &v, sizeof v);
+            storeGuest(host, v);
         else
             cpu.store<T>(segment, offset, v);
     }
@@ -431,13 +459,45 @@ inline Cpu::Place<T> Cpu::modify(unsigned segment, uint64_t offset) {
         const Tlb::Entry& e = dataTlb_->at(linear);
         if (e.writeTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
             T* host = reinterpret_cast<T*>(linear + e.addend);
-            T v;
-            std::memcpy(&v, host, sizeof v);
-            return {*this, host, segment, offset, v};
+            return {*this, host, segment, offset, loadGuest<T>(host)};
         }
     }
     checkWrite(segment, offset, sizeof(T));
     return {*this, nullptr, segment, offset, load<T>(segment, offset)};
+}
+
+template <class T, class Next>
+T Cpu::atomicallyAt(uint64_t linear, bool user, bool implicit, Next next) {
+    PhysAddr noted;
+    if (void* host = lockedPlace(linear, sizeof(T), user, implicit, noted);
+        host && guest_ram::kHasAtomic<sizeof(T)>) {
+        T old = loadGuest<T>(host);
+        while (!compareExchangeGuest(host, old, next(old))) {}
+        if (noted.value) io.memory.noteWrite(noted, sizeof(T));
+        return old;
+    }
+    // Registers, or more than one cache line: alone in the machine.
+    DeviceGuard guard(threads());
+    T old{};
+    threads().exclusively([&] {
+        prepareWrite(linear, sizeof(T), user, implicit);
+        readLinear(linear, &old, sizeof old, user, implicit);
+        T fresh = next(old);
+        writeLinear(linear, &fresh, sizeof fresh, user, implicit);
+    });
+    return old;
+}
+
+template <class T, class Next>
+inline T Cpu::atomically(unsigned segment, uint64_t offset, Next next) {
+    if (!threaded && sizeof(T) <= 8) {
+        auto place = modify<T>(segment, offset);
+        place.write(next(place.value));
+        return place.value;
+    }
+    uint64_t linear = linearOf(segment, offset, sizeof(T), Access::Write);
+    alignmentCheck(linear, sizeof(T));
+    return atomicallyAt<T>(linear, cpl == 3, false, next);
 }
 
 template <class T>

@@ -16,9 +16,13 @@ Cpu::Cpu(CpuPorts ports, unsigned number)
       decoder_(std::make_unique<Decoder>(model)),
       jumps_(std::make_unique<std::array<JumpEntry, kJumpEntries>>()) {
     io.memory.onChange.push_back([this] { flushTlb(true); });
-    io.memory.onCodePage.push_back([this](PhysAddr page) { tlbs_.protectPage(page); });
+    io.memory.onCodePage.push_back([this](PhysAddr page, unsigned cpu) {
+        if (cpu != id && cpu != ~0u) return;
+        tlbs_.protectPage(page);
+    });
     io.code.onDeath.push_back([this] { codeInvalidated(); });
     io.apic.onAttention = [this] { leave(); };
+    io.apic.onBaseChanged = [this] { flushTlb(true); };
     reset();
 }
 
@@ -50,6 +54,8 @@ bool Cpu::wakeable() const {
 }
 
 void Cpu::handleEvents() {
+    if (!wakeable()) return;
+    DeviceGuard guard(threads());
     LocalApic& a = io.apic;
     if (a.initPending() || a.sipiPending()) {
         uint8_t page = 0;
@@ -78,17 +84,34 @@ void Cpu::handleEvents() {
     }
 }
 
+// What was decoded must still be there when its lines are marked: another processor may have written in between
+// without anybody knowing. Null: it is not, decode it anew.
+Block* Cpu::insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded) {
+    const PhysAddr start = block->start, second = block->second;
+    const uint64_t size = block->bytes, first = std::min<uint64_t>(size, kPageSize - start.pageOffset());
+    Block* b = io.code.insert(std::move(block));
+    if (!threaded) return b;
+    uint8_t now[kPageSize];
+    io.memory.read(start, now, first);
+    if (size > first) io.memory.read(second, now + first, size - first);
+    if (std::memcmp(now, decoded, size) == 0) return b;
+    io.code.drop(b);
+    return nullptr;
+}
+
 Block* Cpu::decodeHere(PhysAddr start, bool single) {
     uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
     uint64_t left = kPageSize - start.pageOffset();
-    uint8_t bytes[kPageSize];
+    uint8_t bytes[kPageSize + Decoder::kMaxLength];
     // Instructions behind the segment limit must fault one by one, so the block ends before it.
     uint64_t inSegment = codeEnd_ - rip;
     left = std::min<uint64_t>(left, inSegment);
     uint64_t wanted = std::min<uint64_t>(left, Decoder::kMaxInsns * Decoder::kMaxLength);
     io.memory.read(start, bytes, wanted);
-    if (auto block = decoder_->decodeBlock(start, codeMode_, {bytes, wanted}, single))
-        return io.code.insert(std::move(block));
+    if (auto block = decoder_->decodeBlock(start, codeMode_, {bytes, wanted}, single)) {
+        Block* b = insertBlock(std::move(block), bytes);
+        return b ? b : decodeHere(start, single);
+    }
 
     // One instruction that continues on the next page, or behind the limit.
     if (left == inSegment) raise(kGP, 0);
@@ -101,7 +124,8 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
     if (!single) crossing->insns.back().run = blockEnd;
     crossing->crosses = true;
     crossing->second = second;
-    return io.code.insert(std::move(crossing));
+    Block* b = insertBlock(std::move(crossing), bytes);
+    return b ? b : decodeHere(start, single);
 }
 
 // The block at CS:rip. Fills the jump cache, through which blocks find each other without coming here.

@@ -16,14 +16,14 @@ template <class T, class Port>
 void in(Cpu& c, const Insn& i) {
     uint16_t port = Port::get(c, i);
     c.checkIo(port, sizeof(T));
-    c.gpr.set<T>(0, T(c.io.ports.read(port, sizeof(T))));
+    c.gpr.set<T>(0, T(c.readPort(port, sizeof(T))));
 }
 
 template <class T, class Port>
 void out(Cpu& c, const Insn& i) {
     uint16_t port = Port::get(c, i);
     c.checkIo(port, sizeof(T));
-    c.io.ports.write(port, sizeof(T), c.gpr.get<T>(0));
+    c.writePort(port, sizeof(T), c.gpr.get<T>(0));
 }
 
 // Calls `visit` for 8, 16 and 32 bits; there is no wider port access.
@@ -54,7 +54,7 @@ void insOne(Cpu& c, const Insn&) {
     c.checkIo(port, sizeof(T));
     U to = indexOf<U>(c, Rdi);
     c.checkWrite(Es, to, sizeof(T));
-    c.store<T>(Es, to, T(c.io.ports.read(port, sizeof(T))));
+    c.store<T>(Es, to, T(c.readPort(port, sizeof(T))));
     advance<T, U>(c, Rdi);
 }
 
@@ -66,8 +66,8 @@ uint64_t insRun(Cpu& c, uint64_t most) {
     uint8_t* destination = n ? c.writablePointer(Es, to, sizeof(T)) : nullptr;
     if (!destination) return 0;
     for (uint64_t k = 0; k < n; k++) {
-        T v = T(c.io.ports.read(port, sizeof(T)));
-        std::memcpy(destination + k * sizeof(T), &v, sizeof v);
+        T v = T(c.readPort(port, sizeof(T)));
+        storeGuest(destination + k * sizeof(T), v);
     }
     advance<T, U>(c, Rdi, n);
     countDown<U>(c, n);
@@ -92,7 +92,7 @@ void outsOne(Cpu& c, const Insn& i) {
     uint16_t port = uint16_t(c.gpr[Rdx]);
     c.checkIo(port, sizeof(T));
     T v = c.load<T>(i.seg, indexOf<U>(c, Rsi));
-    c.io.ports.write(port, sizeof(T), v);
+    c.writePort(port, sizeof(T), v);
     advance<T, U>(c, Rsi);
 }
 
@@ -103,7 +103,7 @@ bool repOuts(Cpu& c, const Insn& i) {
     if (indexOf<U>(c, Rcx)) c.checkIo(port, sizeof(T));
     return repeat<U>(c, [&](uint64_t) {
         T v = c.load<T>(i.seg, indexOf<U>(c, Rsi));
-        c.io.ports.write(port, sizeof(T), v);
+        c.writePort(port, sizeof(T), v);
         advance<T, U>(c, Rsi);
         countDown<U>(c);
         return uint64_t(1);

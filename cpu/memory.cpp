@@ -66,12 +66,13 @@ Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bo
     const Translation t = walk(linear, access, user, implicit, Marking::SetsBits);
     PhysAddr phys(t.addr.page().value & a20Mask_);
     PhysicalMemory::Target target = io.memory.find(phys);
-    bool direct = target.host && target.end.value - phys.value >= kPageSize;
+    bool direct = target.host && target.end.value - phys.value >= kPageSize && !io.apic.ownsPage(phys);
     Tlb::Entry fresh;
     fresh.page = phys.value;
     fresh.readTag = direct ? page : page | 1;
     if (t.writable)
-        fresh.writeTag = direct && target.writable && !io.memory.pageHasCode(phys) ? page : page | 1;
+        fresh.writeTag =
+            direct && target.writable && io.memory.mayWriteDirectly(phys, id) ? page : page | 1;
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
     tlb.fill(linear, fresh, t);
     return tlb.at(linear);
@@ -93,10 +94,11 @@ static bool registerSized(unsigned size) { return size == 1 || size == 2 || size
 void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit) {
     const Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
     if (!(e.readTag & 1)) {
-        std::memcpy(out, reinterpret_cast<const void*>(linear + e.addend), size);
+        readGuest(out, reinterpret_cast<const void*>(linear + e.addend), size);
         return;
     }
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
+    if (io.apic.ownsPage(phys.page())) return readApic(phys, out, size);
     if (registerSized(size)) {
         uint64_t v = io.memory.access(phys, size);
         std::memcpy(out, &v, size);
@@ -108,10 +110,11 @@ void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool 
 void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit) {
     Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
     if (!(e.writeTag & 1)) {
-        std::memcpy(reinterpret_cast<void*>(linear + e.addend), in, size);
+        writeGuest(reinterpret_cast<void*>(linear + e.addend), in, size);
         return;
     }
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
+    if (io.apic.ownsPage(phys.page())) return writeApic(phys, in, size);
     if (registerSized(size)) {
         uint64_t v = 0;
         std::memcpy(&v, in, size);
@@ -120,8 +123,30 @@ void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user,
         io.memory.write(phys, in, size);
     }
     // The last code on this page may just have died: then the next write goes the short way.
-    if (!(e.readTag & 1) && e.addend && !io.memory.pageHasCode(phys) && io.memory.find(phys).writable)
+    if (!(e.readTag & 1) && e.addend && io.memory.find(phys).writable && io.memory.mayWriteDirectly(phys, id))
         e.writeTag &= ~1ull;
+}
+
+// The local APIC's page belongs to its processor, whatever else is at the address (SDM vol. 3, 11.4.4).
+void Cpu::readApic(PhysAddr at, void* out, unsigned size) {
+    DeviceGuard guard(threads());
+    for (unsigned done = 0; done < size;) {
+        unsigned n = registerSized(size) ? size : std::min(size - done, 4u);
+        uint64_t v = io.apic.ioRead(at.pageOffset() + done, n);
+        std::memcpy(static_cast<uint8_t*>(out) + done, &v, n);
+        done += n;
+    }
+}
+
+void Cpu::writeApic(PhysAddr at, const void* in, unsigned size) {
+    DeviceGuard guard(threads());
+    for (unsigned done = 0; done < size;) {
+        unsigned n = registerSized(size) ? size : std::min(size - done, 4u);
+        uint64_t v = 0;
+        std::memcpy(&v, static_cast<const uint8_t*>(in) + done, n);
+        io.apic.ioWrite(at.pageOffset() + done, n, v);
+        done += n;
+    }
 }
 
 // The page behind that of `linear`. Descriptor tables and the TSS have 64-bit addresses in compatibility mode
@@ -174,12 +199,28 @@ void Cpu::writeWord(unsigned segment, uint64_t offset, unsigned size, uint64_t v
 void Cpu::checkWrite(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
-    const bool user = cpl == 3;
-    const uint64_t last = (linear + size - 1) & linearMask_;
-    if ((last ^ linear) & ~kPageMask)
-        fillBoth(linear, last & ~kPageMask, Access::Write, user, false);
+    prepareWrite(linear, size, cpl == 3, false);
+}
+
+void Cpu::prepareWrite(uint64_t linear, unsigned size, bool user, bool implicit) {
+    if (kPageSize - (linear & kPageMask) < size)
+        fillBoth(linear, nextPage(linear, implicit), Access::Write, user, implicit);
     else
-        fillTlb(tlbFor(user, false), linear, Access::Write, user, false);
+        fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
+}
+
+void* Cpu::lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit, PhysAddr& noted) {
+    if (linear & (size - 1)) {
+        prepareWrite(linear, size, user, implicit);
+        return nullptr;
+    }
+    const Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
+    if (!(e.writeTag & 1)) return reinterpret_cast<void*>(linear + e.addend);
+    PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
+    PhysicalMemory::Target t = io.memory.find(phys);
+    if (!t.writable || t.end.value - phys.value < size || io.apic.ownsPage(phys.page())) return nullptr;
+    noted = phys;
+    return t.host;
 }
 
 void Cpu::storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user) {

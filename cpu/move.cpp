@@ -97,6 +97,7 @@ void movToCr(Cpu& c, const Insn& i) {
         c.setCr4(v);
     else {
         if (v >> 4) raise(kGP, 0);
+        DeviceGuard guard(c.threads());
         c.io.apic.setCr8(uint8_t(v));
     }
 }
@@ -104,7 +105,11 @@ void movToCr(Cpu& c, const Insn& i) {
 template <unsigned N>
 void movFromCr(Cpu& c, const Insn& i) {
     requireCpl0(c);
-    uint64_t v = N == 0 ? c.cr0 : N == 2 ? c.cr2 : N == 3 ? c.cr3 : N == 4 ? c.cr4 : c.io.apic.cr8();
+    uint64_t v = N == 0 ? c.cr0 : N == 2 ? c.cr2 : N == 3 ? c.cr3 : c.cr4;
+    if constexpr (N == 8) {
+        DeviceGuard guard(c.threads());
+        v = c.io.apic.cr8();
+    }
     if (c.code64())
         c.gpr.set<uint64_t>(i.a, v);
     else
@@ -219,26 +224,24 @@ Handler farPointer(const Shape& s) {
 
 // -- exchanges
 
-template <class T, class Dst>
-void xchgBody(Cpu& c, const Insn& i) {
-    auto place = Dst::template modify<T>(c, i);
-    T b = RegB::load<T>(c, i);
-    RegB::store<T>(c, i, place.value);
-    place.write(b);
-}
-// XCHG r, m: the register is operand 1.
 template <class T>
-void xchgFromMem(Cpu& c, const Insn& i) {
-    auto place = Mem::modify<T>(c, i);
-    T a = RegA::load<T>(c, i);
-    place.write(a);
-    RegA::store<T>(c, i, place.value);
+void xchgBody(Cpu& c, const Insn& i) {
+    T a = RegA::load<T>(c, i), b = RegB::load<T>(c, i);
+    RegB::store<T>(c, i, a);
+    RegA::store<T>(c, i, b);
+}
+// With memory it is locked, prefix or not. Reg: which operand the register is.
+template <class T, class Reg>
+void xchgWithMem(Cpu& c, const Insn& i) {
+    T fresh = Reg::template load<T>(c, i);
+    T old = c.atomically<T>(i.seg, c.effectiveAddress(i), [fresh](T) { return fresh; });
+    Reg::template store<T>(c, i, old);
 }
 
 Handler xchg(const Shape& s) {
     return byWidth(s.bits(0), [&]<class T>() -> Handler {
-        if (s.isMem(1)) return straight<xchgFromMem<T>>;
-        return s.isMem(0) ? straight<xchgBody<T, Mem>> : straight<xchgBody<T, RegA>>;
+        if (s.isMem(1)) return straight<xchgWithMem<T, RegA>>;
+        return s.isMem(0) ? straight<xchgWithMem<T, RegB>> : straight<xchgBody<T>>;
     });
 }
 
@@ -310,6 +313,7 @@ void pauseHandler(Cpu& c, const Insn* i) {
     c.rip = c.nextRip(*i) & c.ipMask();
     c.refund(i);
     c.leave();
+    c.spun = true;
     c.next = nullptr;
 }
 Handler pause(const Shape&) { return pauseHandler; }

@@ -55,6 +55,7 @@ uint64_t Cpu::readMsr(uint32_t index) {
     if (!msrExists(index)) raise(kGP, 0);
     if (index >= 0x800 && index <= 0x8ff) {
         uint64_t v;
+        DeviceGuard guard(threads());
         if (!io.apic.readMsr(index, v)) raise(kGP, 0);
         return v;
     }
@@ -75,7 +76,10 @@ uint64_t Cpu::readMsr(uint32_t index) {
         case 0x1d9: return 0;  // DEBUGCTL
         case 0x277: return msr.pat;
         case 0x2ff: return msr.mtrrDefType;
-        case 0x6e0: return io.apic.tscDeadline();
+        case 0x6e0: {
+            DeviceGuard guard(threads());
+            return io.apic.tscDeadline();
+        }
         case 0x6e1: return msr.pkrs;
         case 0xc0000080: return efer;
         case 0xc0000081: return msr.star;
@@ -98,6 +102,7 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
     };
     if (!msrExists(index)) raise(kGP, 0);
     if (index >= 0x800 && index <= 0x8ff) {
+        DeviceGuard guard(threads());
         if (!io.apic.writeMsr(index, v)) raise(kGP, 0);
         return;
     }
@@ -111,14 +116,18 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
         return;
     }
     switch (index) {
-        case 0x10:
+        case 0x10: {
+            DeviceGuard guard(threads());  // the APIC's timer reads it
             tscOffset_ += int64_t(v - tsc());
             io.apic.tscChanged();
             return;
-        case 0x1b:
+        }
+        case 0x1b: {
             if (v & 1 << 10 && !model.has(Feature::X2APIC)) raise(kGP, 0);
+            DeviceGuard guard(threads());
             if (!io.apic.setApicBase(v)) raise(kGP, 0);
             return;
+        }
         case 0x8b: return;  // microcode revision: cleared before it is read, per the manual's recipe
         case 0x174: msr.sysenterCs = v; return;
         case 0x175: msr.sysenterEsp = needCanonical(); return;
@@ -138,7 +147,11 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
             if (v & ~0xcffull) raise(kGP, 0);
             msr.mtrrDefType = v;
             return;
-        case 0x6e0: io.apic.setTscDeadline(v); return;
+        case 0x6e0: {
+            DeviceGuard guard(threads());
+            io.apic.setTscDeadline(v);
+            return;
+        }
         case 0xc0000080: setEfer(v); return;
         case 0xc0000081: msr.star = v; return;
         case 0xc0000082: msr.lstar = needCanonical(); return;

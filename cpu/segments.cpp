@@ -43,7 +43,7 @@ uint64_t Cpu::upperDescriptor(uint16_t selector) {
 void Cpu::setAccessed(uint16_t selector, uint64_t descriptor) {
     if (descriptor & kAccessedBit) return;
     uint64_t base = selector & 4 ? ldtr.base : gdtr.base;
-    storeSystem<uint8_t>(base + (selector & ~7u) + 5, uint8_t(descriptor >> 40 | 1));
+    atomicallySystem<uint8_t>(base + (selector & ~7u) + 5, [](uint8_t v) { return uint8_t(v | 1); });
 }
 
 void Cpu::setReal(SegReg which, uint16_t selector) {
@@ -147,8 +147,10 @@ void Cpu::loadTaskRegister(uint16_t selector) {
     if (!s.present()) raise(kNP, selector & ~3u);
     if (longMode()) s.base |= upperDescriptor(selector) << 32;
     if (!canonicalBase(s.base)) raise(kGP, selector & ~3u);
-    s.rights |= 2;  // busy
-    storeSystem<uint8_t>(gdtr.base + (selector & ~7u) + 5, uint8_t(d >> 40 | 2));
+    s.rights |= 2;  // busy; another processor may have been quicker
+    uint8_t was = atomicallySystem<uint8_t>(gdtr.base + (selector & ~7u) + 5,
+                                            [](uint8_t v) { return uint8_t(v | 2); });
+    if (was & 2) raise(kGP, selector & ~3u);
     tr = s;
 }
 

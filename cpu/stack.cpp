@@ -30,12 +30,11 @@ struct PopSlot {
 };
 void pushLong(Cpu& c, const Insn& i) {
     uint64_t sp = c.gpr[Rsp] - 8, v = RegA::load<uint64_t>(c, i);
-    std::memcpy(c.hostAddress<uint64_t>(sp), &v, 8);
+    storeGuest(c.hostAddress<uint64_t>(sp), v);
     c.gpr[Rsp] = sp;
 }
 void popLong(Cpu& c, const Insn& i) {
-    uint64_t sp = c.gpr[Rsp], v;
-    std::memcpy(&v, c.hostAddress<uint64_t>(sp), 8);
+    uint64_t sp = c.gpr[Rsp], v = loadGuest<uint64_t>(c.hostAddress<uint64_t>(sp));
     c.gpr[Rsp] = sp + 8;
     RegA::store<uint64_t>(c, i, v);
 }

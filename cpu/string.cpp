@@ -11,23 +11,18 @@ namespace {
 template <class T>
 void copyUpward(uint8_t* to, const uint8_t* from, uint64_t n) {
     if (to <= from || uint64_t(to - from) >= n * sizeof(T)) {
-        std::memmove(to, from, n * sizeof(T));
+        moveInGuest(to, from, n * sizeof(T));
     } else if (sizeof(T) == 1 && to == from + 1) {
-        std::memset(to, *from, n);
+        fillGuest(to, loadGuest<uint8_t>(from), n);
     } else {
-        for (uint64_t k = 0; k < n; k++) {
-            T v;
-            std::memcpy(&v, from + k * sizeof(T), sizeof v);
-            std::memcpy(to + k * sizeof(T), &v, sizeof v);
-        }
+        for (uint64_t k = 0; k < n; k++)
+            storeGuest(to + k * sizeof(T), loadGuest<T>(from + k * sizeof(T)));
     }
 }
 
 template <class T>
 T elementAt(const uint8_t* p, uint64_t n) {
-    T v;
-    std::memcpy(&v, p + n * sizeof(T), sizeof v);
-    return v;
+    return loadGuest<T>(p + n * sizeof(T));
 }
 
 // -- MOVS
@@ -87,9 +82,9 @@ uint64_t stosRun(Cpu& c, uint64_t most) {
     if (!destination) return 0;
     T v = c.gpr.get<T>(0);
     if (v == T(uint8_t(v) * (T(~T(0)) / 255)))
-        std::memset(destination, uint8_t(v), n * sizeof(T));
+        fillGuest(destination, uint8_t(v), n * sizeof(T));
     else
-        for (uint64_t k = 0; k < n; k++) std::memcpy(destination + k * sizeof(T), &v, sizeof v);
+        for (uint64_t k = 0; k < n; k++) storeGuest(destination + k * sizeof(T), v);
     advance<T, U>(c, Rdi, n);
     countDown<U>(c, n);
     return n;

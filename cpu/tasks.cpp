@@ -38,8 +38,7 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
 
     auto setBusy = [&](uint16_t sel, bool busy) {
         uint64_t place = gdtr.base + (sel & ~7u) + 5;
-        auto byte = loadSystem<uint8_t>(place);
-        storeSystem<uint8_t>(place, uint8_t(busy ? byte | 2 : byte & ~2));
+        atomicallySystem<uint8_t>(place, [&](uint8_t v) { return uint8_t(busy ? v | 2 : v & ~2); });
     };
 
     // Everything of the new task is read, and every place is known to be writable, before anything changes.

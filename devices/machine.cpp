@@ -11,8 +11,6 @@ namespace {
 constexpr int64_t kSlice = 20000, kShortestSlice = 500;  // instructions between two looks at the clock
 constexpr int64_t kSharedSlice = 10000;  // when processors take turns
 constexpr unsigned kMostCpus = 64;
-constexpr Nanos kFramePeriod = kSecond / 60;
-constexpr Nanos kLongestWait = kSecond / 20;
 // A machine that triple-faults this often within so few instructions of a reset won't get anywhere.
 constexpr unsigned kHopelessFaults = 5;
 constexpr uint64_t kQuickFault = 10'000'000;
@@ -20,16 +18,12 @@ constexpr uint64_t kQuickFault = 10'000'000;
 }  // namespace
 
 Nanos MachineTime::now() {
-    if (shift_) {
-        last_ = std::max(last_, (executed() << *shift_) + skipped_);
-    } else if (!frozen_) {
-        last_ = gate_.hostTime() - offset_;
-    }
-    return last_;
+    if (shift_) return last_ = std::max(last_, (executed() << *shift_) + skipped_);
+    return frozen_ ? last_ : gate_.hostTime() - offset_;  // processors ask on threads of their own
 }
 
 void MachineTime::freeze() {
-    now();
+    last_ = now();
     frozen_ = true;
 }
 
@@ -49,22 +43,32 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
     if (!cpus || cpus > kMostCpus)
         throw std::runtime_error("a machine has 1 to " + std::to_string(kMostCpus) + " processors, not " +
                                  std::to_string(cpus));
+    if (config_.threads && config_.icountShift)
+        throw std::runtime_error(
+            "-icount counts the instructions of processors that take turns: it needs thread=single");
+    if (config_.threads) memory_.threads.expect(cpus);
     time_.executed = [this] { return executed(); };
     processors_.reserve(cpus);
     for (unsigned n = 0; n < cpus; n++) addProcessor(n);
-    apicBus_.setCurrent(processors_[0].apic.get());
     BoardPorts wires{*log_, gate_, clock_, memory_, ports_, apicBus_};
     wires.reset = [this](const char* why) { requestReset(why); };
     wires.powerOff = [this] { requestPowerOff(); };
     wires.exit = [this](int code) { requestExit(code); };
     wires.a20 = [this](bool enabled) {
-        for (Processor& p : processors_) p.cpu->a20(enabled);
+        memory_.threads.exclusively([&] {
+            for (auto& p : processors_) p->cpu->a20(enabled);
+        });
     };
     wires.serial = outputs_.serial;
     wires.debugConsole = outputs_.debugConsole;
     board_ = std::make_unique<Board>(wires, config_);
     // A timer that comes before the end of the slice must not wait for it.
-    clock_.onEarlierDeadline = [this] { leave(); };
+    clock_.onEarlierDeadline = [this] {
+        if (config_.threads)
+            gate_.wake();
+        else
+            interrupt();
+    };
     openChannels();
     reset();
 }
@@ -72,42 +76,49 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
 Machine::~Machine() { clock_.onEarlierDeadline = {}; }
 
 void Machine::addProcessor(unsigned n) {
-    Processor& p = processors_.emplace_back();
-    p.code = std::make_unique<CodeCache>(memory_, config_.topology.cpus());
+    Processor& p = *processors_.emplace_back(std::make_unique<Processor>());
+    p.code = std::make_unique<CodeCache>(memory_, n, config_.topology.cpus());
     p.apic = std::make_unique<LocalApic>(
         clock_, apicBus_, config_.topology.apicId(n), n == 0, [this, n] { return cpu(n).tsc(); },
         Cpu::kTscHz);
     CpuPorts ports{memory_, ports_, *p.apic, clock_, *log_, *p.code, [this, n](const std::string& why) {
+                       DeviceGuard guard(memory_.threads);
                        tripleFault_ = why;
                        faultedCpu_ = n;
-                       leave();
+                       interrupt();
                    }};
-    ports.ferr = [this](bool raised) { board_->coprocessorError(raised); };
+    ports.ferr = [this](bool raised) {
+        DeviceGuard guard(memory_.threads);
+        board_->coprocessorError(raised);
+    };
     ports.topology = config_.topology;
     ports.model = config_.cpu;
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
-    p.apic->onAttention = [this] { leave(); };
+    p.apic->onAttention = [this, n] { config_.threads ? kick(n) : running().leave(); };
 }
 
 uint64_t Machine::executed() const {
     // The first is asked for the time while it is being made.
-    return processors_[running_].cpu ? executedByOthers_ + running().executed() : 0;
+    if (!processors_[running_]->cpu) return 0;
+    if (!config_.threads) return executedByOthers_ + running().executed();
+    uint64_t sum = 0;
+    for (auto& p : processors_) sum += p->cpu->executed();
+    return sum;
 }
 
 void Machine::switchTo(unsigned number) {
     executedByOthers_ += running().executed();
     running_ = number;
     executedByOthers_ -= running().executed();
-    apicBus_.setCurrent(processors_[number].apic.get());
 }
 
 // The next processor in turn that has something to do. False: all of them wait.
 bool Machine::switchToRunnable() {
     for (unsigned i = 1; i <= cpus(); i++) {
         unsigned n = running_ + i < cpus() ? running_ + i : running_ + i - cpus();
-        const Cpu& c = *processors_[n].cpu;
+        const Cpu& c = *processors_[n]->cpu;
         if (c.idle() && !c.wakeable()) continue;
         if (n != running_) switchTo(n);
         return true;
@@ -147,10 +158,17 @@ void Machine::postSerial(unsigned port, std::span<const uint8_t> bytes) {
     if (port < serialChannels_.size()) gate_.post(serialChannels_[port], bytes);
 }
 
+void Machine::interrupt() {
+    if (config_.threads)
+        interruptThreads();
+    else
+        running().leave();
+}
+
 void Machine::stop() {
     stopped_ = true;
     time_.freeze();
-    leave();
+    interrupt();
 }
 
 void Machine::resume() {
@@ -160,27 +178,27 @@ void Machine::resume() {
 
 void Machine::requestReset(std::string why) {
     resetRequested_ = std::move(why);
-    leave();
+    interrupt();
 }
 
 void Machine::requestPowerOff() {
     powerOffRequested_ = true;
-    leave();
+    interrupt();
 }
 
 void Machine::requestExit(int code, std::string message) {
     if (!result_) result_ = RunResult{code, std::move(message), false};
-    leave();
+    interrupt();
 }
 
 void Machine::pressPowerButton() { board_->powerButton(); }
 
 void Machine::reset() {
     board_->reset();
-    for (Processor& p : processors_) {
-        p.apic->reset();
-        p.cpu->reset();
-        p.cpu->waitingForSipi = !p.apic->isBsp();
+    for (auto& p : processors_) {
+        p->apic->reset();
+        p->cpu->reset();
+        p->cpu->waitingForSipi = !p->apic->isBsp();
     }
     switchTo(0);
     executedAtReset_ = executed();
@@ -249,9 +267,9 @@ void Machine::idle() {
 
 void Machine::state(StateVisitor& visit) {
     board_->state(visit);
-    for (Processor& p : processors_) {
-        p.apic->state(visit);
-        p.cpu->visitState(visit);
+    for (auto& p : processors_) {
+        p->apic->state(visit);
+        p->cpu->visitState(visit);
     }
 }
 
@@ -262,9 +280,8 @@ bool Machine::publishFrame(bool always) {
 }
 
 void Machine::publishDueFrame() {
-    if (!outputs_.frame) return;
+    if (!frameIsDue()) return;
     Nanos now = gate_.hostTime();
-    if (now < nextFrame_) return;
     publishFrame(false);
     // A slow renderer never takes more than about half of the time.
     Nanos cost = gate_.hostTime() - now;
@@ -278,6 +295,15 @@ RunResult Machine::run() {
     else
         resume();
     config_.startStopped = false;
+    if (config_.threads)
+        runThreads();
+    else
+        runInTurns();
+    time_.freeze();
+    return *result_;
+}
+
+void Machine::runInTurns() {
     while (true) {
         gate_.deliver();
         serveRequests();
@@ -293,8 +319,6 @@ RunResult Machine::run() {
         else
             idle();
     }
-    time_.freeze();
-    return *result_;
 }
 
 }  // namespace kiln

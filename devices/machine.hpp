@@ -3,15 +3,19 @@
 //
 // Several processors take turns: each runs a slice, or less when it halts, spins (PAUSE), or something arrives
 // for any of them. Who runs when depends on the guest and on guest time alone, so that with counted time every
-// run is the same.
+// run is the same. With `threads` each has a host thread instead (machine_threads.cpp).
 #pragma once
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "apic/apic_bus.hpp"
@@ -50,6 +54,7 @@ struct DebugExitConfig {
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
     CpuTopology topology;   // 1..64 processors
+    bool threads = false;   // a host thread for each
     std::shared_ptr<const CpuModel> cpu = kilnModel();
     std::string firmware;   // BIOS image
     std::string videoBios;  // "": none
@@ -73,7 +78,8 @@ struct MachineConfig {
     bool startStopped = false;
 };
 
-// Where the machine's outputs go. All are called on the machine's thread; empty ones are dropped.
+// Where the machine's outputs go. They are called one at a time, on the machine's thread or a processor's;
+// empty ones are dropped.
 struct MachineOutputs {
     std::array<std::function<void(uint8_t)>, 4> serial;
     std::function<void(uint8_t)> debugConsole;
@@ -141,9 +147,9 @@ class Machine {
     PortBus& ports() { return ports_; }
     ApicBus& apicBus() { return apicBus_; }
     unsigned cpus() const { return unsigned(processors_.size()); }
-    Cpu& cpu(unsigned n = 0) { return *processors_[n].cpu; }
-    LocalApic& apic(unsigned n = 0) { return *processors_[n].apic; }
-    CodeCache& code(unsigned n = 0) { return *processors_[n].code; }
+    Cpu& cpu(unsigned n = 0) { return *processors_[n]->cpu; }
+    LocalApic& apic(unsigned n = 0) { return *processors_[n]->apic; }
+    CodeCache& code(unsigned n = 0) { return *processors_[n]->code; }
     uint64_t executed() const;  // instructions, of all processors
     void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers
     Board& board() { return *board_; }
@@ -157,10 +163,12 @@ class Machine {
         std::unique_ptr<CodeCache> code;
         std::unique_ptr<LocalApic> apic;
         std::unique_ptr<Cpu> cpu;
+        std::thread thread;
+        std::condition_variable wake;  // it rests, and may have something to do
     };
     void addProcessor(unsigned number);
-    Cpu& running() const { return *processors_[running_].cpu; }
-    void leave() { running().leave(); }
+    Cpu& running() const { return *processors_[running_]->cpu; }
+    void interrupt();  // ends the slice: there is something to do between slices
     void switchTo(unsigned number);
     bool switchToRunnable();
     void reset();
@@ -168,7 +176,20 @@ class Machine {
     void tripleFault();
     void runSlice();
     void idle();
+    bool frameIsDue() { return outputs_.frame && gate_.hostTime() >= nextFrame_; }
     void publishDueFrame();
+
+    void runInTurns();
+    void runThreads();
+    void startThreads();
+    void endThreads();
+    void pauseThreads();
+    void resumeThreads();
+    void processorThread(unsigned n);
+    void runSlices(unsigned n);
+    Nanos serveTimers();
+    void interruptThreads();
+    void kick(unsigned n);
     void openChannels();
 
     MachineConfig config_;
@@ -180,7 +201,7 @@ class Machine {
     PhysicalMemory memory_;
     PortBus ports_;
     ApicBus apicBus_;
-    std::vector<Processor> processors_;
+    std::vector<std::unique_ptr<Processor>> processors_;
     unsigned running_ = 0;            // whose turn it is
     uint64_t executedByOthers_ = 0;   // by all processors but that one
     std::unique_ptr<Board> board_;
@@ -196,6 +217,14 @@ class Machine {
     uint64_t executedAtReset_ = 0;
     std::optional<RunResult> result_;
     Nanos nextFrame_ = 0;
+
+    static constexpr Nanos kFramePeriod = kSecond / 60, kLongestWait = kSecond / 20;
+    std::mutex restMutex_;
+    std::condition_variable rested_;
+    unsigned active_ = 0;  // threads of processors that run slices
+    bool paused_ = true, ending_ = false;
+    std::atomic<bool> interrupted_{false};
+    std::exception_ptr failure_;
 };
 
 }  // namespace kiln

@@ -116,6 +116,18 @@ CpuTopology parseSmp(const std::string& text) {
     return {unsigned(sockets), unsigned(cores), unsigned(threads)};
 }
 
+void parseAccel(const std::string& text, MachineConfig& machine) {
+    machine.threads = false;
+    for (const auto& [key, value] : parseKeyValues("-accel", text, "accel")) {
+        if (key == "accel" && value != "interp")
+            refuse("-accel " + value + " is not implemented in kiln " + kVersion + ": it takes interp");
+        if (key == "thread" && value != "single" && value != "multi")
+            refuse("-accel: thread= takes single or multi, not '" + value + "'");
+        if (key != "accel" && key != "thread") refuseKey("-accel", key);
+        if (key == "thread") machine.threads = value == "multi";
+    }
+}
+
 DriveRequest parseDrive(const std::string& text) {
     DriveRequest r;
     std::string interface = "ide";

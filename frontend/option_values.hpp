@@ -23,6 +23,7 @@ KeyValues parseKeyValues(const std::string& option, const std::string& text, con
 
 uint64_t parseMemory(const std::string& text);
 CpuTopology parseSmp(const std::string& text);
+void parseAccel(const std::string& text, MachineConfig& machine);
 DriveRequest parseDrive(const std::string& text);
 void parseBoot(const std::string& text, MachineConfig& machine);
 void parseMachine(const std::string& text, MachineConfig& machine);

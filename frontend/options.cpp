@@ -149,7 +149,9 @@ class CommandLine {
               "q35 or pc: both mean the one board there is; pit=off, hpet=off leave a timer out",
               [&](auto& v) { parseMachine(v, o.machine); });
         value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
-        value("accel", "NAME", "interp, the interpreter", [](auto& v) { oneOf("-accel", v, {"interp"}); });
+        value("accel", "interp[,thread=HOW]",
+              "the interpreter; thread=multi gives every processor a host thread, thread=single none",
+              [&](auto& v) { parseAccel(v, o.machine); });
         value("bios", "FILE", "firmware image; default SeaBIOS", [&](auto& v) { o.machine.firmware = v; });
         value("rtc", "base=BASE", "calendar: base=utc, base=localtime or base=2026-01-31T12:00:00",
               [&](auto& v) { parseRtc(v, o.machine); });

@@ -43,15 +43,20 @@ std::string Log::categoryNames() {
 }
 
 void Log::line(LogCategory c, const std::string& text) {
-    fmt::print(out_, "{}: {}\n", kNames[size_t(c)], text);
+    fmt::print(out_, "{}: {}\n", kNames[size_t(c)], text);  // one write: lines of threads don't mix
 }
 
 void Log::oddityLine(std::string_view what, const std::string& text) {
-    auto it = oddities_.find(what);
-    if (it == oddities_.end()) it = oddities_.emplace(std::string(what), 0).first;
-    if (++it->second > kOddityLines) return;
+    uint64_t count;
+    {
+        std::lock_guard lock(mutex_);
+        auto it = oddities_.find(what);
+        if (it == oddities_.end()) it = oddities_.emplace(std::string(what), 0).first;
+        count = ++it->second;
+    }
+    if (count > kOddityLines) return;
     line(LogCategory::GuestErrors,
-         fmt::format("{}: {}{}", what, text, it->second == kOddityLines ? " (further ones not shown)" : ""));
+         fmt::format("{}: {}{}", what, text, count == kOddityLines ? " (further ones not shown)" : ""));
 }
 
 }  // namespace kiln

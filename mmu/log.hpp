@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -43,6 +44,7 @@ class Log {
     void oddityLine(std::string_view what, const std::string& text);
 
     unsigned mask_ = 0;
+    std::mutex mutex_;
     std::FILE* out_ = stderr;
     std::map<std::string, uint64_t, std::less<>> oddities_;
 };

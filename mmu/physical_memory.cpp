@@ -7,6 +7,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "mmu/guest_ram.hpp"
+
 namespace kiln {
 
 RamBlock::RamBlock(std::string name, uint64_t size)
@@ -31,8 +33,11 @@ PhysicalMemory::~PhysicalMemory() {
 }
 
 Region* PhysicalMemory::add(Region region) {
-    Region* r = regions_.emplace_back(new Region(region));
-    flatten();
+    Region* r = nullptr;
+    threads.exclusively([&] {
+        r = regions_.emplace_back(new Region(region));
+        flatten();
+    });
     return r;
 }
 
@@ -49,27 +54,35 @@ Region* PhysicalMemory::mapIo(PhysAddr base, uint64_t size, IoHandler& handler, 
 }
 
 void PhysicalMemory::unmap(Region* region) {
-    std::erase(regions_, region);
-    delete region;
-    flatten();
+    threads.exclusively([&] {
+        std::erase(regions_, region);
+        delete region;
+        flatten();
+    });
 }
 
 void PhysicalMemory::setEnabled(Region* region, bool enabled) {
     if (region->enabled == enabled) return;
-    region->enabled = enabled;
-    flatten();
+    threads.exclusively([&] {
+        region->enabled = enabled;
+        flatten();
+    });
 }
 
 void PhysicalMemory::move(Region* region, PhysAddr base) {
     if (region->base == base) return;
-    region->base = base;
-    flatten();
+    threads.exclusively([&] {
+        region->base = base;
+        flatten();
+    });
 }
 
 void PhysicalMemory::setKind(Region* region, RegionKind kind) {
     if (region->kind == kind) return;
-    region->kind = kind;
-    flatten();
+    threads.exclusively([&] {
+        region->kind = kind;
+        flatten();
+    });
 }
 
 // Cuts the address space at every region border and keeps, for each piece, the region of highest priority (of
@@ -117,6 +130,7 @@ PhysicalMemory::Target PhysicalMemory::find(PhysAddr addr) const {
     return {host, r->kind == RegionKind::Ram, r, PhysAddr(f->end)};
 }
 
+// The device lock first, since it may be long in coming: what was found before would be stale.
 uint64_t PhysicalMemory::access(PhysAddr addr, unsigned size) {
     Target t = find(addr);
     if (t.end.value - addr.value < size) {  // two regions meet inside the access
@@ -126,10 +140,12 @@ uint64_t PhysicalMemory::access(PhysAddr addr, unsigned size) {
     }
     if (t.host) {
         uint64_t v = 0;
-        std::memcpy(&v, t.host, size);
+        readGuest(&v, t.host, size);
         return v;
     }
-    if (!t.region) return openBus(size);
+    DeviceGuard guard(threads);
+    t = find(addr);
+    if (!t.region || !t.region->io) return openBus(size);
     return t.region->io->ioRead(addr.value - t.region->base.value, size) & openBus(size);
 }
 
@@ -141,11 +157,14 @@ void PhysicalMemory::access(PhysAddr addr, unsigned size, uint64_t value) {
     }
     if (t.host) {
         if (!t.writable) return;
-        std::memcpy(t.host, &value, size);
+        writeGuest(t.host, &value, size);
         noteWrite(addr, size);
-    } else if (t.region) {
-        t.region->io->ioWrite(addr.value - t.region->base.value, size, value & openBus(size));
+        return;
     }
+    DeviceGuard guard(threads);
+    t = find(addr);
+    if (t.region && t.region->io)
+        t.region->io->ioWrite(addr.value - t.region->base.value, size, value & openBus(size));
 }
 
 // The largest naturally aligned piece of `left` bytes at `addr`, at most 8: how DMA to registers is split.
@@ -161,7 +180,7 @@ void PhysicalMemory::read(PhysAddr addr, void* out, uint64_t size) {
         Target t = find(addr);
         uint64_t n = std::min(size, t.end.value - addr.value);
         if (t.host) {
-            std::memcpy(to, t.host, n);
+            readGuest(to, t.host, n);
         } else if (!t.region) {
             std::memset(to, 0xff, n);
         } else {
@@ -180,7 +199,7 @@ void PhysicalMemory::write(PhysAddr addr, const void* in, uint64_t size) {
         uint64_t n = std::min(size, t.end.value - addr.value);
         if (t.host) {
             if (t.writable) {
-                std::memcpy(t.host, from, n);
+                writeGuest(t.host, from, n);
                 noteWrite(addr, n);
             }
         } else if (t.region) {
@@ -205,13 +224,22 @@ static uint64_t lineMask(uint64_t offset, uint64_t size) {
     return (~0ull >> (63 - (last - first))) << first;
 }
 
-CodeMarks* PhysicalMemory::markCode(PhysAddr addr, uint64_t size) {
+CodeMarks* PhysicalMemory::markCode(PhysAddr addr, uint64_t size, unsigned cpu) {
     CodeMarks* page = marks(addr);
     if (!page) return nullptr;
-    const uint64_t lines = lineMask(addr.pageOffset(), size);
+    const uint64_t lines = lineMask(addr.pageOffset(), size), self = 1ull << cpu;
     page->blocks++;
-    if (page->lines.fetch_or(lines) == 0)
-        for (auto& listener : onCodePage) listener(addr.page());
+    page->lines |= lines;
+    // Whoever may write directly must be told, and isn't any more thereafter.
+    if (page->writers & ~self) {
+        threads.exclusively([&] {
+            for (auto& listener : onCodePage) listener(addr.page(), ~0u);
+            page->writers = 0;
+        });
+    } else if (page->writers & self) {
+        for (auto& listener : onCodePage) listener(addr.page(), cpu);
+        page->writers &= ~self;
+    }
     return page;
 }
 
@@ -219,19 +247,37 @@ void PhysicalMemory::unmarkCode(CodeMarks* marks) {
     if (marks && --marks->blocks == 0) marks->lines = 0;
 }
 
-bool PhysicalMemory::pageHasCode(PhysAddr addr) const {
-    const CodeMarks* page = marks(addr);
-    return page && page->lines.load(std::memory_order_relaxed);
+bool PhysicalMemory::mayWriteDirectly(PhysAddr addr, unsigned cpu) {
+    CodeMarks* page = marks(addr);
+    if (!page) return false;
+    const uint64_t self = 1ull << cpu;
+    if (page->lines.load(std::memory_order_relaxed)) return false;
+    if (!(page->writers.load(std::memory_order_relaxed) & self)) page->writers |= self;
+    return !page->lines;
 }
 
 void PhysicalMemory::noteWrite(PhysAddr addr, uint64_t size) {
+    // The bytes first, then the look at the marks: who marks looks at the bytes afterwards.
+    if (threads.several()) std::atomic_thread_fence(std::memory_order_seq_cst);
     while (size) {
         uint64_t n = std::min(size, kPageSize - addr.pageOffset());
-        const CodeMarks* page = marks(addr);
+        CodeMarks* page = marks(addr);
         if (page && page->lines.load(std::memory_order_relaxed) & lineMask(addr.pageOffset(), n))
-            for (auto& listener : onCodeWrite) listener(addr, n);
+            codeWritten(addr, n);
         addr = addr + n, size -= n;
     }
+}
+
+// Blocks of any processor may be under way, so they die while nothing is. Then all of the page's do: the next
+// writes to it, if there are more, need no such ceremony.
+void PhysicalMemory::codeWritten(PhysAddr addr, uint64_t size) {
+    if (!threads.several()) {
+        for (auto& listener : onCodeWrite) listener(addr, size);
+        return;
+    }
+    threads.exclusively([&] {
+        for (auto& listener : onCodeWrite) listener(addr.page(), kPageSize);
+    });
 }
 
 }  // namespace kiln

@@ -2,7 +2,7 @@
 // into ranges for look-up. Also keeps, per RAM page, whether decoded code was read from it, so that every
 // write (CPU or DMA) can drop what it overwrites.
 //
-// Not modelled: caches and memory types; every access is strongly ordered.
+// Not modelled: caches and memory types; the order of accesses is guest_ram.hpp's.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -13,14 +13,20 @@
 #include <vector>
 
 #include "mmu/address.hpp"
+#include "mmu/guest_threads.hpp"
 #include "mmu/io.hpp"
 
 namespace kiln {
 
-// What is known of one RAM page about decoded code: the 64-byte lines that code was read from, and how many
-// blocks (of all processors) lie on the page. Zero for most pages.
+// What is known of one RAM page about decoded code: the 64-byte lines that code was read from, how many blocks
+// (of all processors) lie on the page, and, as one bit a processor, who may have a TLB entry through which it
+// writes to the page directly.
+//
+// While `lines` is 0, processors write directly. They set their bit in `writers` and look at `lines` afterwards;
+// who decodes sets `lines` and looks at `writers` afterwards: one of them sees the other. `lines` becomes 0
+// again only while no other thread is inside guest code.
 struct CodeMarks {
-    std::atomic<uint64_t> lines;
+    std::atomic<uint64_t> lines, writers;
     std::atomic<uint32_t> blocks;
 };
 
@@ -129,21 +135,25 @@ class PhysicalMemory {
     uint64_t access(PhysAddr addr, unsigned size);
     void access(PhysAddr addr, unsigned size, uint64_t value);
 
-    // Code tracking. `markCode` says that a decoded block was read from these bytes of one page; a later
-    // write to a marked line calls every `onCodeWrite` with the written range. The marks are the page's until
-    // `unmarkCode` has been called once for each block; null where there is no RAM or ROM.
-    CodeMarks* markCode(PhysAddr addr, uint64_t size);
-    static void unmarkCode(CodeMarks* marks);
-    bool pageHasCode(PhysAddr addr) const;
+    // Code tracking. `markCode` says that processor `cpu` decodes a block from these bytes of one page; a later
+    // write to a marked line calls every `onCodeWrite` with the written range. With several threads the bytes
+    // are to be read, or compared, after marking. The marks are the page's until `unmarkCode` has been called
+    // once for each block; null where there is no RAM or ROM.
+    CodeMarks* markCode(PhysAddr addr, uint64_t size, unsigned cpu);
+    static void unmarkCode(CodeMarks* marks);  // exclusively
+    // Whether processor `cpu` may write to this page of RAM without anybody else knowing, until onCodePage.
+    bool mayWriteDirectly(PhysAddr addr, unsigned cpu);
     std::vector<std::function<void(PhysAddr, uint64_t size)>> onCodeWrite;
-    // A RAM page got its first code mark: cached writable translations of it must go.
-    std::vector<std::function<void(PhysAddr page)>> onCodePage;
+    // A RAM page got code marks: writable translations of it that processor `cpu` (~0: any) has cached must go.
+    std::vector<std::function<void(PhysAddr page, unsigned cpu)>> onCodePage;
     // A region appeared, moved or vanished: every cached translation must go.
     std::vector<std::function<void()>> onChange;
     void dropTranslations();  // as if something had changed
 
     // Called by whoever wrote `size` bytes to host memory of `addr` without write(): checks the code marks.
     void noteWrite(PhysAddr addr, uint64_t size);
+
+    GuestThreads threads;  // keeps those apart that share this memory
 
   private:
     struct Flat {
@@ -152,6 +162,7 @@ class PhysicalMemory {
     };
     Region* add(Region region);
     void flatten();
+    void codeWritten(PhysAddr addr, uint64_t size);
     const Flat* flat(PhysAddr addr) const;
     CodeMarks* marks(PhysAddr addr) const;
 

@@ -17,7 +17,7 @@ using namespace kiln;
 
 namespace {
 
-enum Program : uint8_t { kHello, kThreeResets, kPowerOff, kTenTicks, kSumKeys, kDirtyShadow };
+enum Program : uint8_t { kHello, kThreeResets, kPowerOff, kTenTicks, kSumKeys, kDirtyShadow, kAllProcessors };
 
 struct RomFile {
     explicit RomFile(Program program) {
@@ -108,6 +108,42 @@ TEST_CASE("machine: counted time is the same in every run, and idle time costs n
     // Periods of 65536 / 1193182 s; programming the PIT makes the first edge.
     CHECK(times[0] > 494 * (kSecond / 1000));
     CHECK(times[0] < 551 * (kSecond / 1000));
+}
+
+TEST_CASE("machine: all processors start, in turns or on threads of their own") {
+    RomFile rom(kAllProcessors);
+    for (unsigned cpus : {1, 2, 5, 64}) {
+        for (bool threads : {false, true}) {
+            CAPTURE(cpus);
+            CAPTURE(threads);
+            MachineConfig c = configFor(rom);
+            c.topology.cores = cpus;
+            c.threads = threads;
+            CHECK(Machine(c, {}).run().exitCode == int((cpus - 1) << 1 | 1));
+        }
+    }
+}
+
+TEST_CASE("machine: processors that take turns with counted time do so alike in every run") {
+    RomFile rom(kAllProcessors);
+    uint64_t instructions[2], hashes[2];
+    for (unsigned i = 0; i < 2; i++) {
+        MachineConfig c = counted(configFor(rom));
+        c.topology.cores = 7;
+        Machine m(c, {});
+        CHECK(m.run().exitCode == 13);
+        StateHash hash;
+        m.state(hash);
+        instructions[i] = m.executed(), hashes[i] = hash.value();
+    }
+    CHECK(instructions[0] == instructions[1]);
+    CHECK(hashes[0] == hashes[1]);
+    MachineConfig c = counted(configFor(rom));
+    c.threads = true;
+    CHECK_THROWS_WITH_AS(Machine(c, {}), doctest::Contains("thread=single"), std::runtime_error);
+    c = configFor(rom);
+    c.topology.cores = 65;
+    CHECK_THROWS_WITH_AS(Machine(c, {}), doctest::Contains("1 to 64"), std::runtime_error);
 }
 
 TEST_CASE("machine: host time passes at its own pace, but not while the machine is stopped") {

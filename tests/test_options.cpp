@@ -174,6 +174,10 @@ TEST_CASE("options: what isn't implemented is refused by name") {
     CHECK(mentions(refusal({"-cpu", "host"}), "-cpu host"));
     CHECK(mentions(refusal({"-cpu", "max,-foo"}), "no CPU feature 'foo'"));
     CHECK(mentions(refusal({"-accel", "tcg"}), "-accel tcg"));
+    CHECK(mentions(refusal({"-accel", "interp,thread=many"}), "thread="));
+    CHECK(mentions(refusal({"-accel", "interp,tb-size=1"}), "tb-size"));
+    CHECK(parse({"-accel", "interp,thread=multi"}).machine.threads);
+    CHECK_FALSE(parse({"-accel", "interp,thread=single"}).machine.threads);
     CHECK(mentions(refusal({"-machine", "microvm"}), "microvm"));
     CHECK(mentions(refusal({"-vga", "cirrus"}), "cirrus"));
     CHECK(mentions(refusal({"-display", "gtk"}), "gtk"));
