@@ -86,6 +86,8 @@ uint64_t parseMemory(const std::string& text) {
 // As QEMU does: what is not given follows from the rest, cores first; cpus= may be left out, too.
 CpuTopology parseSmp(const std::string& text) {
     constexpr uint64_t kMost = 64;
+    const std::string limit = std::to_string(kMost);
+    auto refuseSmp = [&](const std::string& why) { refuse(std::string("-smp ").append(text).append(why)); };
     std::map<std::string, uint64_t> given;
     for (const auto& [key, value] : parseKeyValues("-smp", text, "cpus")) {
         if (key != "cpus" && key != "cores" && key != "threads" && key != "sockets" && key != "maxcpus")
@@ -97,7 +99,7 @@ CpuTopology parseSmp(const std::string& text) {
     auto of = [&](const char* key) { return given.contains(key) ? given[key] : 0; };
     const uint64_t most = of("maxcpus"), cpus = of("cpus") ? of("cpus") : most;
     if (most && most != cpus)
-        refuse("-smp " + text + ": processors can't be added while kiln runs; maxcpus= must be cpus=");
+        refuseSmp(": processors can't be added while kiln runs; maxcpus= must be cpus=");
     uint64_t sockets = of("sockets"), cores = of("cores"), threads = of("threads") ? of("threads") : 1;
     if (!cpus) {
         sockets = std::max<uint64_t>(sockets, 1);
@@ -110,9 +112,9 @@ CpuTopology parseSmp(const std::string& text) {
     }
     const uint64_t product = sockets * cores * threads;
     if (!product || (cpus && product != cpus))
-        refuse("-smp " + text + ": sockets, cores and threads don't multiply to the number of processors");
+        refuseSmp(": sockets, cores and threads don't multiply to the number of processors");
     if (product > kMost)
-        refuse("-smp " + text + ": a machine has at most " + std::to_string(kMost) + " processors");
+        refuseSmp(": a machine has at most " + limit + " processors");
     return {unsigned(sockets), unsigned(cores), unsigned(threads)};
 }
 

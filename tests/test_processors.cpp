@@ -377,12 +377,16 @@ TEST_CASE("processors: INIT and start-up; what else comes meanwhile waits") {
     CHECK_FALSE(c.wakeable());
     c.run(10);
     CHECK(c.waitingForSipi);
-    g.put<uint32_t>(0x20000, 0xf4f4f4f4);
+    g.put<uint32_t>(0x20000, 0x90909090);
+    g.put<uint32_t>(2 * 4, 0x30000010);  // its handler: 3000:0010
     from.ioWrite(0x300, 4, 0x4620);
     CHECK(c.wakeable());
     c.run(1);
     CHECK_FALSE(c.waitingForSipi);
-    CHECK(c.seg[Cs].selector == 0x2000);
+    CHECK(c.seg[Cs].selector == 0x3000);  // the NMI came first
+    uint64_t sp = c.seg[Ss].base + (c.gpr[Rsp] & 0xffff);
+    CHECK(g.get<uint16_t>(sp) == 0);
+    CHECK(g.get<uint16_t>(sp + 2) == 0x2000);  // and interrupted the start
     from.ioWrite(0x300, 4, 0x4621);  // not waiting any more: dropped
     c.run(1);
     CHECK(c.seg[Cs].selector != 0x2100);
