@@ -19,6 +19,8 @@ void Cpu::reset() {
     fpu.control = 0x40;
     fpu.empty = 0;
     block = nullptr;
+    breakpoints_ = {};
+    runAlone_ = false;
     modesChanged();
 }
 
@@ -117,6 +119,7 @@ void Cpu::setCr4(uint64_t v) {
         modesChanged();
     else
         segmentsChanged();
+    if (changed & cr4::DE) debugRegistersChanged();
 }
 
 void Cpu::setEfer(uint64_t v) {
@@ -134,7 +137,11 @@ void Cpu::writeFlags(uint64_t v, uint64_t mask) {
 }
 
 void Cpu::checkIo(uint16_t port, unsigned size) {
-    if (real() || (protectedMode() && cpl <= flags.iopl())) return;
+    if (!real() && (v86() || cpl > flags.iopl())) checkIoBitmap(port, size);
+    if (breakpoints_.io) watchPort(port, size);
+}
+
+void Cpu::checkIoBitmap(uint16_t port, unsigned size) {
     // The bitmap's offset is at byte 102 of a 32- or 64-bit TSS; two bytes are always read (SDM vol.
     // 1, 19.5.2).
     if (tr.unusable || !(tr.type() & 8) || tr.limit < 103) raise(kGP, 0);

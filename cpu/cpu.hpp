@@ -6,10 +6,10 @@
 //   insn.hpp decoder.cpp     Insn, Block, Row; Zydis        segments.cpp    segment loads, far transfers
 //   body.hpp                 how a body becomes a handler   exceptions.cpp  delivery through IVT, IDT, TSS
 //   code_cache.cpp           blocks by physical address     control_registers.cpp, msr.cpp, cpuid.cpp
-//   execute.cpp              the run loop                   move, arithmetic, ... .cpp   bodies and their
-//   rows
+//   execute.cpp              the run loop                   debug.cpp       breakpoints, single steps
+//   move, arithmetic, ...    bodies and their rows          smm.cpp         system management mode
 //
-// Not modelled yet: hardware breakpoints, SMM, AVX and later.
+// Not modelled: last-branch records, performance counters, virtual machine extensions.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -190,6 +190,21 @@ class Cpu : public CpuState {
     void deliver(uint8_t vector, Source source, bool hasError = false, uint32_t error = 0);
     void softwareInterrupt(uint8_t vector, Source source, uint64_t returnRip);
 
+    // -- debugging (debug.cpp)
+    void writeDr(unsigned n, uint64_t v);  // 0..3, 6, 7
+    void debugRegistersChanged();          // DR0..DR3, DR7 or CR4.DE
+    void generalDetect();                  // throws the #DB of DR7.GD when a debug register is touched
+    void stepTrap() { pendingDebug |= dr6::BS; }
+    // SYSCALL and SYSRET trap by the TF they load, not by the one they ran under.
+    void tracedByNewFlags() {
+        untraced = true;
+        if (flags.test(flag::TF)) stepTrap();
+    }
+    // Repeated string instructions stop behind each element: a trap may follow it.
+    bool watchesElements() const {
+        return flags.test(flag::TF) || (block && block->single && (breakpoints_.data || breakpoints_.io));
+    }
+
     // -- control registers, MSRs, CPUID, TLB (control_registers.cpp, msr.cpp, cpuid.cpp)
     void setCr0(uint64_t v);
     void setCr3(uint64_t v);
@@ -262,6 +277,7 @@ class Cpu : public CpuState {
     const Insn* next = nullptr;    // builds without tail calls: the one to run next
     const Block* block = nullptr;  // holds `at`
     bool untraced = false;         // the instruction running makes no single-step trap
+    bool branched = false;         // a near direct branch was taken the slow way
     uint64_t blockRip() const { return gpr.slot[17]; }
     // Goes on at rip: the next block's first instruction when it is at hand, else null: back to the run loop.
     const Insn* enterNext();
@@ -331,6 +347,26 @@ class Cpu : public CpuState {
     Block* decodeHere(PhysAddr start, bool single);
     Block* insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded);
     void handleEvents();
+    void step(bool alone);
+    // What the debug registers watch for, by linear page; kNoPage where a register watches nothing.
+    struct Breakpoints {
+        static constexpr uint64_t kNoPage = ~0ull;
+        bool code = false, data = false, io = false;
+        uint64_t codePage[4] = {kNoPage, kNoPage, kNoPage, kNoPage};
+        uint64_t dataPage[4] = {kNoPage, kNoPage, kNoPage, kNoPage};
+        bool operator==(const Breakpoints&) const = default;
+    };
+    uint32_t matching(uint64_t first, uint64_t size, unsigned types) const;
+    void hit(uint32_t bits);
+    // In the middle of a block, before the instruction has changed anything.
+    bool mayBeginAgain() const { return block && !block->single && !committed_; }
+    void watchData(uint64_t linear, unsigned size, bool write);
+    void watchPort(uint16_t port, unsigned size);
+    bool watchesData(uint64_t linear) const;
+    bool watchesCode() const;
+    bool codeBreakpoint();
+    bool atTransfer();
+    void debugTrap();
     void runBlock(const Block* b);
     void runSingle();
     void faulted(const Fault& f);
@@ -349,6 +385,7 @@ class Cpu : public CpuState {
     void taskGate(uint16_t selector, TaskSwitch how, bool hasError, uint32_t error, uint32_t ext);
     void taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, bool hasError, uint32_t error,
                     uint32_t ext);
+    void checkIoBitmap(uint16_t port, unsigned size);
     void checkTaskWritable(uint16_t selector, const Segment& target, bool oldWide);
     void saveTask(bool wide, uint64_t flagsImage);
     void loadTaskSegments(const uint16_t (&selectors)[6], uint16_t ldt);
@@ -400,6 +437,9 @@ class Cpu : public CpuState {
     std::array<FetchEntry, 256> fetch_;
     std::unique_ptr<Decoder> decoder_;
     std::unique_ptr<std::array<JumpEntry, kJumpEntries>> jumps_;
+    Breakpoints breakpoints_;
+    bool runAlone_ = false;   // the next instruction meets a breakpoint: see BreakpointAhead
+    bool committed_ = false;  // the running instruction can't begin again: its hits only wait for its end
     PagingState paging_;
     uint64_t a20Mask_ = ~0ull;
     int64_t tscOffset_ = 0;

@@ -68,13 +68,18 @@ void Cpu::deliver(uint8_t vector, Source source, bool hasError, uint32_t error) 
                                              : "software",
                error, cpl, seg[Cs].selector, rip, seg[Ss].selector, gpr[Rsp], cr2, gpr[Rax]);
     halted = false;
-    untraced = true;
+    untraced = committed_ = true;
+    stiShadow = movSsShadow = false;
     if (real())
         enterHandlerReal(vector);
     else if (longMode())
         enterHandlerLong(vector, source, hasError, error);
     else
         enterHandlerProtected(vector, source, hasError, error);
+    if (vector == kDB && (source == Source::Exception || source == Source::Int1)) {
+        dr[7] &= ~dr7::GD;
+        msr.debugCtl &= ~(debugctl::LBR | debugctl::BTF);
+    }
     segmentsChanged();
 }
 
@@ -123,6 +128,7 @@ void Cpu::enterHandlerProtected(uint8_t vector, Source source, bool hasError, ui
     if (software && gate.dpl < cpl) raise(kGP, idtError);
     if (!gate.present) raise(kNP, idtError);
     if (gate.type == kTaskGate) {
+        if (source == Source::Exception && pushesRf(vector)) flags.change(flag::RF, true);
         taskGate(gate.selector, TaskSwitch::Interrupt, hasError, error, ext);
         return;
     }

@@ -50,7 +50,7 @@ bool Cpu::wakeable() const {
     const LocalApic& a = io.apic;
     if (waitingForSipi) return a.initPending() || a.sipiPending();
     return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || a.initPending() ||
-           a.sipiPending() || a.smiPending();
+           a.sipiPending() || a.smiPending() || pendingDebug;
 }
 
 void Cpu::handleEvents() {
@@ -70,9 +70,11 @@ void Cpu::handleEvents() {
             segmentsChanged();
         }
     }
-    if (waitingForSipi) return;  // everything else stays pending
+    if (waitingForSipi) return;       // everything else stays pending
     if (a.smiPending()) a.takeSmi();  // no SMM: dropped
-    if (a.nmiPending() && !nmiBlocked) {
+    if (pendingDebug) {
+        debugTrap();
+    } else if (a.nmiPending() && !nmiBlocked) {
         a.takeNmi();
         halted = false;
         nmiBlocked = true;
@@ -167,24 +169,41 @@ void Cpu::runBlock(const Block* b) {
     block = nullptr;
 }
 
-// One instruction: for TF, for the shadows of STI and MOV SS, for the debugger. The rest of the slice is put
-// aside so that the instruction's handler finds no time left and comes back.
+// One instruction: for TF and RF, for the shadows of STI and MOV SS, for breakpoints, for the debugger. The
+// rest of the slice is put aside so that the instruction's handler finds no time left and comes back.
 void Cpu::runSingle() {
     const bool tf = flags.test(flag::TF);
-    untraced = false;
+    const bool byBranch = msr.debugCtl & debugctl::BTF;
+    flags.change(flag::RF, false);
+    untraced = branched = runAlone_ = false;
     stiShadow = movSsShadow = false;
+    const bool transfer = tf && byBranch && atTransfer();
     const Block* b = findBlock(true);
     held_ += slice_ - 1;
     slice_ = 1;
     runBlock(b);
     slice_ += held_;
     held_ = 0;
-    // No trap behind MOV SS, nor in the handler of INT n; SYSCALL takes TF's new value (SDM vol.
-    // 3, 17.3.1.4).
-    if (tf && !movSsShadow && !untraced) {
-        dr[6] |= 1 << 14;  // BS
-        halted = false;
-        deliver(kDB, Source::Exception);
+    // No trap behind MOV SS, nor in the handler of INT n (SDM vol. 3, 17.3.1.4).
+    if (tf && !movSsShadow && !untraced && (!byBranch || transfer || branched)) stepTrap();
+}
+
+// What comes first at an instruction boundary, by the priorities of SDM vol. 3, table 6-2, and then one
+// block, or one instruction: `alone`.
+void Cpu::step(bool alone) {
+    const bool shadow = stiShadow || movSsShadow;
+    if (!shadow)
+        handleEvents();
+    else if (pendingDebug && !movSsShadow)
+        debugTrap();
+    if (idle()) return leave();
+    if (breakpoints_.code && codeBreakpoint()) return;
+    if (shadow || alone || runAlone_ || flags.test(flag::TF | flag::RF) || watchesCode()) {
+        if (alone && io.log.on(LogCategory::Exec)) io.log(LogCategory::Exec, "{}", disassemble(rip));
+        runSingle();
+    } else {
+        committed_ = false;
+        runBlock(findBlock(false));
     }
 }
 
@@ -197,19 +216,16 @@ void Cpu::run(int64_t instructions) {
         try {
             do {
                 if (io.code.hasDead()) io.code.collect();
-                bool shadow = stiShadow || movSsShadow;
-                if (!shadow) handleEvents();
-                if (idle()) return leave();
-                if (traced) io.log(LogCategory::Exec, "{}", disassemble(rip));
-                if (shadow || traced || flags.test(flag::TF))
-                    runSingle();
-                else
-                    runBlock(findBlock(false));
+                step(traced);
             } while (slice_ > 0);
         } catch (const Fault& f) {
             slice_ += held_;
             held_ = 0;
             faulted(f);
+        } catch (const BreakpointAhead&) {
+            rip = currentRip();
+            abandonBlock();
+            runAlone_ = true;
         }
     }
 }
@@ -219,8 +235,8 @@ void Cpu::singleStep() {
     sliceLength_ = slice_ = 1;
     held_ = 0;
     try {
-        if (!stiShadow && !movSsShadow) handleEvents();
-        if (!halted && !waitingForSipi) runSingle();
+        step(true);
+        if (pendingDebug && !movSsShadow) debugTrap();
     } catch (const Fault& f) {
         slice_ += held_;
         held_ = 0;
@@ -231,6 +247,7 @@ void Cpu::singleStep() {
 const Insn* Cpu::branchUnlinked(const Insn& i, uint64_t target) {
     checkNearTarget(target);
     refund(&i);
+    branched = true;
     const Block* here = block;
     const uint64_t from = gpr.slot[17];
     rip = target;
@@ -246,6 +263,7 @@ void Cpu::faulted(const Fault& f) {
         rip = currentRip();
         abandonBlock();
     }
+    pendingDebug = 0;  // of an instruction that has not come to its end
     deliverFault(f);
 }
 

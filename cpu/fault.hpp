@@ -33,6 +33,10 @@ struct Fault {
     uint64_t cr2 = 0;  // #PF: the linear address
 };
 
+// An instruction in the middle of a block meets a data or I/O breakpoint, having changed nothing yet: it is to
+// run again on its own, so that the trap comes right behind it.
+struct BreakpointAhead {};
+
 [[noreturn]] void raise(uint8_t vector);                  // without an error code
 [[noreturn]] void raise(uint8_t vector, uint32_t error);  // with one
 [[noreturn]] void raisePageFault(uint64_t linear, uint32_t error);

@@ -66,7 +66,8 @@ Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bo
     const Translation t = walk(linear, access, user, implicit, Marking::SetsBits);
     PhysAddr phys(t.addr.page().value & a20Mask_);
     PhysicalMemory::Target target = io.memory.find(phys);
-    bool direct = target.host && target.end.value - phys.value >= kPageSize && !io.apic.ownsPage(phys);
+    bool direct = target.host && target.end.value - phys.value >= kPageSize && !io.apic.ownsPage(phys) &&
+                  !watchesData(linear);
     Tlb::Entry fresh;
     fresh.page = phys.value;
     fresh.readTag = direct ? page : page | 1;
@@ -157,6 +158,7 @@ uint64_t Cpu::nextPage(uint64_t linear, bool implicit) const {
 }
 
 void Cpu::readLinear(uint64_t linear, void* out, unsigned size, bool user, bool implicit) {
+    if (breakpoints_.data) watchData(linear, size, false);
     uint64_t first = kPageSize - (linear & kPageMask);
     if (size <= first) return readInPage(linear, out, size, user, implicit);
     uint64_t second = nextPage(linear, implicit);
@@ -166,6 +168,7 @@ void Cpu::readLinear(uint64_t linear, void* out, unsigned size, bool user, bool 
 }
 
 void Cpu::writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit) {
+    if (breakpoints_.data) watchData(linear, size, true);
     uint64_t first = kPageSize - (linear & kPageMask);
     if (size <= first) return writeInPage(linear, in, size, user, implicit);
     uint64_t second = nextPage(linear, implicit);
@@ -199,6 +202,7 @@ void Cpu::writeWord(unsigned segment, uint64_t offset, unsigned size, uint64_t v
 void Cpu::checkWrite(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
+    if (breakpoints_.data && mayBeginAgain()) watchData(linear, size, true);
     prepareWrite(linear, size, cpl == 3, false);
 }
 
@@ -210,6 +214,7 @@ void Cpu::prepareWrite(uint64_t linear, unsigned size, bool user, bool implicit)
 }
 
 void* Cpu::lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit, PhysAddr& noted) {
+    if (breakpoints_.data) watchData(linear, size, true);
     if (linear & (size - 1)) {
         prepareWrite(linear, size, user, implicit);
         return nullptr;

@@ -121,25 +121,17 @@ unsigned debugRegister(Cpu& c, unsigned n) {
         if (c.cr4 & cr4::DE) raise(kUD);
         n += 2;
     }
-    if (c.dr[7] & 1 << 13) {  // general detect
-        c.dr[6] |= 1 << 13;
-        raise(kDB);
-    }
+    requireCpl0(c);
+    if (c.dr[7] & dr7::GD) c.generalDetect();
     return n;
 }
 
 void movToDr(Cpu& c, const Insn& i) {
-    requireCpl0(c);
     unsigned n = debugRegister(c, i.a);
-    uint64_t v = c.code64() ? c.gpr.get<uint64_t>(i.b) : c.gpr.get<uint32_t>(i.b);
-    if (n >= 6 && v >> 32) raise(kGP, 0);
-    if (n == 6) v = (v & 0xe00f) | 0xffff0ff0;
-    if (n == 7) v = (v & 0xffff2bff) | 0x400;
-    c.dr[n] = v;
+    c.writeDr(n, c.code64() ? c.gpr.get<uint64_t>(i.b) : c.gpr.get<uint32_t>(i.b));
 }
 
 void movFromDr(Cpu& c, const Insn& i) {
-    requireCpl0(c);
     unsigned n = debugRegister(c, i.b);
     if (c.code64())
         c.gpr.set<uint64_t>(i.a, c.dr[n]);

@@ -73,7 +73,7 @@ uint64_t Cpu::readMsr(uint32_t index) {
         case 0x179:
         case 0x17a: return 0;  // no machine-check banks
         case 0x1a0: return msr.miscEnable;
-        case 0x1d9: return 0;  // DEBUGCTL
+        case 0x1d9: return msr.debugCtl;
         case 0x277: return msr.pat;
         case 0x2ff: return msr.mtrrDefType;
         case 0x6e0: {
@@ -138,6 +138,7 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
         case 0x1a0: msr.miscEnable = v; return;
         case 0x1d9:
             if (v & ~0xdfc3ull) raise(kGP, 0);
+            msr.debugCtl = v & debugctl::BTF;  // no branch records, no trace
             return;
         case 0x277:
             if (!validTypes(v, true)) raise(kGP, 0);

@@ -14,8 +14,8 @@ namespace kiln {
 
 constexpr uint64_t kElementsAtOnce = 4096;
 
-// Elements until the run loop must look at interrupts; TF traps after each one.
-inline uint64_t repeatBudget(const Cpu& c) { return c.flags.test(flag::TF) ? 1 : kElementsAtOnce; }
+// Elements until the run loop must look at interrupts; TF and breakpoints trap after each one.
+inline uint64_t repeatBudget(const Cpu& c) { return c.watchesElements() ? 1 : kElementsAtOnce; }
 
 // The register as far as the address size (U) sees it. Writing follows the rules of register writes: 32 bits
 // extend.
@@ -87,6 +87,8 @@ void repeating(Cpu& c, const Insn* i) {
     c.at = i;
     if (!body(c, *i)) {
         c.rip = c.currentRip();
+        // Whatever comes now pushes RF set: the instruction's own breakpoint was met (SDM vol. 3, 17.3.1.1).
+        c.flags.change(flag::RF, true);
         c.refund(i);
 #if !KILN_TAIL_CALLS
         c.next = nullptr;

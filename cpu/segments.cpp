@@ -465,7 +465,7 @@ void Cpu::interruptReturn(unsigned width) {
         if (v86() && flags.iopl() < 3) raise(kGP, 0);
         uint64_t target = stackItem(0, width);
         auto selector = uint16_t(stackItem(1, width));
-        uint64_t image = stackItem(2, width) & ~flag::RF;
+        uint64_t image = stackItem(2, width);
         if (target > seg[Cs].limit) raise(kGP, 0);
         setSp(gpr[Rsp] + (3ull << width));
         setReal(Cs, selector);
@@ -487,9 +487,7 @@ void Cpu::interruptReturn(unsigned width) {
     }
     uint64_t target = stackItem(0, width);
     auto selector = uint16_t(stackItem(1, width));
-    // RF would last for one instruction, whose breakpoints it would suppress: there are none, so it stays
-    // clear.
-    uint64_t image = stackItem(2, width) & ~flag::RF;
+    uint64_t image = stackItem(2, width);
     if (width == 2 && image & flag::VM && cpl == 0 && !longMode()) {
         returnToV86(target, selector, image);
         return;

@@ -73,6 +73,7 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("pat", msr.pat);
     visit("misc enable", msr.miscEnable);
     visit("tsc adjust", msr.tscAdjust);
+    visit("debugctl", msr.debugCtl);
     visit("tsc offset", tscOffset_);
     visit("mtrr default", msr.mtrrDefType);
     visit("mtrr fixed", msr.mtrrFixed);
@@ -82,6 +83,9 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("sti shadow", stiShadow);
     visit("mov ss shadow", movSsShadow);
     visit("nmi blocked", nmiBlocked);
+    visit("pending debug", pendingDebug);
+    visit("smm", smm);
+    visit("smbase", smbase);
 }
 
 }  // namespace kiln

@@ -84,6 +84,16 @@ constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 
 namespace xfeature {
 constexpr uint64_t X87 = 1, SSE = 2, AVX = 4;
 }
+namespace dr6 {
+constexpr uint32_t BD = 1 << 13, BS = 1 << 14, BT = 1 << 15;
+constexpr uint64_t kFixed = 0xffff0ff0;
+}  // namespace dr6
+namespace dr7 {
+constexpr uint64_t GD = 1 << 13, kFixed = 0x400, kWritable = 0xffff23ff;
+}
+namespace debugctl {
+constexpr uint64_t LBR = 1, BTF = 2;
+}
 namespace efer {
 constexpr uint64_t SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11, FFXSR = 1 << 14;
 }
@@ -148,7 +158,7 @@ struct CpuState {
     struct {
         uint64_t star = 0, lstar = 0, cstar = 0, sfmask = 0, kernelGsBase = 0, tscAux = 0;
         uint64_t sysenterCs = 0, sysenterEsp = 0, sysenterEip = 0;
-        uint64_t pat = 0x0007040600070406, miscEnable = 1, tscAdjust = 0;
+        uint64_t pat = 0x0007040600070406, miscEnable = 1, tscAdjust = 0, debugCtl = 0;
         uint64_t mtrrDefType = 0;
         uint32_t pkrs = 0;
         std::array<uint64_t, 11> mtrrFixed{};
@@ -160,6 +170,10 @@ struct CpuState {
     bool stiShadow = false;       // interrupts wait for one instruction after STI
     bool movSsShadow = false;     // interrupts and debug traps wait for one instruction after MOV/POP SS
     bool nmiBlocked = false;      // until IRET
+    uint32_t pendingDebug = 0;    // DR6 bits of debug traps that wait for the instruction boundary
+
+    bool smm = false;            // in system management mode
+    uint32_t smbase = 0x30000;   // kept by INIT
 
     bool real() const { return !(cr0 & cr0::PE); }
     bool v86() const { return flags.test(flag::VM); }

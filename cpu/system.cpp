@@ -187,7 +187,7 @@ void syscall(Cpu& c, const Insn& i) {
     auto cs = uint16_t(c.msr.star >> 32 & 0xfffc);
     c.seg[Cs] = flat(cs, 0, true, true);
     c.seg[Ss] = flat(uint16_t(cs + 8), 0, false, false);
-    c.untraced = !c.flags.test(flag::TF);
+    c.tracedByNewFlags();
     c.setCpl(0);
 }
 
@@ -202,6 +202,7 @@ void sysret(Cpu& c, const Insn& i) {
     c.seg[Ss] = flat(uint16_t((base + 8) | 3), 3, false, false);
     c.rip = to64 ? target : target & 0xffffffff;
     c.writeFlags((c.gpr[R11] & 0x3c7fd7) | 2, ~0ull);
+    c.tracedByNewFlags();
     c.setCpl(3);
 }
 

@@ -45,6 +45,7 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
     const uint64_t b = target.base;
     uint64_t newCr3 = 0, newIp, newFlags, registers[8];
     uint16_t selectors[6] = {}, ldt;
+    bool traps = false;  // the T flag
     if (wide) {
         newCr3 = loadSystem<uint32_t>(b + 28);
         newIp = loadSystem<uint32_t>(b + 32);
@@ -52,6 +53,7 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
         for (unsigned i = 0; i < 8; i++) registers[i] = loadSystem<uint32_t>(b + 40 + i * 4);
         for (unsigned i = 0; i < 6; i++) selectors[i] = loadSystem<uint16_t>(b + 72 + i * 4);
         ldt = loadSystem<uint16_t>(b + 96);
+        traps = loadSystem<uint16_t>(b + 100) & 1;
     } else {
         newIp = loadSystem<uint16_t>(b + 14);
         newFlags = loadSystem<uint16_t>(b + 16);
@@ -60,6 +62,7 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
         ldt = loadSystem<uint16_t>(b + 42);
     }
     checkTaskWritable(selector, target, oldWide);
+    committed_ = true;
     uint64_t image = flags.value();
     if (how == TaskSwitch::Return) image &= ~flag::NT;
     saveTask(oldWide, image);
@@ -74,9 +77,10 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
     cr0 |= cr0::TS;
     if (wide && paging_.enabled) setCr3(newCr3);
     for (unsigned i = 0; i < 8; i++) gpr.slot[i] = registers[i];
-    flags.set(newFlags & ~flag::RF);
+    flags.set(newFlags);
     rip = newIp;
     dr[7] &= ~0x155ull;  // local breakpoints are cleared
+    debugRegistersChanged();
 
     // From here on faults are the new task's, at its first instruction.
     try {
@@ -88,6 +92,7 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
                 push<uint16_t>(uint16_t(error));
         }
         if (rip > seg[Cs].limit) raise(kGP, 0);
+        if (traps) pendingDebug |= dr6::BT;
     } catch (Fault& f) {
         if (f.vector != kPF) f.error |= ext;
         if (block) abandonBlock();
