@@ -5,22 +5,36 @@ namespace kiln {
 
 void Cpu::reset() {
     static_cast<CpuState&>(*this) = CpuState{};
+    cr0 = cr0::NW | cr0::CD;
+    fpu.control = 0x40;
+    fpu.empty = 0;
+    init();
+}
+
+void Cpu::init() {
+    gpr = {};
     gpr[Rdx] = model.signature();
     rip = 0xfff0;
     flags.set(2);
-    cr0 = cr0::ET | cr0::NW | cr0::CD;
+    cr0 = cr0::ET | (cr0 & (cr0::NW | cr0::CD));
+    cr2 = cr3 = cr4 = efer = 0;
     for (unsigned i = 0; i < 6; i++) seg[i] = Segment{.rights = 0x93, .limit = 0xffff};
     seg[Cs] = Segment{.selector = 0xf000, .rights = 0x93, .limit = 0xffff, .base = 0xffff0000};
     gdtr = idtr = {0, 0xffff};
     ldtr = Segment{.rights = 0x82, .limit = 0xffff};
     tr = Segment{.rights = 0x8b, .limit = 0xffff};
-    dr[6] = 0xffff0ff0;
-    dr[7] = 0x400;
-    fpu.control = 0x40;
-    fpu.empty = 0;
+    dr = {};
+    dr[6] = dr6::kFixed;
+    dr[7] = dr7::kFixed;
+    cpl = 0;
+    halted = stiShadow = movSsShadow = nmiBlocked = false;
+    pendingDebug = 0;
+    smm = false;
+    lastIo_ = {};
     block = nullptr;
-    breakpoints_ = {};
     runAlone_ = false;
+    viewChanged();
+    debugRegistersChanged();
     modesChanged();
 }
 
@@ -61,7 +75,7 @@ void Cpu::loadPdptes(uint64_t newCr3) {
         0x7ff0'0000'0000'01e6ull | (0x000fffffffffffffull & ~((1ull << model.physicalBits) - 1)) | 1ull << 63;
     uint64_t entries[4];
     for (unsigned i = 0; i < 4; i++) {
-        entries[i] = io.memory.read<uint64_t>(PhysAddr(((newCr3 & 0xffffffe0) + i * 8) & a20Mask_));
+        entries[i] = io.memory.read<uint64_t>(physical((newCr3 & 0xffffffe0) + i * 8, Access::Read));
         if (entries[i] & 1 && entries[i] & reserved) raise(kGP, 0);
     }
     std::copy(std::begin(entries), std::end(entries), paging_.pdpte);
@@ -136,6 +150,17 @@ void Cpu::writeFlags(uint64_t v, uint64_t mask) {
     if ((old ^ fresh) & (flag::AC | flag::VM)) segmentsChanged();
 }
 
+uint16_t Cpu::virtualFlags() const {
+    uint64_t v = (flags.value() & ~flag::IF) | flag::IOPL;
+    return uint16_t(flags.test(flag::VIF) ? v | flag::IF : v);
+}
+
+void Cpu::writeVirtualFlags(uint64_t v, uint64_t mask) {
+    if (v & flag::TF || (v & flag::IF && flags.test(flag::VIP))) raise(kGP, 0);
+    writeFlags(v, mask);
+    flags.change(flag::VIF, v & flag::IF);
+}
+
 void Cpu::checkIo(uint16_t port, unsigned size) {
     if (!real() && (v86() || cpl > flags.iopl())) checkIoBitmap(port, size);
     if (breakpoints_.io) watchPort(port, size);
@@ -153,8 +178,9 @@ void Cpu::checkIoBitmap(uint16_t port, unsigned size) {
 
 void Cpu::a20(bool enabled) {
     uint64_t mask = enabled ? ~0ull : ~(1ull << 20);
-    if (mask == a20Mask_) return;
-    a20Mask_ = paging_.a20Mask = mask;
+    if (mask == a20Gate_) return;
+    a20Gate_ = mask;
+    viewChanged();
     flushTlb(true);
     leave();
 }

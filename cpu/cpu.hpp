@@ -62,6 +62,7 @@ class Cpu : public CpuState {
 
     // The state after RESET# (SDM vol. 3, table 10-1): CS:EIP = F000:FFF0 with base FFFF0000h.
     void reset();
+    void init();  // after INIT#: caching bits, FPU, vectors, MSRs, SMBASE stay
 
     // -- running (execute.cpp)
     // Executes about `instructions` of them, less when the processor halts or somebody calls leave().
@@ -205,6 +206,17 @@ class Cpu : public CpuState {
         return flags.test(flag::TF) || (block && block->single && (breakpoints_.data || breakpoints_.io));
     }
 
+    // -- system management mode (smm.cpp)
+    void enterSmm();
+    void resumeFromSmm();  // RSM
+    // An IN or OUT has made an SMI: it comes right behind it. False: goes on as ever.
+    bool smiBehindIo(const Insn& i, uint16_t port, unsigned size, bool in) {
+        if (!io.apic.smiPending() || smm) [[likely]]
+            return false;
+        lastIo_ = {gpr.slot[17] + i.offset, port, uint8_t(size), in};
+        return true;
+    }
+
     // -- control registers, MSRs, CPUID, TLB (control_registers.cpp, msr.cpp, cpuid.cpp)
     void setCr0(uint64_t v);
     void setCr3(uint64_t v);
@@ -228,6 +240,10 @@ class Cpu : public CpuState {
     CpuidResult cpuid(uint32_t leaf, uint32_t subleaf) const;
     // POPF, IRET: stores the bits of `mask` from `v` and reacts to TF, AC and VM.
     void writeFlags(uint64_t v, uint64_t mask);
+    // Virtual-8086 mode extensions at IOPL < 3: the 16 bits of FLAGS with VIF for IF and IOPL 3, and POPF's
+    // and IRET's change of them. Throws #GP(0) where the monitor has to look.
+    uint16_t virtualFlags() const;
+    void writeVirtualFlags(uint64_t v, uint64_t mask);
     // #GP(0) unless ports port..port+size-1 may be used (IOPL, I/O permission bitmap).
     void checkIo(uint16_t port, unsigned size);
     uint32_t readPort(uint16_t port, unsigned size) {
@@ -378,6 +394,8 @@ class Cpu : public CpuState {
     [[noreturn]] void avxFault();
 
     void enterHandlerReal(uint8_t vector);
+    bool redirects(uint8_t vector);
+    void redirect(uint8_t vector);
     void enterHandlerProtected(uint8_t vector, Source source, bool hasError, uint32_t error);
     void enterHandlerLong(uint8_t vector, Source source, bool hasError, uint32_t error);
     void readTssStack(unsigned level, uint16_t& ss, uint64_t& sp, uint16_t errorSelector);
@@ -407,6 +425,12 @@ class Cpu : public CpuState {
     uint64_t upperDescriptor(uint16_t selector);
     void setAccessed(uint16_t selector, uint64_t descriptor);
     void setReal(SegReg which, uint16_t selector);
+    // Where this processor's accesses to a physical address go: A20, SMRAM.
+    PhysAddr physical(uint64_t addr, Access access) const {
+        PhysAddr at(addr & a20Mask_);
+        return smm ? io.memory.inSmm(at, access == Access::Fetch) : at;
+    }
+    void viewChanged();
     bool msrExists(uint32_t index) const;
     CpuidResult cpuidVersion() const;
     CpuidResult cpuidFeatures7(uint32_t subleaf) const;
@@ -441,7 +465,13 @@ class Cpu : public CpuState {
     bool runAlone_ = false;   // the next instruction meets a breakpoint: see BreakpointAhead
     bool committed_ = false;  // the running instruction can't begin again: its hits only wait for its end
     PagingState paging_;
-    uint64_t a20Mask_ = ~0ull;
+    uint64_t a20Gate_ = ~0ull, a20Mask_ = ~0ull;  // as the gate stands; as it counts now
+    struct LastIo {
+        uint64_t rip = 0;
+        uint16_t port = 0;
+        uint8_t size = 0;  // 0: none
+        bool in = false;
+    } lastIo_;  // the instruction behind which an SMI is due
     int64_t tscOffset_ = 0;
 };
 

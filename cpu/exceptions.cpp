@@ -108,6 +108,29 @@ void Cpu::enterHandlerReal(uint8_t vector) {
     rip = entry & 0xffff;
 }
 
+// CR4.VME: whether the software interrupt redirection bitmap, the 32 bytes below the I/O permission bitmap,
+// leaves INT n to the 8086 program (SDM vol. 3, 21.3.3).
+bool Cpu::redirects(uint8_t vector) {
+    if (tr.unusable || !(tr.type() & 8) || tr.limit < 103) raise(kGP, 0);
+    const uint32_t place = loadSystem<uint16_t>(tr.base + 102) - 32u + vector / 8u;
+    if (place > tr.limit) raise(kGP, 0);
+    return !(loadSystem<uint8_t>(tr.base + place) >> (vector & 7) & 1);
+}
+
+// INT n through the 8086 program's own vector table at linear address 0.
+void Cpu::redirect(uint8_t vector) {
+    const bool virtualised = flags.iopl() < 3;
+    const auto entry = loadSystem<uint32_t>(vector * 4u);
+    StackWriter stack(*this, seg[Ss], gpr[Rsp], true, false, 0);
+    stack.push(1, virtualised ? virtualFlags() : flags.value());
+    stack.push(1, seg[Cs].selector);
+    stack.push(1, rip);
+    setSp(stack.sp());
+    flags.change(flag::TF | flag::RF | (virtualised ? flag::VIF : flag::IF), false);
+    setReal(Cs, uint16_t(entry >> 16));
+    rip = entry & 0xffff;
+}
+
 // SS and ESP/RSP for privilege level `level` from a 16- or 32-bit TSS (SDM vol. 3, 7.2.1, 7.6).
 void Cpu::readTssStack(unsigned level, uint16_t& ss, uint64_t& sp, uint16_t error) {
     bool wide = tr.type() & 8;
@@ -121,7 +144,10 @@ void Cpu::enterHandlerProtected(uint8_t vector, Source source, bool hasError, ui
     const bool software = source == Source::SoftwareInt || source == Source::Int3OrInto;
     const uint32_t ext = software ? 0 : kExt;
     const uint32_t idtError = vector * 8u + kIdt + ext;
-    if (v86() && source == Source::SoftwareInt && flags.iopl() < 3 && !(cr4 & cr4::VME)) raise(kGP, 0);
+    if (v86() && source == Source::SoftwareInt) {
+        if (cr4 & cr4::VME && redirects(vector)) return redirect(vector);
+        if (flags.iopl() < 3) raise(kGP, 0);
+    }
     if (idtr.limit < vector * 8u + 7) raise(kGP, idtError);
     Gate gate(loadSystem<uint64_t>(idtr.base + vector * 8u));
     if (gate.type != kTaskGate && (gate.type | 9) != 15) raise(kGP, idtError);

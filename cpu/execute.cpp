@@ -49,8 +49,8 @@ void Cpu::codeInvalidated() {
 bool Cpu::wakeable() const {
     const LocalApic& a = io.apic;
     if (waitingForSipi) return a.initPending() || a.sipiPending();
-    return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || a.initPending() ||
-           a.sipiPending() || a.smiPending() || pendingDebug;
+    return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || pendingDebug ||
+           (!smm && (a.initPending() || a.smiPending()));
 }
 
 void Cpu::handleEvents() {
@@ -59,8 +59,8 @@ void Cpu::handleEvents() {
     LocalApic& a = io.apic;
     if (a.initPending() || a.sipiPending()) {
         uint8_t page = 0;
-        if (a.takeInit()) {
-            reset();
+        if (!smm && a.takeInit()) {
+            init();
             waitingForSipi = !a.isBsp();
         }
         if (a.takeSipi(page) && waitingForSipi) {
@@ -70,8 +70,12 @@ void Cpu::handleEvents() {
             segmentsChanged();
         }
     }
-    if (waitingForSipi) return;       // everything else stays pending
-    if (a.smiPending()) a.takeSmi();  // no SMM: dropped
+    if (waitingForSipi) return;  // everything else stays pending
+    if (a.smiPending() && !smm) {
+        a.takeSmi();
+        enterSmm();
+        return;
+    }
     if (pendingDebug) {
         debugTrap();
     } else if (a.nmiPending() && !nmiBlocked) {

@@ -11,8 +11,8 @@ using F = Feature;
 
 constexpr FeatureSet kImplemented = {
     // leaf 1
-    F::FPU, F::DE, F::PSE, F::TSC, F::MSR, F::PAE, F::MCE, F::CX8, F::APIC, F::SEP, F::MTRR, F::PGE, F::MCA,
-    F::CMOV, F::PAT, F::PSE36, F::CLFLUSH, F::MMX, F::FXSR, F::SSE, F::SSE2, F::SS, F::SSE3, F::SSSE3,
+    F::FPU, F::VME, F::DE, F::PSE, F::TSC, F::MSR, F::PAE, F::MCE, F::CX8, F::APIC, F::SEP, F::MTRR, F::PGE,
+    F::MCA, F::CMOV, F::PAT, F::PSE36, F::CLFLUSH, F::MMX, F::FXSR, F::SSE, F::SSE2, F::SS, F::SSE3, F::SSSE3,
     F::CX16, F::SSE4_1, F::SSE4_2, F::X2APIC, F::POPCNT, F::TSC_DEADLINE, F::HYPERVISOR,
     // leaves 6, 7 and Dh
     F::ARAT, F::FSGSBASE, F::SMEP, F::ERMS, F::SMAP, F::UMIP,

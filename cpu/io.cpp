@@ -13,17 +13,41 @@ struct PortImm {
 };
 
 template <class T, class Port>
-void in(Cpu& c, const Insn& i) {
-    uint16_t port = Port::get(c, i);
-    c.checkIo(port, sizeof(T));
-    c.gpr.set<T>(0, T(c.readPort(port, sizeof(T))));
-}
+struct In {
+    using Value = T;
+    static constexpr bool kIn = true;
+    static uint16_t run(Cpu& c, const Insn& i) {
+        uint16_t port = Port::get(c, i);
+        c.checkIo(port, sizeof(T));
+        c.gpr.set<T>(0, T(c.readPort(port, sizeof(T))));
+        return port;
+    }
+};
 
 template <class T, class Port>
-void out(Cpu& c, const Insn& i) {
-    uint16_t port = Port::get(c, i);
-    c.checkIo(port, sizeof(T));
-    c.writePort(port, sizeof(T), c.gpr.get<T>(0));
+struct Out {
+    using Value = T;
+    static constexpr bool kIn = false;
+    static uint16_t run(Cpu& c, const Insn& i) {
+        uint16_t port = Port::get(c, i);
+        c.checkIo(port, sizeof(T));
+        c.writePort(port, sizeof(T), c.gpr.get<T>(0));
+        return port;
+    }
+};
+
+// An SMI that the access makes comes before the next instruction.
+template <class Access>
+void portAccess(Cpu& c, const Insn* i) {
+    c.at = i;
+    uint16_t port = Access::run(c, *i);
+    if (c.smiBehindIo(*i, port, sizeof(typename Access::Value), Access::kIn)) [[unlikely]] {
+        c.rip = c.nextRip(*i) & c.ipMask();
+        c.refund(i);
+        c.next = nullptr;
+        return;
+    }
+    KILN_DISPATCH(c, i + 1);
 }
 
 // Calls `visit` for 8, 16 and 32 bits; there is no wider port access.
@@ -36,12 +60,12 @@ Handler byPortWidth(unsigned bits, Visit visit) {
 
 Handler inForms(const Shape& s) {
     return byPortWidth(s.bits(0), [&]<class T>() -> Handler {
-        return s.isImm(1) ? straight<in<T, PortImm>> : straight<in<T, PortDx>>;
+        return s.isImm(1) ? portAccess<In<T, PortImm>> : portAccess<In<T, PortDx>>;
     });
 }
 Handler outForms(const Shape& s) {
     return byPortWidth(s.bits(1), [&]<class T>() -> Handler {
-        return s.isImm(0) ? straight<out<T, PortImm>> : straight<out<T, PortDx>>;
+        return s.isImm(0) ? portAccess<Out<T, PortImm>> : portAccess<Out<T, PortDx>>;
     });
 }
 

@@ -64,7 +64,7 @@ Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bo
     if (cached(tlb, linear, access)) return tlb.at(linear);
 
     const Translation t = walk(linear, access, user, implicit, Marking::SetsBits);
-    PhysAddr phys(t.addr.page().value & a20Mask_);
+    const PhysAddr phys = physical(t.addr.page().value, access);
     PhysicalMemory::Target target = io.memory.find(phys);
     bool direct = target.host && target.end.value - phys.value >= kPageSize && !io.apic.ownsPage(phys) &&
                   !watchesData(linear);
@@ -254,7 +254,7 @@ bool Cpu::translate(uint64_t linear, PhysAddr& out) {
     p.pkru = p.pkrs = 0;
     Translation t =
         walkPageTables(io.memory, p, LinearAddr(linear), Access::Read, false, true, Marking::Nothing);
-    if (!t.fault) out = PhysAddr(t.addr.value & a20Mask_);
+    if (!t.fault) out = physical(t.addr.value, Access::Read);
     return !t.fault;
 }
 
@@ -264,7 +264,7 @@ PhysAddr Cpu::fetchPage(uint64_t linear) {
     if (e.page == page && e.tag == lookupTag_) return e.phys;
     const Translation t = walk(linear, Access::Fetch, cpl == 3, false, Marking::SetsBits);
     tlbs_.noteFetch(linear, t.pageSize);
-    e = {page, lookupTag_, PhysAddr(t.addr.page().value & a20Mask_)};
+    e = {page, lookupTag_, physical(t.addr.page().value, Access::Fetch)};
     return e.phys;
 }
 

@@ -462,14 +462,17 @@ void Cpu::interruptReturn(unsigned width) {
     constexpr uint64_t kAlways = flag::Arithmetic | flag::TF | flag::DF | flag::NT;
     nmiBlocked = false;  // even when it faults (SDM vol. 3, 6.7.1)
     if (!protectedMode()) {
-        if (v86() && flags.iopl() < 3) raise(kGP, 0);
+        const bool virtualised = v86() && flags.iopl() < 3;
+        if (virtualised && (width != 1 || !(cr4 & cr4::VME))) raise(kGP, 0);
         uint64_t target = stackItem(0, width);
         auto selector = uint16_t(stackItem(1, width));
         uint64_t image = stackItem(2, width);
         if (target > seg[Cs].limit) raise(kGP, 0);
+        if (virtualised) writeVirtualFlags(image, kAlways);
         setSp(gpr[Rsp] + (3ull << width));
         setReal(Cs, selector);
         rip = target;
+        if (virtualised) return segmentsChanged();
         uint64_t mask = kAlways | flag::IF | (v86() ? 0 : flag::IOPL);
         writeFlags(image, width == 1 ? mask : mask | flag::RF | flag::AC | flag::ID);
         segmentsChanged();

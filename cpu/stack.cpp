@@ -121,15 +121,26 @@ void popAll(Cpu& c, const Insn&) {
 
 template <class T>
 void pushFlags(Cpu& c, const Insn&) {
-    if (c.v86() && c.flags.iopl() < 3) raise(kGP, 0);
-    c.push<T>(T(c.flags.value() & ~(flag::VM | flag::RF)));
+    uint64_t v = c.flags.value() & ~(flag::VM | flag::RF);
+    if (c.v86() && c.flags.iopl() < 3) {
+        if (sizeof(T) != 2 || !(c.cr4 & cr4::VME)) raise(kGP, 0);
+        v = c.virtualFlags();
+    }
+    c.push<T>(T(v));
 }
 
 template <class T>
 void popFlags(Cpu& c, const Insn&) {
-    if (c.v86() && c.flags.iopl() < 3) raise(kGP, 0);
+    constexpr uint64_t kAlways = flag::Arithmetic | flag::TF | flag::DF | flag::NT;
+    if (c.v86() && c.flags.iopl() < 3) {
+        if (sizeof(T) != 2 || !(c.cr4 & cr4::VME)) raise(kGP, 0);
+        uint64_t v = c.load<T>(Ss, c.gpr[Rsp] & c.stackMask());
+        c.writeVirtualFlags(v, kAlways);
+        c.setSp(c.gpr[Rsp] + sizeof(T));
+        return;
+    }
     uint64_t v = c.pop<T>();
-    uint64_t mask = flag::Arithmetic | flag::TF | flag::DF | flag::NT;
+    uint64_t mask = kAlways;
     if (sizeof(T) > 2) mask |= flag::AC | flag::ID | flag::RF, v &= ~flag::RF;
     if (c.real() || (c.protectedMode() && c.cpl <= c.flags.iopl()) || c.v86()) mask |= flag::IF;
     if (c.real() || (c.protectedMode() && c.cpl == 0)) mask |= flag::IOPL;

@@ -293,17 +293,21 @@ void hlt(Cpu& c, const Insn&) {
     requireCpl0(c);
     c.halted = true;
 }
-void requireIopl(Cpu& c) {
-    if (!c.real() && c.cpl > c.flags.iopl()) raise(kGP, 0);
+void rsm(Cpu& c, const Insn&) { c.resumeFromSmm(); }
+// The flag that CLI and STI act on: IF, or VIF for virtual-8086 code under CR4.VME and for CPL 3 under
+// CR4.PVI where IOPL does not suffice. Throws #GP(0) when there is none.
+uint64_t interruptFlag(Cpu& c) {
+    if (c.real() || c.cpl <= c.flags.iopl()) return flag::IF;
+    const bool virtualised = c.v86() ? c.cr4 & cr4::VME : c.cpl == 3 && c.cr4 & cr4::PVI;
+    if (!virtualised) raise(kGP, 0);
+    return flag::VIF;
 }
-void cli(Cpu& c, const Insn&) {
-    requireIopl(c);
-    c.flags.change(flag::IF, false);
-}
+void cli(Cpu& c, const Insn&) { c.flags.change(interruptFlag(c), false); }
 void sti(Cpu& c, const Insn&) {
-    requireIopl(c);
-    if (!c.flags.test(flag::IF)) c.stiShadow = true;
-    c.flags.change(flag::IF, true);
+    const uint64_t which = interruptFlag(c);
+    if (which == flag::VIF && c.flags.test(flag::VIP)) raise(kGP, 0);
+    if (which == flag::IF && !c.flags.test(flag::IF)) c.stiShadow = true;
+    c.flags.change(which, true);
 }
 void clac(Cpu& c, const Insn&) {
     if (c.cpl) raise(kUD);  // CR4.SMAP plays no part
@@ -357,6 +361,7 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_RDMSR, only<rdmsr>},
     {ZYDIS_MNEMONIC_WRMSR, onlySerializing<wrmsr>, kEndsBlock},
     {ZYDIS_MNEMONIC_HLT, onlySerializing<hlt>, kEndsBlock},
+    {ZYDIS_MNEMONIC_RSM, onlySerializing<rsm>, kEndsBlock},
     {ZYDIS_MNEMONIC_CLI, only<cli>},
     {ZYDIS_MNEMONIC_STI, onlySerializing<sti>, kEndsBlock},
     {ZYDIS_MNEMONIC_CLAC, only<clac>},

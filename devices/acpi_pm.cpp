@@ -16,7 +16,7 @@ enum Pm1 : uint16_t {
 constexpr uint16_t kStatusBits = kTimer | 1 << 4 | kGlobal | kPowerButton | kRtc | 1 << 11 | kWake;
 constexpr uint16_t kEnableBits = kTimer | kGlobal | kPowerButton | kRtc;
 constexpr uint16_t kSciEnable = 1 << 0, kSleepEnable = 1 << 13, kControlBits = 0x1C03;
-constexpr uint32_t kApmSmi = 1 << 5;
+constexpr uint32_t kGlobalSmi = 1 << 0, kApmSmi = 1 << 5;  // SMI_EN and, the latter, SMI_STS
 constexpr uint64_t kHalfPeriod = 1 << 23;  // ticks between two changes of the timer's highest bit
 
 template <class T>
@@ -35,7 +35,8 @@ AcpiPm::AcpiPm(Clock& clock, IrqInput& sci)
 void AcpiPm::reset() {
     pm1Status_ = pm1Enable_ = pm1Control_ = 0;
     gpeStatus_ = gpeEnable_ = 0;
-    smiEnable_ = kApmSmi;  // firmware finds SMI handling set up and leaves it alone
+    smiEnable_ = smiStatus_ = 0;
+    smiLocked_ = false;
     apm_.control = apm_.status = 0;
     seenHalves_ = clock_.ticks(kTimerHz) / kHalfPeriod;
     update();
@@ -48,6 +49,8 @@ void AcpiPm::state(StateVisitor& visit) {
     visit("gpeStatus", gpeStatus_);
     visit("gpeEnable", gpeEnable_);
     visit("smiEnable", smiEnable_);
+    visit("smiStatus", smiStatus_);
+    visit("smiLocked", smiLocked_);
     visit("seenHalves", seenHalves_);
     visit("apmControl", apm_.control);
     visit("apmStatus", apm_.status);
@@ -113,6 +116,7 @@ uint8_t AcpiPm::readByte(uint64_t offset) const {
     if (offset < 0x28) return byte(gpeStatus_, 0x20);
     if (offset < 0x30) return byte(gpeEnable_, 0x28);
     if (offset < 0x34) return byte(smiEnable_, 0x30);
+    if (offset < 0x38) return byte(smiStatus_, 0x34);
     return 0;
 }
 
@@ -127,7 +131,11 @@ void AcpiPm::writeByte(uint64_t offset, uint8_t value) {
     } else if (offset >= 0x28 && offset < 0x30) {
         setByte(gpeEnable_, unsigned(offset - 0x28), value);
     } else if (offset >= 0x30 && offset < 0x34) {
+        const uint32_t old = smiEnable_;
         setByte(smiEnable_, unsigned(offset - 0x30), value);
+        if (smiLocked_) smiEnable_ = (smiEnable_ & ~kGlobalSmi) | (old & kGlobalSmi);
+    } else if (offset >= 0x34 && offset < 0x38) {
+        smiStatus_ &= ~(uint32_t(value) << (offset - 0x34) * 8);  // writing one clears
     }
 }
 
@@ -170,11 +178,14 @@ void AcpiPm::Apm::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
     if (offset == 1 || size > 1) status = uint8_t(offset == 1 ? value : value >> 8);
     if (offset != 0) return;
     control = uint8_t(value);
-    bool handled = pm.smiEnable_ & kApmSmi;
-    if (!handled) return;
-    if (control == kAcpiEnable) pm.pm1Control_ |= kSciEnable;
-    if (control == kAcpiDisable) pm.pm1Control_ &= uint16_t(~kSciEnable);
-    pm.update();
+    if (control == kAcpiEnable || control == kAcpiDisable) {
+        pm.pm1Control_ = uint16_t((pm.pm1Control_ & ~kSciEnable) | (control == kAcpiEnable ? kSciEnable : 0));
+        pm.update();
+        return;
+    }
+    if (!(pm.smiEnable_ & kApmSmi)) return;
+    pm.smiStatus_ |= kApmSmi;
+    if (pm.smiEnable_ & kGlobalSmi && pm.onSmi) pm.onSmi();
 }
 
 }  // namespace kiln

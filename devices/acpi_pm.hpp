@@ -1,9 +1,9 @@
 // The power management registers of the ICH9 (ICH9 data sheet 13.8; ACPI 4.8): PM1 event and control, PM
-// timer, GPE0, and the APM ports 0xB2/0xB3 that stand for the SMI handler: writing the ACPI enable value
-// turns SCI mode on at once.
+// timer, GPE0, SMI_EN and SMI_STS, and the APM ports 0xB2/0xB3. Writing the ACPI enable value to 0xB2 turns
+// SCI mode on at once, without an SMI handler's help; any other value is an SMI when SMI_EN says so.
 //
-// Not modelled: SMM, sleep states other than soft off, processor throttling, the TCO watchdog, sources of
-// GPE0 other than raiseGpe().
+// Not modelled: sources of SMI other than APM, sleep states other than soft off, processor throttling, the
+// TCO watchdog, sources of GPE0 other than raiseGpe().
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -29,6 +29,8 @@ class AcpiPm : public Device, public IoHandler {
     AcpiPm(Clock& clock, IrqInput& sci);
 
     std::function<void()> onPowerOff;
+    std::function<void()> onSmi;                        // to the processor that wrote port 0xB2
+    void lockSmi(bool locked) { smiLocked_ = locked; }  // GEN_PMCON_1.SMI_LOCK: GBL_SMI_EN stays as it is
     void pressPowerButton();
     void rtcAlarm();
     void raiseGpe(unsigned n);  // 0..63
@@ -64,7 +66,8 @@ class AcpiPm : public Device, public IoHandler {
     Apm apm_{*this};
     uint16_t pm1Status_ = 0, pm1Enable_ = 0, pm1Control_ = 0;
     uint64_t gpeStatus_ = 0, gpeEnable_ = 0;
-    uint32_t smiEnable_ = 0;
+    uint32_t smiEnable_ = 0, smiStatus_ = 0;
+    bool smiLocked_ = false;
     uint64_t seenHalves_ = 0;  // how often bit 23 of the timer had changed when TMR_STS was looked at last
 };
 

@@ -194,6 +194,7 @@ void Board::buildIsa(const MachineConfig& config) {
     io_.ports.map(0xf0, 2, *p.coprocessor);
     add(p.pm, io_.clock, p.isa[9]);
     p.pm->onPowerOff = io_.powerOff;
+    p.pm->onSmi = io_.smi;
     p.rtc->onAlarm = [this] { parts_->pm->rtcAlarm(); };
     io_.ports.map(0xb2, 2, p.pm->apmPorts());
 
@@ -227,7 +228,7 @@ void Board::buildPci(const MachineConfig& config) {
     p.pci = std::make_unique<PciBus>(io_.memory, io_.ports);
     p.pci->log = &io_.log;
     io_.ports.map(0xcf8, 8, p.pci->ports());
-    add(p.mch, *p.pci, *p.ram, *p.bios);
+    add(p.mch, *p.pci, *p.ram, *p.bios, lowRam_);
     p.pci->add(kMch, *p.mch);
 
     Ich9Lpc::Wires wires;
@@ -236,6 +237,7 @@ void Board::buildPci(const MachineConfig& config) {
     for (unsigned i = 0; i < 8; i++) wires.ioApic[i] = &p.ioApic->pin(16 + i);
     add(p.lpc, *p.pci, wires);
     p.lpc->onPmBase = [this](uint16_t base, bool enabled) { mapPm(base, enabled); };
+    p.lpc->onSmiLock = [this](bool locked) { parts_->pm->lockSmi(locked); };
     p.lpc->onReset = [this](bool) { io_.reset("port 0xCF9"); };
     p.pci->add(kLpc, *p.lpc);
 

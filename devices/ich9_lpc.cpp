@@ -20,7 +20,7 @@ enum : unsigned {
     kBiosControl = 0xdc,
     kRcba = 0xf0,
 };
-constexpr uint8_t kPirqDisabled = 0x80;
+constexpr uint8_t kPirqDisabled = 0x80, kSmiLock = 0x10;
 constexpr int kPriority = 2;  // above RAM and BARs
 
 // DxxIR of slot 25..31 in the root complex block; slot 30 shares its neighbour's defaults.
@@ -126,7 +126,10 @@ void Ich9Lpc::update() {
 }
 
 void Ich9Lpc::configWrite(uint16_t offset, unsigned size, uint32_t value) {
+    const uint8_t locked = config_[kGenPmCon1] & kSmiLock;
     PciFunction::configWrite(offset, size, value);
+    config_[kGenPmCon1] |= locked;
+    if (onSmiLock) onSmiLock(config_[kGenPmCon1] & kSmiLock);
     update();
 }
 

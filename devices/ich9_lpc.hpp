@@ -6,7 +6,7 @@
 // INTA..INTD to PIRQ A..D. PIRQ A..H are I/O APIC inputs 16..23, and 8259 inputs where PIRQx_ROUT routes
 // them. gsiOf() is this map in power-on state, and what the firmware's _PRT must say.
 //
-// Not modelled: SMI and TCO, GPIO, LPC decode ranges (stored only), the SPI flash interface, and function
+// Not modelled: TCO, GPIO, LPC decode ranges (stored only), the SPI flash interface, and function
 // disables; the rest of the root complex block is plain memory. Bus master IDE, ACPI registers and the RTC
 // are other devices.
 #pragma once
@@ -37,6 +37,9 @@ class Ich9Lpc : public PciFunction {
     uint16_t pmBase() const { return uint16_t((config_[0x40] | config_[0x41] << 8) & 0xff80); }
     bool pmEnabled() const { return config_[0x44] & 0x80; }
     unsigned sciGsi() const;  // ACPI_CNTL's choice: 9 at power-on
+
+    // GEN_PMCON_1.SMI_LOCK, which only a reset clears.
+    std::function<void(bool locked)> onSmiLock;
 
     // The guest asked for a reset through port 0xCF9 (the bus hands it over). `full` asks for
     // a power cycle.

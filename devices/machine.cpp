@@ -59,6 +59,11 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
             for (auto& p : processors_) p->cpu->a20(enabled);
         });
     };
+    wires.smi = [this] {
+        for (unsigned n = 0; n < cpus(); n++)
+            if (config_.threads ? memory_.threads.isThreadOf(n) : n == running_)
+                processors_[n]->apic->accept({.mode = DeliveryMode::Smi});
+    };
     wires.serial = outputs_.serial;
     wires.debugConsole = outputs_.debugConsole;
     board_ = std::make_unique<Board>(wires, config_);

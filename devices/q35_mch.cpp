@@ -10,17 +10,21 @@ namespace {
 enum : unsigned { kPciExBar = 0x60, kPam0 = 0x90, kSmram = 0x9d, kEsmramc = 0x9e };
 enum : uint8_t { kReadRam = 1, kWriteRam = 2 };
 enum : uint8_t { kSmramOpen = 0x40, kSmramClosed = 0x20, kSmramLock = 0x10, kSmramEnable = 0x08 };
+enum : uint8_t { kHighSmram = 0x80, kTsegSize = 0x06, kTsegEnable = 0x01 };
+constexpr uint64_t kLowSmram = 0xa0000, kHighSmramBase = 0xfeda0000, kSmramSize = 0x20000;
+constexpr uint64_t kSmm = PhysicalMemory::kSmmBase;
 
 constexpr int kPriority = 2;  // above RAM, the VGA window and BARs
 constexpr uint32_t kBiosWindow = 0x20000;
 
 }  // namespace
 
-Q35Mch::Q35Mch(PciBus& bus, RamBlock& ram, RamBlock& bios)
+Q35Mch::Q35Mch(PciBus& bus, RamBlock& ram, RamBlock& bios, uint64_t lowRam)
     : PciFunction({.vendor = 0x8086, .device = 0x29c0, .classCode = 0x060000, .revision = 2}),
       bus_(bus),
       ram_(ram),
-      bios_(bios) {
+      bios_(bios),
+      lowRam_(lowRam ? lowRam : ram.size()) {
     assert(ram.size() >= 0x100000);
     writable_[4] = 0x00;  // the command register is fixed: memory and bus master on
     config_[4] = 0x06;
@@ -40,7 +44,8 @@ Q35Mch::Q35Mch(PciBus& bus, RamBlock& ram, RamBlock& bios)
         s.ram = ram.data() + s.base;
         if (s.base >= biosBase) s.rom = bios.data() + bios.size() - (0x100000 - s.base);
     }
-    smram_ = bus.memory.mapRam(PhysAddr(0xa0000), 0x20000, ram, 0xa0000, kPriority);
+    bus.memory.mapRam(PhysAddr(kSmm + kLowSmram), kSmramSize, ram, kLowSmram);
+    smram_ = bus.memory.mapRam(PhysAddr(kLowSmram), kSmramSize, ram, kLowSmram, kPriority);
     bus.memory.setEnabled(smram_, false);
     update();
 }
@@ -102,13 +107,47 @@ void Q35Mch::update() {
     for (unsigned i = 0; i < segments_.size(); i++)
         if (segments_[i].attributes != attributesOf(i)) mapSegment(segments_[i], attributesOf(i));
     updateEcam();
-    bus_.memory.setEnabled(smram_, config_[kSmram] & kSmramOpen);
+    updateSmram();
+}
+
+uint64_t Q35Mch::tsegSize() const {
+    static constexpr uint64_t kMiB[4] = {1, 2, 8, 0};
+    if (!(config_[kSmram] & kSmramEnable) || !(config_[kEsmramc] & kTsegEnable)) return 0;
+    const uint64_t size = kMiB[(config_[kEsmramc] & kTsegSize) >> 1] << 20;
+    return size < lowRam_ ? size : 0;
+}
+
+void Q35Mch::updateSmram() {
+    PhysicalMemory& memory = bus_.memory;
+    const uint8_t smram = config_[kSmram];
+    const bool high = config_[kEsmramc] & kHighSmram, open = smram & kSmramOpen;
+    const uint64_t at = high ? kHighSmramBase : kLowSmram;
+    memory.move(smram_, PhysAddr(at));
+    memory.setEnabled(smram_, open);
+
+    const uint64_t size = tsegSize(), tsegAt = lowRam_ - size;
+    if (size != tsegMapped_) {
+        if (tseg_) memory.unmap(tseg_), memory.unmap(tsegBlackHole_);
+        tseg_ = tsegBlackHole_ = nullptr;
+        if (size) {
+            tseg_ = memory.mapRam(PhysAddr(kSmm + tsegAt), size, ram_, tsegAt, kPriority);
+            tsegBlackHole_ = memory.mapIo(PhysAddr(tsegAt), size, blackHole_, kPriority);
+        }
+        tsegMapped_ = size;
+    }
+
+    std::vector<PhysicalMemory::SmmWindow> windows;
+    const bool data = !(smram & kSmramClosed);
+    if (smram & kSmramEnable && !open)
+        windows.push_back({PhysAddr(at), kSmramSize, PhysAddr(kSmm + kLowSmram), data});
+    if (size) windows.push_back({PhysAddr(tsegAt), size, PhysAddr(kSmm + tsegAt), data});
+    memory.setSmmWindows(std::move(windows));
 }
 
 void Q35Mch::configWrite(uint16_t offset, unsigned size, uint32_t value) {
     uint8_t smram = config_[kSmram];
     bool locked = smram & kSmramLock;
-    writable_[kSmram] = locked ? 0 : kSmramOpen | kSmramClosed | kSmramLock | kSmramEnable;
+    writable_[kSmram] = locked ? kSmramClosed : kSmramOpen | kSmramClosed | kSmramLock | kSmramEnable;
     writable_[kEsmramc] = locked ? 0 : 0x87;
     PciFunction::configWrite(offset, size, value);
     if (config_[kSmram] & kSmramLock) config_[kSmram] &= uint8_t(~kSmramOpen);  // locking closes it for good

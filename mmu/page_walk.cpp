@@ -56,6 +56,7 @@ class Walk {
     }
     Entry read(PhysAddr at, bool wide) const {
         at = PhysAddr(at.value & paging_.a20Mask);
+        if (paging_.smm) at = memory_.inSmm(at, false);
         return {at, wide ? memory_.load<uint64_t>(at) : memory_.load<uint32_t>(at), wide};
     }
     void setBits(const Entry& e, uint64_t bits) {

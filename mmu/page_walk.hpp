@@ -22,6 +22,7 @@ struct PagingState {
     uint64_t pdpte[4] = {};                   // PAE: loaded by the move to CR3 (4.4.1)
     unsigned physicalBits = 40;
     uint64_t a20Mask = ~0ull;
+    bool smm = false;  // the tables may lie in SMRAM
 };
 
 // Error code of #PF (SDM vol. 3, 4.7).

@@ -85,6 +85,12 @@ void PhysicalMemory::setKind(Region* region, RegionKind kind) {
     });
 }
 
+void PhysicalMemory::setSmmWindows(std::vector<SmmWindow> windows) {
+    if (windows == smmWindows_) return;
+    smmWindows_ = std::move(windows);
+    for (auto& listener : onChange) listener();
+}
+
 // Cuts the address space at every region border and keeps, for each piece, the region of highest priority (of
 // equal ones, the newest). Regions are few and change rarely; look-ups are many.
 void PhysicalMemory::dropTranslations() {

@@ -85,6 +85,25 @@ class PhysicalMemory {
     void move(Region* region, PhysAddr base);
     void setKind(Region* region, RegionKind kind);  // Ram <-> Rom (PAM registers)
 
+    // SMRAM. Ranges that lead a processor in system management mode elsewhere: to addresses from kSmmBase on,
+    // where the chipset maps what it hides from everybody else. So two processors see the same address
+    // differently, and caches of code and translations need not know. `data`: not for fetches alone.
+    static constexpr uint64_t kSmmBase = 1ull << 54;
+    struct SmmWindow {
+        PhysAddr base;
+        uint64_t size;
+        PhysAddr to;
+        bool data = true;
+        bool operator==(const SmmWindow&) const = default;
+    };
+    void setSmmWindows(std::vector<SmmWindow> windows);
+    PhysAddr inSmm(PhysAddr addr, bool fetch) const {
+        for (const SmmWindow& w : smmWindows_)
+            if (addr.value - w.base.value < w.size && (w.data || fetch))
+                return w.to + (addr.value - w.base.value);
+        return addr;
+    }
+
     // Where an address leads. `host` is null for registers and open bus; `end` is the first address behind
     // the flat range around `addr`.
     struct Target {
@@ -168,6 +187,7 @@ class PhysicalMemory {
 
     std::vector<Region*> regions_;
     std::vector<Flat> flats_;
+    std::vector<SmmWindow> smmWindows_;
 };
 
 }  // namespace kiln

@@ -34,7 +34,8 @@ struct SystemGuest : GuestBench {
     static constexpr uint64_t kGdtAt = 0x1000, kIdtAt = 0x2000, kTssAt = 0x3000, kCodeAt = 0x50000,
                               kDataAt = 0x60000, kHandlersAt = 0x6000;
 
-    explicit SystemGuest(Mode mode, unsigned cpl = 0) : GuestBench(mode, cpl) {
+    explicit SystemGuest(Mode mode, unsigned cpl = 0, std::shared_ptr<const CpuModel> model = kilnModel())
+        : GuestBench(mode, cpl, std::move(model)) {
         if (mode != Mode::Real16) cpu.gdtr.limit = 0x1ff;
         cpu.gpr[Rsp] = mode == Mode::Real16 ? 0x4000 : 0x80000;
     }
