@@ -72,8 +72,7 @@ Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bo
     fresh.page = phys.value;
     fresh.readTag = direct ? page : page | 1;
     if (t.writable)
-        fresh.writeTag =
-            direct && target.writable && io.memory.mayWriteDirectly(phys, id) ? page : page | 1;
+        fresh.writeTag = direct && target.writable && io.memory.mayWriteDirectly(phys, id) ? page : page | 1;
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
     tlb.fill(linear, fresh, t);
     return tlb.at(linear);

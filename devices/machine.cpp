@@ -9,7 +9,7 @@ namespace kiln {
 namespace {
 
 constexpr int64_t kSlice = 20000, kShortestSlice = 500;  // instructions between two looks at the clock
-constexpr int64_t kSharedSlice = 10000;  // when processors take turns
+constexpr int64_t kSharedSlice = 10000;                  // when processors take turns
 constexpr unsigned kMostCpus = 64;
 // A machine that triple-faults this often within so few instructions of a reset won't get anywhere.
 constexpr unsigned kHopelessFaults = 5;
@@ -60,7 +60,7 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
         });
     };
     wires.smi = [this] {
-        for (unsigned n = 0; n < cpus(); n++)
+        for (unsigned n = 0; n < processors_.size(); n++)
             if (config_.threads ? memory_.threads.isThreadOf(n) : n == running_)
                 processors_[n]->apic->accept({.mode = DeliveryMode::Smi});
     };

@@ -87,8 +87,10 @@ void PhysicalMemory::setKind(Region* region, RegionKind kind) {
 
 void PhysicalMemory::setSmmWindows(std::vector<SmmWindow> windows) {
     if (windows == smmWindows_) return;
-    smmWindows_ = std::move(windows);
-    for (auto& listener : onChange) listener();
+    threads.exclusively([&] {
+        smmWindows_ = std::move(windows);
+        for (auto& listener : onChange) listener();
+    });
 }
 
 // Cuts the address space at every region border and keeps, for each piece, the region of highest priority (of
