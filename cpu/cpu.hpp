@@ -103,6 +103,20 @@ class Cpu : public CpuState {
     void storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user);
     // Throws what a write of `size` bytes there would.
     void checkWrite(unsigned segment, uint64_t offset, unsigned size);
+    // While one lives, unaligned accesses raise no #AC: some instructions never do.
+    class AnyAlignment {
+      public:
+        explicit AnyAlignment(Cpu& cpu) : cpu_(cpu), before_(cpu.alignmentChecks_) {
+            cpu.alignmentChecks_ = false;
+        }
+        ~AnyAlignment() { cpu_.alignmentChecks_ = before_; }
+        AnyAlignment(const AnyAlignment&) = delete;
+        AnyAlignment& operator=(const AnyAlignment&) = delete;
+
+      private:
+        Cpu& cpu_;
+        bool before_;
+    };
     // Host pointer for up to the rest of the page, or null when not plain memory. For string instructions.
     const uint8_t* readablePointer(unsigned segment, uint64_t offset, unsigned size);
     uint8_t* writablePointer(unsigned segment, uint64_t offset, unsigned size);
@@ -113,11 +127,14 @@ class Cpu : public CpuState {
     // Address and text of the instruction at offset `at` of CS. For logs and people.
     std::string disassemble(uint64_t at);
 
-    uint64_t effectiveAddress(const Insn& i) const {
+    // An address cut to the instruction's address size.
+    static uint64_t cutAddress(const Insn& i, uint64_t a) {
         static constexpr uint64_t kMask[4] = {0xffff, 0xffffffff, ~0ull, ~0ull};
-        return (gpr.get<uint64_t>(i.base) + (gpr.get<uint64_t>(i.index) << i.scale) +
-                uint64_t(int64_t(i.disp))) &
-               kMask[i.addressSize];
+        return a & kMask[i.addressSize];
+    }
+    uint64_t effectiveAddress(const Insn& i) const {
+        return cutAddress(i, gpr.get<uint64_t>(i.base) + (gpr.get<uint64_t>(i.index) << i.scale) +
+                                 uint64_t(int64_t(i.disp)));
     }
     // 64-bit mode, 64-bit addresses, a segment whose base is 0: the address is linear, and only canonical
     // pages are in the TLB, so nothing is left to check. `Indexed` is false when there is no index register.

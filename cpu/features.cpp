@@ -14,8 +14,10 @@ constexpr FeatureSet kImplemented = {
     F::FPU, F::VME, F::DE, F::PSE, F::TSC, F::MSR, F::PAE, F::MCE, F::CX8, F::APIC, F::SEP, F::MTRR, F::PGE,
     F::MCA, F::CMOV, F::PAT, F::PSE36, F::CLFLUSH, F::MMX, F::FXSR, F::SSE, F::SSE2, F::SS, F::SSE3, F::SSSE3,
     F::CX16, F::SSE4_1, F::SSE4_2, F::X2APIC, F::POPCNT, F::TSC_DEADLINE, F::HYPERVISOR,
+    F::PCLMULQDQ, F::AES, F::AVX, F::FMA, F::F16C,
     // leaves 6, 7 and Dh
-    F::ARAT, F::FSGSBASE, F::SMEP, F::ERMS, F::SMAP, F::UMIP,
+    F::ARAT, F::FSGSBASE, F::SMEP, F::ERMS, F::SMAP, F::UMIP, F::AVX2, F::SHA_NI, F::GFNI,
+    F::VAES, F::VPCLMULQDQ,
     // leaves 8000_0001h to 8000_0008h
     F::SYSCALL, F::NX, F::PDPE1GB, F::RDTSCP, F::LM, F::LAHF_LM, F::INVTSC,
     // in no leaf
@@ -71,6 +73,7 @@ constexpr struct {
     {F::XGETBV1, F::XSAVE},
     {F::XSAVES, F::XSAVEC},
     {F::AVX, F::SSE4_2},
+    {F::AVX, F::XSAVE},
     {F::FMA, F::AVX},
     {F::F16C, F::AVX},
     {F::AVX2, F::AVX},

@@ -143,6 +143,16 @@ Bits Ieee::round(bool sign, int exponent, uint64_t significand) {
     return withSign(sign, Bits((Bits(biased) << F::kFraction) + Bits(kept & (F::kMinNormal - 1))));
 }
 
+// significand * 2^(exponent - 127), not zero.
+template <class Bits>
+Bits Ieee::roundWide(bool sign, int exponent, unsigned __int128 significand) {
+    auto top = uint64_t(significand >> 64);
+    int shift = top ? std::countl_zero(top) : 64 + std::countl_zero(uint64_t(significand));
+    significand <<= shift;
+    return round<Bits>(sign, exponent - shift,
+                       uint64_t(significand >> 64) | uint64_t(uint64_t(significand) != 0));
+}
+
 // -- arithmetic
 
 template <class Bits>
@@ -171,11 +181,7 @@ Bits Ieee::sum(Bits a, Bits b, Bits flipB) {
     U128 low = shiftRightSticky(U128(y.significand) << 62, x.exponent - y.exponent);
     U128 total = x.sign == y.sign ? high + low : high - low;
     if (total == 0) return withSign(down, Bits(0));
-    auto top = uint64_t(total >> 64);
-    int shift = top ? std::countl_zero(top) : 64 + std::countl_zero(uint64_t(total));
-    total <<= shift;
-    auto significand = uint64_t(total >> 64) | uint64_t(uint64_t(total) != 0);
-    return round<Bits>(x.sign, x.exponent + 2 - shift, significand);
+    return roundWide<Bits>(x.sign, x.exponent + 2, total);
 }
 template <class Bits>
 Bits Ieee::add(Bits a, Bits b) {
@@ -237,6 +243,59 @@ Bits Ieee::div(Bits a, Bits b) {
     auto quotient = uint64_t(dividend / y.significand);
     bool rest = U128(quotient) * y.significand != dividend;
     return round<Bits>(sign, exponent, quotient | uint64_t(rest));
+}
+
+template <class Bits>
+Bits Ieee::mulAdd(Bits x, Bits y, Bits z, bool negateProduct, bool negateAddend) {
+    using F = Format<Bits>;
+    x = flushDenormal(x);
+    y = flushDenormal(y);
+    z = flushDenormal(z);
+    if (isNan(x) || isNan(y) || isNan(z)) {
+        if (isSignalling(z)) raised |= mxcsr::IE;
+        return propagateNan(x, isNan(x) || isNan(y) ? y : z);
+    }
+    const bool infinite = magnitude(x) == F::kInfinity || magnitude(y) == F::kInfinity;
+    const bool zero = magnitude(x) == 0 || magnitude(y) == 0;
+    const bool sign = negative<Bits>(x ^ y) != negateProduct;
+    if (negateAddend) z ^= F::kSign;
+    if (infinite && (zero || (magnitude(z) == F::kInfinity && negative(z) != sign))) return invalid<Bits>();
+    noteDenormals(x, y);
+    noteDenormals(z, z);
+    if (infinite) return withSign(sign, F::kInfinity);
+    if (magnitude(z) == F::kInfinity) return z;
+    const bool down = rounding() == RoundingMode::Down;
+    if (zero) {
+        if (magnitude(z) == 0) return withSign(sign == negative(z) ? sign : down, Bits(0));
+        Number n(z);
+        return round<Bits>(n.sign, n.exponent, n.significand);
+    }
+
+    // A bit of room above; below are zeros enough that no shift before a long cancellation loses anything.
+    Number a(x), b(y);
+    U128 product = U128(a.significand) * b.significand >> 1;
+    int exponent = a.exponent + b.exponent + 2;
+    if (magnitude(z) != 0) {
+        Number n(z);
+        U128 addend = U128(n.significand) << 62;
+        int above = exponent - (n.exponent + 2);
+        if (above < 0) {
+            product = shiftRightSticky(product, -above);
+            exponent = n.exponent + 2;
+        } else {
+            addend = shiftRightSticky(addend, above);
+        }
+        if (n.sign == sign) {
+            product += addend;
+        } else if (product >= addend) {
+            product -= addend;
+        } else {
+            product = addend - product;
+            return roundWide<Bits>(n.sign, exponent, product);
+        }
+        if (product == 0) return withSign(down, Bits(0));
+    }
+    return roundWide<Bits>(sign, exponent, product);
 }
 
 template <class Bits>
@@ -302,33 +361,22 @@ Bits Ieee::roundToIntegral(Bits v, RoundingMode mode, bool reportInexact) {
     return withSign(x.sign, Bits(biased << F::kFraction | fraction));
 }
 
-uint64_t Ieee::widen(uint32_t v) {
+template <class To, class From>
+To Ieee::resize(From v) {
+    constexpr int less = Format<From>::kFraction - Format<To>::kFraction;
     v = flushDenormal(v);
     bool sign = negative(v);
     if (isNan(v)) {
         propagateNan(v, v);
-        uint64_t payload = uint64_t(magnitude(v) & (Format<uint32_t>::kMinNormal - 1)) << 29;
-        return withSign(sign, payload | Format<uint64_t>::kInfinity | Format<uint64_t>::kQuiet);
+        uint64_t payload = v & (Format<From>::kMinNormal - 1);
+        payload = less > 0 ? payload >> (less > 0 ? less : 0) : payload << (less < 0 ? -less : 0);
+        return withSign(sign, To(payload | Format<To>::kInfinity | Format<To>::kQuiet));
     }
     noteDenormals(v, v);
-    if (magnitude(v) == 0) return withSign(sign, uint64_t(0));
-    if (magnitude(v) == Format<uint32_t>::kInfinity) return withSign(sign, Format<uint64_t>::kInfinity);
+    if (magnitude(v) == 0) return withSign(sign, To(0));
+    if (magnitude(v) == Format<From>::kInfinity) return withSign(sign, Format<To>::kInfinity);
     Number x(v);
-    return round<uint64_t>(sign, x.exponent, x.significand);
-}
-uint32_t Ieee::narrow(uint64_t v) {
-    v = flushDenormal(v);
-    bool sign = negative(v);
-    if (isNan(v)) {
-        propagateNan(v, v);
-        auto payload = uint32_t((v & (Format<uint64_t>::kMinNormal - 1)) >> 29);
-        return withSign(sign, payload | Format<uint32_t>::kInfinity | Format<uint32_t>::kQuiet);
-    }
-    noteDenormals(v, v);
-    if (magnitude(v) == 0) return withSign(sign, uint32_t(0));
-    if (magnitude(v) == Format<uint64_t>::kInfinity) return withSign(sign, Format<uint32_t>::kInfinity);
-    Number x(v);
-    return round<uint32_t>(sign, x.exponent, x.significand);
+    return round<To>(sign, x.exponent, x.significand);
 }
 
 template <class Bits>
@@ -405,6 +453,7 @@ uint32_t approximateReciprocalSqrt(uint32_t v) {
     template Bits Ieee::sub(Bits, Bits);                           \
     template Bits Ieee::mul(Bits, Bits);                           \
     template Bits Ieee::div(Bits, Bits);                           \
+    template Bits Ieee::mulAdd(Bits, Bits, Bits, bool, bool);      \
     template Bits Ieee::sqrt(Bits);                                \
     template Bits Ieee::min(Bits, Bits);                           \
     template Bits Ieee::max(Bits, Bits);                           \
@@ -416,5 +465,9 @@ uint32_t approximateReciprocalSqrt(uint32_t v) {
 KILN_IEEE(uint32_t)
 KILN_IEEE(uint64_t)
 #undef KILN_IEEE
+template uint64_t Ieee::resize<uint64_t, uint32_t>(uint32_t);
+template uint32_t Ieee::resize<uint32_t, uint64_t>(uint64_t);
+template uint32_t Ieee::resize<uint32_t, uint16_t>(uint16_t);
+template uint16_t Ieee::resize<uint16_t, uint32_t>(uint32_t);
 
 }  // namespace kiln

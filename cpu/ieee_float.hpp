@@ -1,9 +1,9 @@
 // IEEE 754 binary32 and binary64 arithmetic as SSE does it (SDM vol. 1, 4.8, 4.9, 10.2.3, 11.5, appendix E):
 // exact integer arithmetic under the guest's MXCSR, without the host's floating-point environment.
 //
-// Numbers are their bits, uint32_t or uint64_t. Every operation adds the exceptions it raised to Ieee::raised
-// and returns the masked response; whether an unmasked one becomes a fault is the caller's business, as is
-// doing the common case with the host's own arithmetic.
+// Numbers are their bits, uint32_t or uint64_t; uint16_t for conversions only. Every operation adds the
+// exceptions it raised to Ieee::raised and returns the masked response; whether an unmasked one becomes a
+// fault is the caller's business, as is doing the common case with the host's own arithmetic.
 #pragma once
 #include <cstdint>
 
@@ -20,8 +20,10 @@ enum class Order : uint8_t { Less, Equal, Greater, Unordered };
 
 template <class Bits>
 struct Format {
-    static constexpr int kFraction = sizeof(Bits) == 4 ? 23 : 52;  // bits behind the point
-    static constexpr int kBias = sizeof(Bits) == 4 ? 127 : 1023;
+    static constexpr int kFraction = sizeof(Bits) == 2   ? 10
+                                     : sizeof(Bits) == 4 ? 23
+                                                         : 52;  // behind the point
+    static constexpr int kBias = sizeof(Bits) == 2 ? 15 : sizeof(Bits) == 4 ? 127 : 1023;
     static constexpr Bits kSign = Bits(1) << (8 * sizeof(Bits) - 1);
     static constexpr Bits kInfinity = Bits(2 * kBias + 1) << kFraction;
     static constexpr Bits kQuiet = Bits(1) << (kFraction - 1);
@@ -63,6 +65,9 @@ class Ieee {
     Bits mul(Bits a, Bits b);
     template <class Bits>
     Bits div(Bits a, Bits b);
+    // +-(x * y) +- z, rounded once. Of several NaNs the first is the result, unchanged by signs.
+    template <class Bits>
+    Bits mulAdd(Bits x, Bits y, Bits z, bool negateProduct, bool negateAddend);
     template <class Bits>
     Bits sqrt(Bits v);
     // The second operand when either is a NaN or both are zeros.
@@ -76,8 +81,9 @@ class Ieee {
     template <class Bits>
     Bits roundToIntegral(Bits v, RoundingMode mode, bool reportInexact);
 
-    uint64_t widen(uint32_t v);   // binary32 to binary64
-    uint32_t narrow(uint64_t v);  // binary64 to binary32
+    // Between binary16, binary32 and binary64.
+    template <class To, class From>
+    To resize(From v);
     template <class Bits>
     Bits fromInteger(int64_t v);
     // The lowest number ("integer indefinite") when the value does not fit.
@@ -100,6 +106,8 @@ class Ieee {
     Bits overflow(bool sign);
     template <class Bits>
     Bits round(bool sign, int exponent, uint64_t significand);
+    template <class Bits>
+    Bits roundWide(bool sign, int exponent, unsigned __int128 significand);
 
     uint32_t control_;
 };

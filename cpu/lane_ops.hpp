@@ -2,6 +2,7 @@
 // destination's lane from the two sources'. Comparisons give all ones or zero.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 namespace kiln::lane {
 
@@ -40,6 +41,22 @@ struct Or {
 };
 struct Xor {
     static uint64_t of(uint64_t a, uint64_t b) { return a ^ b; }
+};
+
+// Counts beyond the lane shift everything out.
+struct ShiftLeft {
+    template <class T>
+    static T of(T v, uint64_t count) {
+        return count < 8 * sizeof(T) ? T(v << count) : T(0);
+    }
+};
+struct ShiftRight {  // arithmetic for signed T
+    template <class T>
+    static T of(T v, uint64_t count) {
+        constexpr uint64_t bits = 8 * sizeof(T);
+        if (std::is_signed_v<T>) return T(v >> (count < bits ? count : bits - 1));
+        return count < bits ? T(v >> count) : T(0);
+    }
 };
 
 }  // namespace kiln::lane

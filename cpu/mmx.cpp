@@ -207,20 +207,6 @@ struct ShuffleWordsMm {  // PSHUFW
 };
 
 // -- shifts: one count for all lanes, from the low quadword of operand 2 or an immediate
-struct ShiftLeft {
-    template <class T>
-    static T of(T v, uint64_t count) {
-        return count < 8 * sizeof(T) ? T(v << count) : T(0);
-    }
-};
-struct ShiftRight {  // arithmetic for signed T
-    template <class T>
-    static T of(T v, uint64_t count) {
-        constexpr uint64_t bits = 8 * sizeof(T);
-        if (std::is_signed_v<T>) return T(v >> (count < bits ? count : bits - 1));
-        return count < bits ? T(v >> count) : T(0);
-    }
-};
 template <class T, class F, class V>
 V shiftLanes(const V& a, uint64_t count) {
     auto x = split<T>(a);

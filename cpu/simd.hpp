@@ -188,6 +188,11 @@ template <class E, class T, unsigned count, class Source>
     else
         return c.loadOperand<Elements>(i);
 }
+// Whether an element's top bit, its mask bit, is set.
+template <class T>
+bool chosen(T mask) {
+    return mask >> (8 * sizeof(T) - 1);
+}
 // A general register as the last operand.
 template <class E>
 struct GeneralReg {
@@ -250,6 +255,12 @@ Handler byEncoding128(const Shape& s, Visit visit) {
     return s.vex() ? visit.template operator()<Vex128>() : visit.template operator()<Sse>();
 }
 
+// Instructions that exist under VEX only.
+template <class Visit>
+Handler byVexLength(const Shape& s, Visit visit) {
+    return s.ymm() ? visit.template operator()<Vex256>() : visit.template operator()<Vex128>();
+}
+
 template <class E, class Op, class MemSource = FromMem>
 Handler vectorForm(const Shape& s) {
     return hasMemory(s) ? straight<vectorBody<E, Op, MemSource>> : straight<vectorBody<E, Op, FromReg>>;
@@ -292,12 +303,20 @@ struct Each {
     }
 };
 
-// The parts of sseRows().
+// The parts of sseRows(), AVX and the cryptographic extensions included.
 std::span<const Row> sseMoveRows();
 std::span<const Row> sseIntegerRows();
 std::span<const Row> sseShuffleRows();
 std::span<const Row> sseStringRows();
 std::span<const Row> sseFloatRows();
 std::span<const Row> sseConvertRows();
+std::span<const Row> avxMoveRows();
+std::span<const Row> avxPermuteRows();
+std::span<const Row> avxGatherRows();
+std::span<const Row> fmaRows();
+std::span<const Row> f16cRows();
+std::span<const Row> aesRows();
+std::span<const Row> galoisRows();
+std::span<const Row> shaRows();
 
 }  // namespace kiln

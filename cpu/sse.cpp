@@ -1,4 +1,4 @@
-// The rows of all SSE generations, and what their bodies share.
+// The rows of all SSE and AVX generations, and what their bodies share.
 #include <vector>
 
 #include "cpu/simd.hpp"
@@ -17,7 +17,8 @@ std::span<const Row> sseRows() {
     static const std::vector<Row> rows = [] {
         std::vector<Row> all;
         for (auto part : {sseMoveRows(), sseIntegerRows(), sseShuffleRows(), sseStringRows(), sseFloatRows(),
-                          sseConvertRows()})
+                          sseConvertRows(), avxMoveRows(), avxPermuteRows(), avxGatherRows(), fmaRows(),
+                          f16cRows(), aesRows(), galoisRows(), shaRows()})
             all.insert(all.end(), part.begin(), part.end());
         return all;
     }();

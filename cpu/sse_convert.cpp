@@ -48,14 +48,14 @@ To resized(Cpu& c, Ieee& e, From v) {
     if constexpr (sizeof(To) == 8) {
         if (plain(v)) [[likely]]
             return fromHost(double(toHost(v)));
-        return e.widen(v);
+        return e.resize<To>(v);
     } else {
         if (hostRounds(c) && surelyNormal(v)) [[likely]] {
             To r = fromHost(float(toHost(v)));
             if (surelyNormal(r)) [[likely]]
                 return r;
         }
-        return e.narrow(v);
+        return e.resize<To>(v);
     }
 }
 

@@ -16,22 +16,13 @@ void settleFlags(Cpu& c, uint32_t raised) {
 
 namespace {
 
-// A family has run<E, Bits, Source> and, for registers, may have quick<E, Bits>.
-template <class Family, class Bits, class E>
-Handler formOf(const Shape& s) {
-    if (hasMemory(s)) return straight<Family::template run<E, Bits, FromMem>>;
-    if constexpr (requires(Cpu & c, const Insn& i) { Family::template quick<E, Bits>(c, i); })
-        return quickly<Family::template quick<E, Bits>, Family::template run<E, Bits, FromReg>>;
-    else
-        return straight<Family::template run<E, Bits, FromReg>>;
-}
 template <class Family, class Bits>
 Handler scalar(const Shape& s) {
-    return byEncoding128(s, [&]<class E>() { return formOf<Family, Bits, E>(s); });
+    return byEncoding128(s, [&]<class E>() { return familyForm<Family, Bits, E>(s); });
 }
 template <class Family, class Bits>
 Handler packed(const Shape& s) {
-    return byEncoding(s, [&]<class E>() { return formOf<Family, Bits, E>(s); });
+    return byEncoding(s, [&]<class E>() { return familyForm<Family, Bits, E>(s); });
 }
 template <class E, class Bits>
 Bits firstLow(const Cpu& c, const Insn& i) {

@@ -135,10 +135,19 @@ Bits scalarSource(Cpu& c, const Insn& i) {
 // a call on the quick way, so it needs no stack frame.
 template <bool (*quick)(Cpu&, const Insn&), Body whole>
 void quickly(Cpu& c, const Insn* i) {
+    c.at = i;
     if (!quick(c, *i)) [[unlikely]]
         return straight<whole>(c, i);
-    c.at = i;
     KILN_DISPATCH(c, i + 1);
 }
 
+// A family has run<E, Bits, Source> and, for registers, may have quick<E, Bits>.
+template <class Family, class Bits, class E>
+Handler familyForm(const Shape& s) {
+    if (hasMemory(s)) return straight<Family::template run<E, Bits, FromMem>>;
+    if constexpr (requires(Cpu & c, const Insn& i) { Family::template quick<E, Bits>(c, i); })
+        return quickly<Family::template quick<E, Bits>, Family::template run<E, Bits, FromReg>>;
+    else
+        return straight<Family::template run<E, Bits, FromReg>>;
+}
 }  // namespace kiln

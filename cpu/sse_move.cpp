@@ -179,10 +179,10 @@ template <class E>
 void maskedStore(Cpu& c, const Insn& i) {
     E::check(c);
     using V = typename E::V;
-    static constexpr uint64_t kMask[4] = {0xffff, 0xffffffff, ~0ull, ~0ull};
-    auto address = [&](unsigned n) { return (c.gpr[Rdi] + n) & kMask[i.addressSize]; };
+    auto address = [&](unsigned n) { return c.cutAddress(i, c.gpr[Rdi] + n); };
     V data = E::get(c, i.a), mask = E::get(c, i.b);
     E::settle(c);
+    c.checkWrite(i.seg, address(0), 8);  // what alignment checks want, for 16 bytes as well
     c.checkWrite(i.seg, address(0), sizeof(V));
     for (unsigned n = 0; n < sizeof(V); n++)
         if (mask.template get<uint8_t>(n) & 0x80)

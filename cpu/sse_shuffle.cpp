@@ -60,7 +60,7 @@ void blendByMask(Cpu& c, const Insn& i) {  // by the top bit of each lane of the
     E::check(c);
     auto y = split<T>(Source::template load<E>(c, i));
     auto x = split<T>(E::get(c, E::first(i))), mask = split<T>(E::get(c, E::mask(i)));
-    for (unsigned n = 0; n < x.size(); n++) x[n] = mask[n] >> (8 * sizeof(T) - 1) ? y[n] : x[n];
+    for (unsigned n = 0; n < x.size(); n++) x[n] = chosen(mask[n]) ? y[n] : x[n];
     E::set(c, i.a, join<typename E::V>(x));
 }
 template <class T>
@@ -154,6 +154,7 @@ std::span<const Row> sseShuffleRows() {
         {ZYDIS_MNEMONIC_PBLENDW, xmm<BlendByImmediate<uint16_t>>, kVex},
         {ZYDIS_MNEMONIC_BLENDPS, xmm<BlendByImmediate<uint32_t>>, kVex},
         {ZYDIS_MNEMONIC_BLENDPD, xmm<BlendByImmediate<uint64_t>>, kVex},
+        {ZYDIS_MNEMONIC_VPBLENDD, xmm<BlendByImmediate<uint32_t>>},
         {ZYDIS_MNEMONIC_PBLENDVB, blendVariable<uint8_t>, kVex},
         {ZYDIS_MNEMONIC_BLENDVPS, blendVariable<uint32_t>, kVex},
         {ZYDIS_MNEMONIC_BLENDVPD, blendVariable<uint64_t>, kVex},

@@ -4,6 +4,7 @@
 
 #include "cpu/decoder.hpp"
 #include "cpu/handlers.hpp"
+#include "tests/cpu_bench.hpp"
 
 namespace kiln::test {
 
@@ -85,7 +86,7 @@ bool Instance::uses(ZydisRegister enclosing) const {
     return false;
 }
 
-FormTable::FormTable(bool code64) : kiln_(*kilnModel()), code64_(code64) {
+FormTable::FormTable(bool code64) : kiln_(*vectorModel()), code64_(code64) {
     ZydisDecoderInit(&decoder_, code64 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32,
                      code64 ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32);
     kiln_.sets().configure(decoder_);
@@ -418,7 +419,9 @@ void fitIndices(Random& r, const Instance& i, const ZydisDecodedOperandMem& m, U
     const unsigned bytes = wide ? 8 : 4, wild = oneIn(r, 4) ? unsigned(below(r, 32 / bytes)) : 99;
     for (unsigned n = 0; n < 32 / bytes; n++) {
         int64_t index = int64_t(below(r, 256)) - 128;
-        if (n == wild) index = oneIn(r, 2) ? int64_t(r()) : int64_t(below(r, 0x10000)) - 0x8000;
+        if (n == wild)
+            index =
+                i.z.address_width == 64 && oneIn(r, 2) ? int64_t(r()) : int64_t(below(r, 0x10000)) - 0x8000;
         uint8_t* word = n * bytes < 16 ? &s.fx.bytes[FxImage::kXmm + 16 * reg + n * bytes]
                                        : reinterpret_cast<uint8_t*>(&s.ymmHigh[reg]) + n * bytes - 16;
         std::memcpy(word, &index, bytes);
@@ -508,7 +511,8 @@ bool fitState(Random& r, const FormTable& table, Instance& i, uint64_t at, UserS
 
     for (unsigned n = 0; n < i.z.operand_count; n++) {
         ZydisDecodedOperand& op = i.operands[n];
-        if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && op.mem.type == ZYDIS_MEMOP_TYPE_MEM) {
+        if (op.type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            (op.mem.type == ZYDIS_MEMOP_TYPE_MEM || op.mem.type == ZYDIS_MEMOP_TYPE_VSIB)) {
             if (op.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
                 (op.mem.base == ZYDIS_REGISTER_RSP || op.mem.base == ZYDIS_REGISTER_ESP))
                 continue;

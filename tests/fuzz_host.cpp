@@ -82,7 +82,7 @@ struct Comparison {
         if (hv != kPF || h.fault->cr2 < 1ull << 63) equal<uint64_t>("error", h.fault->error, g.fault->error);
         // Of a long operand, the processor may touch any part first, and processors differ in which operand
         // they touch first.
-        uint64_t mask = longOperand() || !intel ? ~uint64_t(kPageMask) : ~0ull;
+        uint64_t mask = longOperand() || maskedMove() || !intel ? ~uint64_t(kPageMask) : ~0ull;
         if (hv == kPF) equal("cr2", h.fault->cr2 & mask, g.fault->cr2 & mask);
     }
 
@@ -91,6 +91,15 @@ struct Comparison {
             if (insn.operands[n].type == ZYDIS_OPERAND_TYPE_MEMORY && insn.operands[n].size > 128)
                 return true;
         return false;
+    }
+    bool maskedMove() const {
+        switch (insn.z.mnemonic) {
+            case ZYDIS_MNEMONIC_VMASKMOVPS:
+            case ZYDIS_MNEMONIC_VMASKMOVPD:
+            case ZYDIS_MNEMONIC_VPMASKMOVD:
+            case ZYDIS_MNEMONIC_VPMASKMOVQ: return true;
+            default: return false;
+        }
     }
     bool mmx() const {
         for (unsigned n = 0; n < insn.z.operand_count_visible; n++)
@@ -213,7 +222,7 @@ class HostFuzz {
     explicit HostFuzz(bool code64)
         : code64_(code64),
           table_(code64),
-          bench_(code64 ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32, 3),
+          bench_(code64 ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32, 3, vectorModel()),
           random_(environment("KILN_FUZZ_SEED", 1)),
           digesting_(wantsDigest()) {
         if (digesting_) {

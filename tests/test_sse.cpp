@@ -49,6 +49,13 @@ TEST_CASE("SSE is refused by CR0.EM, CR0.TS and without CR4.OSFXSR") {
     CHECK(b.vectorOf(kMovapsLoad) == kUD);
     b.cpu.setCr0((b.cpu.cr0 & ~cr0::EM) | cr0::TS);
     CHECK(b.vectorOf(kMovapsLoad) == kNM);
+    // The quick way through host arithmetic blames the right instruction.
+    b.write(kCode, Bytes{0x90, 0x90, 0x0f, 0x58, 0xc1, 0xf4});  // nop; nop; addps xmm0, xmm1
+    b.cpu.rip = kCode;
+    auto caught = b.runToException();
+    REQUIRE(caught);
+    CHECK(caught->vector == kNM);
+    CHECK(caught->rip == kCode + 2);
     b.cpu.setCr0(b.cpu.cr0 & ~cr0::TS);
     b.cpu.setCr4(b.cpu.cr4 & ~cr4::OSFXSR);
     CHECK(b.vectorOf(kMovapsLoad) == kUD);

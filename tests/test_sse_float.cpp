@@ -162,7 +162,7 @@ TEST_CASE("conversions between binary32, binary64 and integers equal the host's"
         {
             auto a = interesting<uint32_t>(random), b = a;
             compare(
-                "cvtss2sd", a, b, [&](Ieee& e) { return e.widen(a); },
+                "cvtss2sd", a, b, [&](Ieee& e) { return e.resize<uint64_t>(a); },
                 [=] {
                     auto x = std::bit_cast<__m128>(std::array<uint32_t, 4>{b});
                     asm volatile("cvtss2sd %0, %0" : "+x"(x));
@@ -182,7 +182,7 @@ TEST_CASE("conversions between binary32, binary64 and integers equal the host's"
                 a = 0x3810000000000000 - (random() >> random() % 64 >> 12);  // about the least binary32
             auto b = a;
             compare(
-                "cvtsd2ss", a, b, [&](Ieee& e) { return e.narrow(a); },
+                "cvtsd2ss", a, b, [&](Ieee& e) { return e.resize<uint32_t>(a); },
                 [=] {
                     auto x = std::bit_cast<__m128>(std::array<uint64_t, 2>{b});
                     asm volatile("cvtsd2ss %0, %0" : "+x"(x));
