@@ -86,7 +86,7 @@ bool Instance::uses(ZydisRegister enclosing) const {
     return false;
 }
 
-FormTable::FormTable(bool code64) : kiln_(*vectorModel()), code64_(code64) {
+FormTable::FormTable(bool code64, bool forHost) : kiln_(*vectorModel()), code64_(code64), forHost_(forHost) {
     ZydisDecoderInit(&decoder_, code64 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32,
                      code64 ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32);
     kiln_.sets().configure(decoder_);
@@ -216,7 +216,7 @@ void FormTable::visit(Form form) {
         kiln_.decode(i.code(), mode, 0, insn, ends);
         if (insn.run == undefinedOpcode) {
             if (kiln_.sets().offers(i.z, mode)) missing_.push_back(ZydisMnemonicGetString(i.z.mnemonic));
-        } else if (comparable(i.z, i.operands.data()) && HostOracle::runs(i.z.meta.isa_set)) {
+        } else if (comparable(i.z, i.operands.data()) && (!forHost_ || HostOracle::runs(i.z.meta.isa_set))) {
             auto& list = forms_[form.mnemonic];
             auto same = [&](const Form& f) {
                 return f.map == form.map && f.opcode == opcode && f.prefix == form.prefix && f.w == form.w &&

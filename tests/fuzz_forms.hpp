@@ -61,7 +61,8 @@ struct Instance {
 
 class FormTable {
   public:
-    explicit FormTable(bool code64);
+    // `forHost`: only what the host can run as well.
+    FormTable(bool code64, bool forHost);
 
     const std::map<ZydisMnemonic, std::vector<Form>>& forms() const { return forms_; }
     // Mnemonics of the instruction sets kiln means to have, for which no row gives a handler.
@@ -77,6 +78,7 @@ class FormTable {
 
     Decoder kiln_;
     bool code64_;
+    bool forHost_;
     ZydisDecoder decoder_;
     std::map<ZydisMnemonic, std::vector<Form>> forms_;
     std::vector<std::string> missing_;

@@ -2,8 +2,12 @@
 // gathers that fault in the middle. What the instructions compute is compared with the host by the
 // instruction fuzzer.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
+#include "cpu/decoder.hpp"
+#include "cpu/handlers.hpp"
 #include "tests/cpu_bench.hpp"
+#include "tests/host_oracle.hpp"
 
 using namespace kiln;
 using namespace kiln::test;
@@ -93,6 +97,10 @@ TEST_CASE("VEX is undefined in real and virtual-8086 mode") {
 
     AvxBench b(GuestBench::Mode::Protected32, 3);
     CHECK(b.vectorOf(kVaddps) == 0);
+    b.cpu.seg[Cs].rights &= uint16_t(~0x4000);  // 16-bit protected mode has it
+    b.cpu.segmentsChanged();
+    CHECK(b.vectorOf(kVaddps) == 0);
+    CHECK(b.vectorOf(kVpgatherdd) == kUD);  // not with 16-bit addresses
     b.cpu.flags.set(b.cpu.flags.value() | flag::VM);
     b.cpu.segmentsChanged();
     CHECK_FALSE(b.cpu.avxEnabled());
@@ -282,4 +290,46 @@ TEST_CASE("Models without AVX refuse VEX") {
         REQUIRE(c);
         CHECK(c->vector == kUD);
     }
+}
+
+// Every opcode under VEX, with and without L, W and vvvv, of registers and of memory.
+TEST_CASE("What kiln refuses under VEX, the host refuses, too") {
+    if (!HostOracle::available() || !HostOracle::runs(ZYDIS_ISA_SET_AVX2)) return;
+    HostOracle oracle;
+    const Decoder kiln(*vectorModel());
+    ZydisDecoder zydis;
+    ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    unsigned refused = 0;
+    std::string accepted;
+    for (unsigned n = 0; n < 3 << 14; n++) {
+        const unsigned map = (n >> 14) + 1, opcode = n >> 6 & 0xff, pp = n & 3, l = n >> 2 & 1,
+                       w = n >> 3 & 1;
+        const unsigned vvvv = n >> 4 & 1 ? 2 : 0;
+        const uint8_t modrm = n >> 5 & 1 ? 0xcb : 0x0b;  // registers 1 and 3, or [rbx]
+        const std::array<uint8_t, 7> code = {0xc4,
+                                             uint8_t(0xe0 | map),
+                                             uint8_t(w << 7 | (15 - vvvv) << 3 | l << 2 | pp),
+                                             uint8_t(opcode),
+                                             modrm,
+                                             0,
+                                             0};
+        Insn insn;
+        bool ends;
+        kiln.decode(code, CodeMode::Code64, 0, insn, ends);
+        ZydisDecodedInstruction z;
+        if (insn.run != undefinedOpcode ||
+            ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&zydis, nullptr, code.data(), code.size(), &z)))
+            continue;
+        refused++;
+        UserState state;
+        state.fx.set<uint32_t>(FxImage::kMxcsr, 0x1f80);
+        state.fx.set<uint16_t>(FxImage::kControl, 0x37f);
+        state.gpr.fill(HostOracle::kScratch + 0x1000);
+        auto fault = oracle.run(code, HostOracle::kCode + 0x100, true, state);
+        if (!fault || fault->vector != kUD)
+            accepted += fmt::format(" map {} pp {} opcode {:02x} L{} W{} vvvv {} modrm {:02x}: {};", map, pp,
+                                    opcode, l, w, vvvv, modrm, fault ? int(fault->vector) : -1);
+    }
+    CHECK(refused > 30000);
+    CHECK(accepted == "");
 }
