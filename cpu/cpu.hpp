@@ -251,6 +251,7 @@ class Cpu : public CpuState {
     bool canonicalBase(uint64_t linear) const;
     uint64_t readMsr(uint32_t index);  // throws #GP(0)
     void writeMsr(uint32_t index, uint64_t v);
+    void moveTsc(int64_t by);
     struct CpuidResult {
         uint32_t eax, ebx, ecx, edx;
     };
@@ -448,7 +449,6 @@ class Cpu : public CpuState {
         return smm ? io.memory.inSmm(at, access == Access::Fetch) : at;
     }
     void viewChanged();
-    bool msrExists(uint32_t index) const;
     CpuidResult cpuidVersion() const;
     CpuidResult cpuidFeatures7(uint32_t subleaf) const;
     CpuidResult cpuidExtended(uint32_t leaf) const;

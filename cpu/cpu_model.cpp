@@ -162,6 +162,7 @@ uint64_t CpuModel::cr4Supported() const {
         {Feature::SMEP, cr4::SMEP},
         {Feature::SMAP, cr4::SMAP},
         {Feature::PKU, cr4::PKE},
+        {Feature::PKS, cr4::PKS},
     };
     uint64_t all = 0;
     for (auto [feature, bits] : kBits)

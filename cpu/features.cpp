@@ -13,10 +13,11 @@ constexpr FeatureSet kImplemented = {
     // leaf 1
     F::FPU, F::VME, F::DE, F::PSE, F::TSC, F::MSR, F::PAE, F::MCE, F::CX8, F::APIC, F::SEP, F::MTRR, F::PGE,
     F::MCA, F::CMOV, F::PAT, F::PSE36, F::CLFLUSH, F::MMX, F::FXSR, F::SSE, F::SSE2, F::SS, F::SSE3, F::SSSE3,
-    F::CX16, F::SSE4_1, F::SSE4_2, F::X2APIC, F::POPCNT, F::TSC_DEADLINE, F::HYPERVISOR,
+    F::CX16, F::PCID, F::SSE4_1, F::SSE4_2, F::X2APIC, F::POPCNT, F::TSC_DEADLINE, F::HYPERVISOR,
     F::PCLMULQDQ, F::AES, F::AVX, F::FMA, F::F16C,
     // leaves 6, 7 and Dh
-    F::ARAT, F::FSGSBASE, F::SMEP, F::ERMS, F::SMAP, F::UMIP, F::AVX2, F::SHA_NI, F::GFNI,
+    F::ARAT, F::FSGSBASE, F::TSC_ADJUST, F::SMEP, F::ERMS, F::INVPCID, F::SMAP, F::UMIP, F::PKU, F::LA57,
+    F::PKS, F::MD_CLEAR, F::SPEC_CTRL, F::STIBP, F::ARCH_CAPABILITIES, F::SSBD, F::AVX2, F::SHA_NI, F::GFNI,
     F::VAES, F::VPCLMULQDQ,
     // leaves 8000_0001h to 8000_0008h
     F::SYSCALL, F::NX, F::PDPE1GB, F::RDTSCP, F::LM, F::LAHF_LM, F::INVTSC,
@@ -54,6 +55,9 @@ constexpr struct {
     {F::PCID, F::LM},
     {F::LA57, F::LM},
     {F::PKU, F::LM},
+    {F::PKS, F::LM},
+    {F::ARCH_CAPABILITIES, F::MSR},
+    {F::SPEC_CTRL, F::MSR},
     {F::FXSR_OPT, F::FXSR},
     {F::SSE, F::FXSR},
     {F::SSE, F::MMX},

@@ -155,14 +155,19 @@ struct CpuState {
     uint32_t mxcsr = 0x1f80;
 
     // Model-specific registers that are plain storage (SDM vol. 4).
+    static constexpr unsigned kMachineCheckBanks = 10;
     struct {
         uint64_t star = 0, lstar = 0, cstar = 0, sfmask = 0, kernelGsBase = 0, tscAux = 0;
         uint64_t sysenterCs = 0, sysenterEsp = 0, sysenterEip = 0;
-        uint64_t pat = 0x0007040600070406, miscEnable = 1, tscAdjust = 0, debugCtl = 0;
+        uint64_t pat = 0x0007040600070406, miscEnable = 0x1801, tscAdjust = 0, debugCtl = 0;
+        uint64_t specCtrl = 0, mcgStatus = 0, mcgCtl = ~0ull;
         uint64_t mtrrDefType = 0;
         uint32_t pkrs = 0;
-        std::array<uint64_t, 11> mtrrFixed{};
-        std::array<uint64_t, 16> mtrrVariable{};
+        std::array<uint64_t, 1> mtrrFix64K{};
+        std::array<uint64_t, 2> mtrrFix16K{};
+        std::array<uint64_t, 8> mtrrFix4K{};
+        std::array<uint64_t, 16> mtrrVariable{};                                 // base and mask by turns
+        std::array<std::array<uint64_t, 4>, kMachineCheckBanks> machineCheck{};  // CTL, STATUS, ADDR, MISC
     } msr;
 
     bool halted = false;

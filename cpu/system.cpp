@@ -322,10 +322,37 @@ void stac(Cpu& c, const Insn&) {
 void invlpg(Cpu& c, const Insn& i) {
     requireCpl0(c);
     const uint64_t ea = c.effectiveAddress(i);
-    const uint64_t linear = c.code64() ? ea + (i.seg >= Fs ? c.seg[i.seg].base : 0)
-                                       : (ea + c.seg[i.seg].base) & 0xffffffff;
+    const uint64_t linear =
+        c.code64() ? ea + (i.seg >= Fs ? c.seg[i.seg].base : 0) : (ea + c.seg[i.seg].base) & 0xffffffff;
     if (c.canonicalBase(linear)) c.flushPage(linear);  // else it does nothing
 }
+void invpcid(Cpu& c, const Insn& i) {
+    requireCpl0(c);
+    const uint64_t type = c.code64() ? c.gpr.get<uint64_t>(i.a) : c.gpr.get<uint32_t>(i.a);
+    const uint64_t ea = c.effectiveAddress(i);
+    const auto pcid = c.load<uint64_t>(i.seg, ea), linear = c.load<uint64_t>(i.seg, ea + 8);
+    if (type > 3 || pcid >> 12) raise(kGP, 0);
+    if (type < 2 && pcid && !(c.cr4 & cr4::PCIDE)) raise(kGP, 0);
+    if (type == 0 && !c.canonicalBase(linear)) raise(kGP, 0);
+    c.invalidatePcid(unsigned(type), uint16_t(pcid), linear);
+}
+
+// -- rights of protection keys
+
+void requirePku(Cpu& c) {
+    if (!(c.cr4 & cr4::PKE)) raise(kUD);
+    if (c.gpr.get<uint32_t>(Rcx * 8)) raise(kGP, 0);
+}
+void rdpkru(Cpu& c, const Insn&) {
+    requirePku(c);
+    setEdxEax(c, c.pkru);
+}
+void wrpkru(Cpu& c, const Insn&) {
+    requirePku(c);
+    if (c.gpr.get<uint32_t>(Rdx * 8)) raise(kGP, 0);
+    c.setPkru(c.gpr.get<uint32_t>(Rax * 8));
+}
+
 void privilegedNop(Cpu& c, const Insn&) { requireCpl0(c); }  // WBINVD, INVD: no caches
 
 constexpr Row kRows[] = {
@@ -367,6 +394,9 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_CLAC, only<clac>},
     {ZYDIS_MNEMONIC_STAC, only<stac>},
     {ZYDIS_MNEMONIC_INVLPG, onlySerializing<invlpg>, kEndsBlock},
+    {ZYDIS_MNEMONIC_INVPCID, onlySerializing<invpcid>, kEndsBlock},
+    {ZYDIS_MNEMONIC_RDPKRU, only<rdpkru>},
+    {ZYDIS_MNEMONIC_WRPKRU, only<wrpkru>},
     {ZYDIS_MNEMONIC_WBINVD, only<privilegedNop>},
     {ZYDIS_MNEMONIC_INVD, only<privilegedNop>},
 };

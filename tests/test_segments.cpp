@@ -417,7 +417,7 @@ TEST_CASE("long mode: LDT and TSS descriptors have 16 bytes") {
     g.put<uint64_t>(SystemGuest::kGdtAt + kTry + 8, 0xffff8000);
     CHECK(!lldt(kTry));
     CHECK(g.cpu.ldtr.base == 0xffff8000'00060000);
-    g.put<uint64_t>(SystemGuest::kGdtAt + kTry + 8, 0x00008000);
+    g.put<uint64_t>(SystemGuest::kGdtAt + kTry + 8, 0x01000000);
     CHECK_RAISES(lldt(kTry), kGP, kTry);  // not canonical
     g.put<uint64_t>(SystemGuest::kGdtAt + kTry + 8, 0x100'00000000);
     CHECK_RAISES(lldt(kTry), kGP, kTry);  // the upper half has a type

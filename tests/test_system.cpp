@@ -56,7 +56,7 @@ TEST_CASE("control registers: combinations that do not exist") {
         {"PG off in 64-bit mode", 0, cr0 & ~cr0::PG},
         {"PAE off in long mode", 4, cr4 & ~cr4::PAE},
         {"a bit of CR4 that CPUID does not offer", 4, cr4 | cr4::VMXE},
-        {"PCIDE", 4, cr4 | cr4::PCIDE},
+        {"LA57 on in long mode", 4, cr4 | cr4::LA57},
         {"bit 31 of CR4", 4, cr4 | 1u << 31},
         {"an address beyond the physical width", 3, 1ull << g.cpu.model.physicalBits},
     };
@@ -437,7 +437,7 @@ TEST_CASE("SWAPGS and the FS and GS bases") {
     g.cpu.gpr[Rax] = 0xffff8000'00000000;
     CHECK(!g.does({0xf3, 0x48, 0x0f, 0xae, 0xd0}));
     CHECK(g.cpu.seg[Fs].base == 0xffff8000'00000000);
-    g.cpu.gpr[Rax] = 0x8000'00000000;
+    g.cpu.gpr[Rax] = 0x100'0000'0000'0000;
     CHECK_RAISES(g.does({0xf3, 0x48, 0x0f, 0xae, 0xd0}), kGP, 0);
     SystemGuest compat(Mode::Compat32);
     CHECK_RAISES(compat.does({0x0f, 0x01, 0xf8}), kUD, 0);
@@ -449,7 +449,7 @@ TEST_CASE("MSRs: absent ones, reserved bits, addresses") {
     CHECK_RAISES(wrmsr(g, 0x12345, 0), kGP, 0);
     for (uint32_t index : {0x175u, 0x176u, 0xc0000082u, 0xc0000083u, 0xc0000100u, 0xc0000101u, 0xc0000102u}) {
         CAPTURE(index);
-        CHECK_RAISES(wrmsr(g, index, 0x8000'00000000), kGP, 0);
+        CHECK_RAISES(wrmsr(g, index, 0x100'0000'0000'0000), kGP, 0);
         CHECK(!wrmsr(g, index, 0xffff8000'00001000));
         CHECK(!rdmsr(g, index));
         CHECK((g.cpu.gpr[Rdx] << 32 | g.cpu.gpr[Rax]) == 0xffff8000'00001000);
@@ -483,8 +483,8 @@ TEST_CASE("CPUID agrees with what CR4 accepts") {
         {"SMEP", cr4::SMEP, bool(leaf(7).ebx >> 7 & 1)},
         {"SMAP", cr4::SMAP, bool(leaf(7).ebx >> 20 & 1)},
         {"UMIP", cr4::UMIP, bool(leaf(7).ecx >> 2 & 1)},
-        {"LA57", cr4::LA57, bool(leaf(7).ecx >> 16 & 1)},
         {"PKE", cr4::PKE, bool(leaf(7).ecx >> 3 & 1)},
+        {"PKS", cr4::PKS, bool(leaf(7).ecx >> 31 & 1)},
     };
     for (auto& c : cases) {
         CAPTURE(c.what);
