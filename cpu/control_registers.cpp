@@ -4,7 +4,9 @@
 namespace kiln {
 
 void Cpu::reset() {
+    unmarkMonitor();
     static_cast<CpuState&>(*this) = CpuState{};
+    if (model.has(Feature::MONITOR)) msr.miscEnable |= 1 << 18;
     cr0 = cr0::NW | cr0::CD;
     fpu.control = 0x40;
     fpu.empty = 0;
@@ -27,7 +29,8 @@ void Cpu::init() {
     dr[6] = dr6::kFixed;
     dr[7] = dr7::kFixed;
     cpl = 0;
-    halted = stiShadow = movSsShadow = nmiBlocked = false;
+    disarmMonitor();
+    halted = mwaiting = stiShadow = movSsShadow = nmiBlocked = false;
     pendingDebug = 0;
     smm = false;
     lastIo_ = {};

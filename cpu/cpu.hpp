@@ -12,6 +12,7 @@
 // Not modelled: last-branch records, performance counters, virtual machine extensions.
 #pragma once
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -49,6 +50,7 @@ struct CpuPorts {
     std::function<void(bool raised)> ferr{};               // FERR#, for IRQ 13 while CR0.NE = 0
     CpuTopology topology{};
     std::shared_ptr<const CpuModel> model = kilnModel();
+    std::function<uint64_t()> entropy{};  // for RDRAND; without, it reports that there is none
 };
 
 class Cpu : public CpuState {
@@ -262,6 +264,10 @@ class Cpu : public CpuState {
     // and IRET's change of them. Throws #GP(0) where the monitor has to look.
     uint16_t virtualFlags() const;
     void writeVirtualFlags(uint64_t v, uint64_t mask);
+    // -- MONITOR and MWAIT (monitor.cpp)
+    void armMonitor(uint64_t linear);
+    void disarmMonitor();
+    bool monitorArmed() const { return monitorArmed_; }
     // #GP(0) unless ports port..port+size-1 may be used (IOPL, I/O permission bitmap).
     void checkIo(uint16_t port, unsigned size);
     uint32_t readPort(uint16_t port, unsigned size) {
@@ -401,6 +407,7 @@ class Cpu : public CpuState {
     bool codeBreakpoint();
     bool atTransfer();
     void debugTrap();
+    void wake();
     void runBlock(const Block* b);
     void runSingle();
     void faulted(const Fault& f);
@@ -449,6 +456,10 @@ class Cpu : public CpuState {
         return smm ? io.memory.inSmm(at, access == Access::Fetch) : at;
     }
     void viewChanged();
+    void lineWritten(PhysAddr at, uint64_t size);
+    void unmarkMonitor();
+    bool mwaitOver() const;
+    CpuidResult cpuidXsave(uint32_t subleaf) const;
     CpuidResult cpuidVersion() const;
     CpuidResult cpuidFeatures7(uint32_t subleaf) const;
     CpuidResult cpuidExtended(uint32_t leaf) const;
@@ -490,6 +501,11 @@ class Cpu : public CpuState {
         bool in = false;
     } lastIo_;  // the instruction behind which an SMI is due
     int64_t tscOffset_ = 0;
+
+    // The line MONITOR named, with the marks of its page. Other threads may write it.
+    PhysAddr monitorLine_;
+    CodeMarks* monitorMarks_ = nullptr;
+    std::atomic<bool> monitorArmed_ = false, monitorHit_ = false;
 };
 
 // Inlined by force: 16 bytes returned from a call arrive in two general registers and stall when put

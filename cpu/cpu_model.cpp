@@ -175,6 +175,12 @@ uint64_t CpuModel::eferSupported() const {
            (has(Feature::NX) ? efer::NXE : 0) | (has(Feature::FXSR_OPT) ? efer::FFXSR : 0);
 }
 
+uint64_t CpuModel::xcr0Supported() const {
+    if (!has(Feature::XSAVE)) return 0;
+    return xfeature::X87 | (has(Feature::SSE) ? xfeature::SSE : 0) | (has(Feature::AVX) ? xfeature::AVX : 0) |
+           (has(Feature::PKU) ? xfeature::PKRU : 0);
+}
+
 std::shared_ptr<const CpuModel> kilnModel() {
     static const auto model = [] {
         CpuModel m{.name = "kiln",

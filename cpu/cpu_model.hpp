@@ -25,6 +25,7 @@ struct CpuModel {
     uint32_t signature() const;      // CPUID.1:EAX, and EDX after reset
     uint64_t cr4Supported() const;   // all other bits are reserved
     uint64_t eferSupported() const;  // 0: there is no EFER
+    uint64_t xcr0Supported() const;
 };
 
 // All that kiln has, in a model of its own: `-cpu kiln`, `-cpu max`, and the default.

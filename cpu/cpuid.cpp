@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/cpu.hpp"
+#include "cpu/xsave.hpp"
 
 namespace kiln {
 
@@ -46,6 +47,7 @@ Cpu::CpuidResult Cpu::cpuidVersion() const {
     if (!io.apic.enabled()) edx &= ~bit(9);
     if (io.topology.perSocket() > 1) edx |= bit(28);  // HTT: more than one logical processor a package
     if (cr4 & cr4::OSXSAVE) ecx |= bit(27);
+    if (!(msr.miscEnable & 1 << 18)) ecx &= ~bit(3);  // MONITOR
     return {model.signature(), apicId << 24 | packageIds << 16 | (model.has(Feature::CLFLUSH) ? 8 << 8 : 0),
             ecx, edx};
 }
@@ -57,6 +59,21 @@ Cpu::CpuidResult Cpu::cpuidFeatures7(uint32_t subleaf) const {
     uint32_t ecx = model.features.word(CpuidWord::Leaf7Ecx);
     if (cr4 & cr4::PKE) ecx |= bit(4);  // OSPKE
     return {last, model.features.word(CpuidWord::Leaf7Ebx), ecx, model.features.word(CpuidWord::Leaf7Edx)};
+}
+
+Cpu::CpuidResult Cpu::cpuidXsave(uint32_t subleaf) const {
+    const uint64_t all = model.xcr0Supported();
+    if (!all) return {};
+    if (subleaf == 0)
+        return {uint32_t(all), xsave::standardSize(xcr0), xsave::standardSize(all), uint32_t(all >> 32)};
+    if (subleaf == 1) {
+        const uint32_t forms = model.features.word(CpuidWord::LeafDSub1Eax);
+        const bool compacts = model.has(Feature::XSAVEC) || model.has(Feature::XSAVES);
+        return {forms, compacts ? xsave::compactedSize(xcr0) : 0, 0, 0};
+    }
+    for (const xsave::Component& k : xsave::kComponents)
+        if (k.number == subleaf && all & k.bit()) return {k.size, k.offset, 0, 0};
+    return {};
 }
 
 Cpu::CpuidResult Cpu::cpuidExtended(uint32_t leaf) const {
@@ -118,8 +135,12 @@ Cpu::CpuidResult Cpu::cpuid(uint32_t leaf, uint32_t subleaf) const {
             return model.isAmd() ? CpuidResult{}
                                  : CpuidResult{0x00ff'f001, 0, 0, 0};  // see leaf 4; 64-byte prefetch
         case 4: return model.isAmd() ? CpuidResult{} : caches(io.topology, subleaf);
+        case 5:  // MONITOR: one line of 64 bytes; ECX[0] of MWAIT; C0 and C1
+            if (!model.has(Feature::MONITOR)) return {};
+            return {64, 64, bit(0) | bit(1), 0x10};
         case 6: return {model.features.word(CpuidWord::Leaf6Eax), 0, 0, 0};
         case 7: return cpuidFeatures7(subleaf);
+        case 0xd: return cpuidXsave(subleaf);
         case 0xb:
             if (subleaf == 0) return {t.threadBits(), t.threads, 0x100, apicId};
             if (subleaf == 1) return {t.socketShift(), t.perSocket(), 0x201, apicId};

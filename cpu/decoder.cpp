@@ -31,7 +31,8 @@ const RowTable& rowTable() {
     static const RowTable table = [] {
         RowTable t{};
         for (auto rows : {moveRows(), arithmeticRows(), shiftRows(), bitRows(), bcdRows(), controlRows(),
-                          stackRows(), stringRows(), ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows()})
+                          stackRows(), stringRows(), ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows(), bmiRows(),
+                          xsaveRows(), monitorRows()})
             for (const Row& row : rows) {
                 add(t, row.mnemonic, row);
                 if (row.facts & kVex) add(t, vexTwin(row.mnemonic), row);

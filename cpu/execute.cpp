@@ -21,6 +21,7 @@ Cpu::Cpu(CpuPorts ports, unsigned number)
         tlbs_.protectPage(page);
     });
     io.code.onDeath.push_back([this] { codeInvalidated(); });
+    io.memory.onCodeWrite.push_back([this](PhysAddr at, uint64_t size) { lineWritten(at, size); });
     io.apic.onAttention = [this] { leave(); };
     io.apic.onBaseChanged = [this] { flushTlb(true); };
     reset();
@@ -49,8 +50,16 @@ void Cpu::codeInvalidated() {
 bool Cpu::wakeable() const {
     const LocalApic& a = io.apic;
     if (waitingForSipi) return a.initPending() || a.sipiPending();
+    if (halted && mwaiting && mwaitOver()) return true;
     return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || pendingDebug ||
            (!smm && (a.initPending() || a.smiPending()));
+}
+
+void Cpu::wake() {
+    halted = false;
+    if (!mwaiting) return;
+    mwaiting = false;
+    disarmMonitor();
 }
 
 void Cpu::handleEvents() {
@@ -80,13 +89,15 @@ void Cpu::handleEvents() {
         debugTrap();
     } else if (a.nmiPending() && !nmiBlocked) {
         a.takeNmi();
-        halted = false;
+        wake();
         nmiBlocked = true;
         deliver(kNMI, Source::External);
     } else if (a.intrPending() && flags.test(flag::IF)) {
-        halted = false;
+        wake();
         int vector = a.acknowledgeIntr();
         if (vector >= 0) deliver(uint8_t(vector), Source::External);
+    } else if (mwaiting && mwaitOver()) {
+        wake();
     }
 }
 

@@ -13,14 +13,16 @@ constexpr FeatureSet kImplemented = {
     // leaf 1
     F::FPU, F::VME, F::DE, F::PSE, F::TSC, F::MSR, F::PAE, F::MCE, F::CX8, F::APIC, F::SEP, F::MTRR, F::PGE,
     F::MCA, F::CMOV, F::PAT, F::PSE36, F::CLFLUSH, F::MMX, F::FXSR, F::SSE, F::SSE2, F::SS, F::SSE3, F::SSSE3,
-    F::CX16, F::PCID, F::SSE4_1, F::SSE4_2, F::X2APIC, F::POPCNT, F::TSC_DEADLINE, F::HYPERVISOR,
-    F::PCLMULQDQ, F::AES, F::AVX, F::FMA, F::F16C,
+    F::CX16, F::PCID, F::SSE4_1, F::SSE4_2, F::X2APIC, F::POPCNT, F::TSC_DEADLINE, F::HYPERVISOR, F::MONITOR,
+    F::MOVBE, F::XSAVE, F::RDRAND, F::PCLMULQDQ, F::AES, F::AVX, F::FMA, F::F16C,
     // leaves 6, 7 and Dh
     F::ARAT, F::FSGSBASE, F::TSC_ADJUST, F::SMEP, F::ERMS, F::INVPCID, F::SMAP, F::UMIP, F::PKU, F::LA57,
     F::PKS, F::MD_CLEAR, F::SPEC_CTRL, F::STIBP, F::ARCH_CAPABILITIES, F::SSBD, F::AVX2, F::SHA_NI, F::GFNI,
-    F::VAES, F::VPCLMULQDQ,
+    F::VAES, F::VPCLMULQDQ, F::BMI1, F::BMI2, F::RDSEED, F::ADX, F::CLFLUSHOPT, F::CLWB, F::RDPID,
+    F::CLDEMOTE, F::FSRM, F::SERIALIZE, F::XSAVEOPT, F::XSAVEC, F::XGETBV1, F::XSAVES,
     // leaves 8000_0001h to 8000_0008h
-    F::SYSCALL, F::NX, F::PDPE1GB, F::RDTSCP, F::LM, F::LAHF_LM, F::INVTSC,
+    F::SYSCALL, F::NX, F::MMXEXT, F::FXSR_OPT, F::PDPE1GB, F::RDTSCP, F::LM, F::LAHF_LM, F::ABM, F::PREFETCHW,
+    F::INVTSC, F::XSAVEERPTR, F::WBNOINVD,
     // in no leaf
     F::P6};
 
@@ -76,8 +78,8 @@ constexpr struct {
     {F::XSAVEC, F::XSAVE},
     {F::XGETBV1, F::XSAVE},
     {F::XSAVES, F::XSAVEC},
-    {F::AVX, F::SSE4_2},
     {F::AVX, F::XSAVE},
+    {F::AVX, F::SSE4_2},
     {F::FMA, F::AVX},
     {F::F16C, F::AVX},
     {F::AVX2, F::AVX},

@@ -123,5 +123,8 @@ std::span<const Row> systemRows();
 std::span<const Row> x87Rows();
 std::span<const Row> mmxRows();
 std::span<const Row> sseRows();
+std::span<const Row> bmiRows();
+std::span<const Row> xsaveRows();
+std::span<const Row> monitorRows();
 
 }  // namespace kiln

@@ -176,6 +176,8 @@ constexpr MsrRow kMsrs[] = {
     {0x400, 0x400 + 4 * CpuState::kMachineCheckBanks - 1, with<F::MCA>, bankValue, bankRegister},
     {0x6e0, 0x6e0, with<F::TSC_DEADLINE>, any, nullptr, readDeadline, writeDeadline},
     {0x6e1, 0x6e1, with<F::PKS>, only<0xffffffff>, nullptr, readPkrs, writePkrs},
+    {0xda0, 0xda0, with<F::XSAVES>, zero, nullptr, constant<0>,
+     ignore},  // IA32_XSS: no supervisor components
     {0xc0000080, 0xc0000080, withEfer, any, nullptr, readEfer, writeEfer},
     {0xc0000081, 0xc0000081, with<F::SYSCALL>, any, kept<&Msrs::star>},
     {0xc0000082, 0xc0000082, with<F::SYSCALL>, canonicalAddress, kept<&Msrs::lstar>},

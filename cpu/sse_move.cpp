@@ -320,6 +320,9 @@ std::span<const Row> sseMoveRows() {
         {ZYDIS_MNEMONIC_LFENCE, only<nothing>},
         {ZYDIS_MNEMONIC_MFENCE, only<nothing>},
         {ZYDIS_MNEMONIC_CLFLUSH, only<clflush>},
+        {ZYDIS_MNEMONIC_CLFLUSHOPT, only<clflush>},
+        {ZYDIS_MNEMONIC_CLWB, only<clflush>},
+        {ZYDIS_MNEMONIC_CLDEMOTE, only<nothing>},
         {ZYDIS_MNEMONIC_LDMXCSR, loadControl, kVex},
         {ZYDIS_MNEMONIC_STMXCSR, storeControl, kVex},
     };

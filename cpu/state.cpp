@@ -61,6 +61,7 @@ void Cpu::visitState(StateVisitor& visit) {
     visitFpu(visit, fpu);
     for (unsigned i = 0; i < 16; i++) visit("ymm" + std::to_string(i), vec[i].q);
     visit("mxcsr", mxcsr);
+    visit("xcr0", xcr0);
     visit("star", msr.star);
     visit("lstar", msr.lstar);
     visit("cstar", msr.cstar);
@@ -89,6 +90,8 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("machine check", msr.machineCheck);
     for (unsigned i = 0; i < 4; i++) visit("pdpte" + std::to_string(i), paging_.pdpte[i]);
     visit("halted", halted);
+    visit("mwaiting", mwaiting);
+    visit("mwait breaks", mwaitBreaks);
     visit("waiting for sipi", waitingForSipi);
     visit("sti shadow", stiShadow);
     visit("mov ss shadow", movSsShadow);

@@ -82,7 +82,7 @@ constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 
 }
 // State components of XCR0 and the XSAVE area (SDM vol. 1, 13.1).
 namespace xfeature {
-constexpr uint64_t X87 = 1, SSE = 2, AVX = 4;
+constexpr uint64_t X87 = 1, SSE = 2, AVX = 4, PKRU = 512;
 }
 namespace dr6 {
 constexpr uint32_t BD = 1 << 13, BS = 1 << 14, BT = 1 << 15;
@@ -137,6 +137,16 @@ struct alignas(16) VectorOf {
 using Vector = VectorOf<4>;  // a register; XMM is its low 16 bytes
 using Xmm = VectorOf<2>;     // what an SSE instruction reads or writes
 
+// What the last XRSTOR loaded and from where: XRSTOR_INFO, and XMODIFIED by comparison (SDM vol. 1, 13.6).
+struct RestoredState {
+    uint64_t linear = 0, xcomp = 0;
+    uint64_t components = 0;
+    unsigned cpl = 0;
+    FpuState fpu;
+    std::array<Vector, 16> vec;
+    uint32_t mxcsr = 0, pkru = 0;
+};
+
 struct CpuState {
     RegisterFile gpr;
     uint64_t rip = 0;  // of the next instruction whenever no block is running
@@ -152,6 +162,7 @@ struct CpuState {
     FpuState fpu;
     std::array<Vector, 16> vec;
     uint64_t xcr0 = 1;
+    RestoredState restored;
     uint32_t mxcsr = 0x1f80;
 
     // Model-specific registers that are plain storage (SDM vol. 4).
@@ -171,6 +182,8 @@ struct CpuState {
     } msr;
 
     bool halted = false;
+    bool mwaiting = false;        // halted by MWAIT
+    bool mwaitBreaks = false;     // which an interrupt ends even if it is masked
     bool waitingForSipi = false;  // an application processor after INIT
     bool stiShadow = false;       // interrupts wait for one instruction after STI
     bool movSsShadow = false;     // interrupts and debug traps wait for one instruction after MOV/POP SS

@@ -178,35 +178,53 @@ Segment flat(uint16_t selector, unsigned dpl, bool code, bool is64) {
     return s;
 }
 
+// Intel's processors know SYSCALL and SYSRET in 64-bit mode only, AMD's in compatibility and legacy mode too
+// (APM vol. 3, SYSCALL).
+void checkSyscall(const Cpu& c) {
+    if (!(c.efer & efer::SCE) || (!c.code64() && (!c.model.isAmd() || !c.protectedMode()))) raise(kUD);
+}
+
 void syscall(Cpu& c, const Insn& i) {
-    if (!c.code64() || !(c.efer & efer::SCE)) raise(kUD);
-    c.gpr[Rcx] = c.nextRip(i);
-    c.gpr[R11] = c.flags.value() & ~flag::RF;
-    c.rip = c.msr.lstar;
-    c.writeFlags(c.flags.value() & ~(c.msr.sfmask | flag::RF), ~0ull);
+    checkSyscall(c);
+    const bool is64 = c.longMode();
+    c.gpr[Rcx] = c.nextRip(i) & c.ipMask();
+    if (is64) {
+        c.gpr[R11] = c.flags.value() & ~flag::RF;
+        c.rip = c.code64() ? c.msr.lstar : c.msr.cstar;
+    } else {
+        c.rip = uint32_t(c.msr.star);
+    }
+    c.writeFlags(c.flags.value() & ~((is64 ? c.msr.sfmask : flag::IF | flag::VM) | flag::RF), ~0ull);
     auto cs = uint16_t(c.msr.star >> 32 & 0xfffc);
-    c.seg[Cs] = flat(cs, 0, true, true);
+    c.seg[Cs] = flat(cs, 0, true, is64);
     c.seg[Ss] = flat(uint16_t(cs + 8), 0, false, false);
     c.tracedByNewFlags();
     c.setCpl(0);
 }
 
 void sysret(Cpu& c, const Insn& i) {
-    if (!c.code64() || !(c.efer & efer::SCE)) raise(kUD);
+    checkSyscall(c);
     requireCpl0(c);
     const bool to64 = i.width == 3;
     const uint64_t target = c.gpr[Rcx];
-    if (to64 && !c.canonical(target)) raise(kGP, 0);
+    // AMD's processors find out when they fetch from there.
+    if (to64 && !c.model.isAmd() && !c.canonical(target)) raise(kGP, 0);
     auto base = uint16_t(c.msr.star >> 48);
     c.seg[Cs] = flat(uint16_t((base + (to64 ? 16 : 0)) | 3), 3, true, to64);
     c.seg[Ss] = flat(uint16_t((base + 8) | 3), 3, false, false);
     c.rip = to64 ? target : target & 0xffffffff;
-    c.writeFlags((c.gpr[R11] & 0x3c7fd7) | 2, ~0ull);
+    c.writeFlags(c.longMode() ? (c.gpr[R11] & 0x3c7fd7) | 2 : c.flags.value() | flag::IF, ~0ull);
     c.tracedByNewFlags();
     c.setCpl(3);
 }
 
+// AMD's processors don't have SYSENTER and SYSEXIT in long mode.
+void checkSysenter(const Cpu& c) {
+    if (c.model.isAmd() && c.longMode()) raise(kUD);
+}
+
 void sysenter(Cpu& c, const Insn&) {
+    checkSysenter(c);
     if (c.real() || !(c.msr.sysenterCs & 0xfffc)) raise(kGP, 0);
     c.writeFlags(c.flags.value() & ~(flag::VM | flag::IF | flag::RF), ~0ull);
     const bool is64 = c.longMode();
@@ -219,6 +237,7 @@ void sysenter(Cpu& c, const Insn&) {
 }
 
 void sysexit(Cpu& c, const Insn& i) {
+    checkSysenter(c);
     if (c.real() || !(c.msr.sysenterCs & 0xfffc)) raise(kGP, 0);
     requireCpl0(c);
     const bool to64 = i.width == 3;
@@ -274,6 +293,23 @@ void rdtscp(Cpu& c, const Insn& i) {
     rdtsc(c, i);
     c.gpr[Rcx] = uint32_t(c.msr.tscAux);
 }
+template <class T>
+void rdpid(Cpu& c, const Insn& i) {
+    c.gpr.set<T>(i.a, T(c.msr.tscAux));
+}
+Handler rdpidForm(const Shape& s) {
+    return s.bits(0) == 64 ? straight<rdpid<uint64_t>> : straight<rdpid<uint32_t>>;
+}
+// RDRAND and RDSEED: CF tells that there was entropy.
+template <class T>
+void rdrand(Cpu& c, const Insn& i) {
+    const bool there = bool(c.io.entropy);
+    c.gpr.set<T>(i.a, there ? T(c.io.entropy()) : 0);
+    c.flags.setArithmetic(there ? flag::CF : 0);
+}
+Handler rdrandForm(const Shape& s) {
+    return byWidth(s.bits(0), []<class T>() { return straight<rdrand<T>>; });
+}
 void rdmsr(Cpu& c, const Insn&) {
     requireCpl0(c);
     setEdxEax(c, c.readMsr(c.gpr.get<uint32_t>(Rcx * 8)));
@@ -292,6 +328,7 @@ void rdpmc(Cpu& c, const Insn&) {  // no counters
 void hlt(Cpu& c, const Insn&) {
     requireCpl0(c);
     c.halted = true;
+    c.mwaiting = false;
 }
 void rsm(Cpu& c, const Insn&) { c.resumeFromSmm(); }
 // The flag that CLI and STI act on: IF, or VIF for virtual-8086 code under CR4.VME and for CPL 3 under
@@ -353,6 +390,7 @@ void wrpkru(Cpu& c, const Insn&) {
     c.setPkru(c.gpr.get<uint32_t>(Rax * 8));
 }
 
+void serialize(Cpu&, const Insn&) {}
 void privilegedNop(Cpu& c, const Insn&) { requireCpl0(c); }  // WBINVD, INVD: no caches
 
 constexpr Row kRows[] = {
@@ -385,6 +423,10 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_RDTSC, only<rdtsc>},
     {ZYDIS_MNEMONIC_RDTSCP, only<rdtscp>},
     {ZYDIS_MNEMONIC_RDPMC, only<rdpmc>},
+    {ZYDIS_MNEMONIC_RDPID, rdpidForm},
+    {ZYDIS_MNEMONIC_RDRAND, rdrandForm},
+    {ZYDIS_MNEMONIC_RDSEED, rdrandForm},
+    {ZYDIS_MNEMONIC_SERIALIZE, onlySerializing<serialize>, kEndsBlock},
     {ZYDIS_MNEMONIC_RDMSR, only<rdmsr>},
     {ZYDIS_MNEMONIC_WRMSR, onlySerializing<wrmsr>, kEndsBlock},
     {ZYDIS_MNEMONIC_HLT, onlySerializing<hlt>, kEndsBlock},

@@ -98,10 +98,20 @@ void Machine::addProcessor(unsigned n) {
     };
     ports.topology = config_.topology;
     ports.model = config_.cpu;
+    ports.entropy = [this] { return entropy(); };
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
     p.apic->onAttention = [this, n] { config_.threads ? kick(n) : running().leave(); };
+}
+
+// For RDRAND. With -icount the run is to be repeatable: SplitMix64 from a fixed seed.
+uint64_t Machine::entropy() {
+    if (!time_.counting()) return gate_.entropy();
+    uint64_t v = chance_ += 0x9e3779b97f4a7c15;
+    v = (v ^ v >> 30) * 0xbf58476d1ce4e5b9;
+    v = (v ^ v >> 27) * 0x94d049bb133111eb;
+    return v ^ v >> 31;
 }
 
 uint64_t Machine::executed() const {

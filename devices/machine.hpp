@@ -167,6 +167,7 @@ class Machine {
         std::condition_variable wake;  // it rests, and may have something to do
     };
     void addProcessor(unsigned number);
+    uint64_t entropy();
     Cpu& running() const { return *processors_[running_]->cpu; }
     void interrupt();  // ends the slice: there is something to do between slices
     void switchTo(unsigned number);
@@ -208,6 +209,7 @@ class Machine {
 
     Gate::Channel keyChannel_{}, mouseChannel_{};
     std::array<Gate::Channel, 4> serialChannels_{};
+    uint64_t chance_ = 0;  // state of entropy() under -icount
     bool stopped_ = false;
     std::optional<std::string> resetRequested_;
     bool powerOffRequested_ = false;

@@ -28,6 +28,13 @@ bool comparable(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* ope
         case ZYDIS_CATEGORY_SEGOP: return false;
         default: break;
     }
+    switch (z.meta.isa_set) {  // the host's system has other components enabled
+        case ZYDIS_ISA_SET_XSAVE:
+        case ZYDIS_ISA_SET_XSAVEOPT:
+        case ZYDIS_ISA_SET_XSAVEC:
+        case ZYDIS_ISA_SET_XSAVES: return false;
+        default: break;
+    }
     for (unsigned n = 0; n < z.operand_count_visible; n++)
         if (operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
             ZydisRegisterGetClass(operands[n].reg.value) == ZYDIS_REGCLASS_SEGMENT)

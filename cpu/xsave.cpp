@@ -1,0 +1,301 @@
+// XSAVE and its relatives, XGETBV and XSETBV: SDM vol. 1, chapter 13; vol. 2.
+//
+// XINUSE is exact: a component is in its initial configuration when its registers say so. So is XMODIFIED:
+// XRSTOR keeps a copy of what it loaded, which XSAVEOPT and XSAVES compare with. There are no supervisor
+// components; IA32_XSS is always 0.
+#include "cpu/xsave.hpp"
+
+#include <algorithm>
+
+#include "cpu/legacy_area.hpp"
+#include "cpu/x87.hpp"
+
+namespace kiln {
+
+namespace {
+
+using namespace xsave;
+using x87::initialize;
+
+constexpr uint32_t kInitialMxcsr = 0x1f80;
+
+enum class Form : uint8_t { Plain, Optimised, Compacted, Supervisor };  // XSAVE, -OPT, -C, -S
+
+// -- the processor's state by components
+
+bool x87Initial(const Cpu& c) {
+    const FpuState& f = c.fpu;
+    auto zero = [](const Float80& r) { return !r.mantissa && !r.signExponent; };
+    return f.control == 0x37f && !f.status && f.empty == 0xff && !f.opcode && !f.instructionPointer &&
+           !f.dataPointer && !f.instructionSelector && !f.dataSelector &&
+           std::ranges::all_of(f.physical, zero);
+}
+template <unsigned half>
+bool vectorsInitial(const Cpu& c) {
+    return std::ranges::all_of(c.vec, [](const Vector& v) { return !(v.q[2 * half] | v.q[2 * half + 1]); });
+}
+
+// 13.6: XINUSE without MXCSR, which has rules of its own.
+uint64_t inUse(const Cpu& c) {
+    return (x87Initial(c) ? 0 : xfeature::X87) | (vectorsInitial<0>(c) ? 0 : xfeature::SSE) |
+           (vectorsInitial<1>(c) ? 0 : xfeature::AVX) | (c.pkru ? xfeature::PKRU : 0);
+}
+uint64_t inUseWithMxcsr(const Cpu& c) { return inUse(c) | (c.mxcsr != kInitialMxcsr ? xfeature::SSE : 0); }
+
+template <unsigned half>
+bool sameVectors(const std::array<Vector, 16>& a, const std::array<Vector, 16>& b) {
+    return std::ranges::equal(a, b, [](const Vector& x, const Vector& y) {
+        return x.q[2 * half] == y.q[2 * half] && x.q[2 * half + 1] == y.q[2 * half + 1];
+    });
+}
+bool sameX87(const FpuState& a, const FpuState& b) {
+    auto equal = [](const Float80& x, const Float80& y) {
+        return x.mantissa == y.mantissa && x.signExponent == y.signExponent;
+    };
+    return a.control == b.control && a.status == b.status && a.empty == b.empty && a.opcode == b.opcode &&
+           a.instructionPointer == b.instructionPointer && a.dataPointer == b.dataPointer &&
+           a.instructionSelector == b.instructionSelector && a.dataSelector == b.dataSelector &&
+           std::ranges::equal(a.physical, b.physical, equal);
+}
+
+// XMODIFIED: components that may differ from what the last XRSTOR loaded. All of them, unless it used the
+// same area at the same privilege level and in the same format (XRSTOR_INFO).
+uint64_t modified(const Cpu& c, uint64_t linear, uint64_t xcomp) {
+    const RestoredState& r = c.restored;
+    if (r.linear != linear || r.cpl != c.cpl || r.xcomp != xcomp) return ~0ull;
+    uint64_t same = (sameX87(r.fpu, c.fpu) ? xfeature::X87 : 0) |
+                    (sameVectors<0>(r.vec, c.vec) && r.mxcsr == c.mxcsr ? xfeature::SSE : 0) |
+                    (sameVectors<1>(r.vec, c.vec) ? xfeature::AVX : 0) |
+                    (r.pkru == c.pkru ? xfeature::PKRU : 0);
+    return ~(same & r.components);
+}
+
+unsigned registerCount(const Cpu& c) { return c.code64() ? 16 : 8; }
+
+// Component `number` as bytes; the legacy ones are in the LegacyArea.
+void take(const Cpu& c, unsigned number, uint8_t* bytes) {
+    if (number == 2) {
+        for (unsigned n = 0; n < registerCount(c); n++) std::memcpy(bytes + 16 * n, &c.vec[n].q[2], 16);
+    } else {
+        uint64_t v = c.pkru;
+        std::memcpy(bytes, &v, 8);
+    }
+}
+void give(Cpu& c, unsigned number, const uint8_t* bytes) {
+    if (number == 2) {
+        for (unsigned n = 0; n < registerCount(c); n++) std::memcpy(&c.vec[n].q[2], bytes + 16 * n, 16);
+    } else {
+        uint32_t v;
+        std::memcpy(&v, bytes, 4);
+        c.setPkru(v);
+    }
+}
+// Bytes of a component that are used in this mode: outside 64-bit mode there are eight registers.
+unsigned usedSize(const Cpu& c, const Component& k) { return k.number == 2 ? 16 * registerCount(c) : k.size; }
+
+// -- instructions
+
+void checkEnabled(Cpu& c) {
+    if (!(c.cr4 & cr4::OSXSAVE)) raise(kUD);
+    if (c.cr0 & cr0::TS) raise(kNM);
+}
+
+uint64_t edxEax(const Cpu& c) { return c.gpr[Rdx] << 32 | c.gpr.get<uint32_t>(Rax * 8); }
+
+// The area of an instruction. Reads and writes are of whole 8-byte words.
+struct Area {
+    Cpu& c;
+    const Insn& insn;
+    uint64_t at, linear;
+
+    Area(Cpu& cpu, const Insn& i, Access access)
+        : c(cpu), insn(i), at(cpu.effectiveAddress(i)), linear(cpu.linearOf(i.seg, at, kExtended, access)) {
+        if (linear & 63) raise(kGP, 0);
+    }
+    uint64_t word(unsigned offset) const { return c.load<uint64_t>(insn.seg, at + offset); }
+    void setWord(unsigned offset, uint64_t v) const { c.store<uint64_t>(insn.seg, at + offset, v); }
+    void read(unsigned offset, uint8_t* to, unsigned size) const {
+        for (unsigned n = 0; n < size; n += 8) {
+            uint64_t v = word(offset + n);
+            std::memcpy(to + n, &v, 8);
+        }
+    }
+    void write(unsigned offset, const uint8_t* from, unsigned size) const {
+        for (unsigned n = 0; n < size; n += 8) {
+            uint64_t v;
+            std::memcpy(&v, from + n, 8);
+            setWord(offset + n, v);
+        }
+    }
+    // Where a component lies in the format that XCOMP_BV describes.
+    unsigned offsetOf(const Component& k, uint64_t xcomp) const {
+        return xcomp & kCompacted ? compactedSize(xcomp & (k.bit() - 1)) : k.offset;
+    }
+};
+
+// 13.7, 13.9, 13.10, 13.11.
+template <Form form, bool pointers64>
+void save(Cpu& c, const Insn& i) {
+    constexpr bool compacts = form == Form::Compacted || form == Form::Supervisor;
+    checkEnabled(c);
+    if (form == Form::Supervisor && c.cpl) raise(kGP, 0);
+    const Area area(c, i, Access::Write);
+    const uint64_t requested = c.xcr0 & edxEax(c);
+    const uint64_t xcomp = compacts ? requested | kCompacted : 0;
+    const uint64_t used = compacts ? inUseWithMxcsr(c) : inUse(c);
+    uint64_t saved = requested;
+    if (form != Form::Plain) saved &= used;
+    if (form == Form::Optimised || form == Form::Supervisor) saved &= modified(c, area.linear, xcomp);
+    const bool mxcsr = compacts ? saved & xfeature::SSE : requested & (xfeature::SSE | xfeature::AVX);
+
+    // All that will be written must be writable before anything is.
+    unsigned end = kExtended;
+    for (const Component& k : kComponents)
+        if (saved & k.bit()) end = area.offsetOf(k, xcomp) + usedSize(c, k);
+    c.checkWrite(i.seg, area.at + end - 1, 1);
+    c.checkWrite(i.seg, area.at, 1);
+    const uint64_t before = compacts ? 0 : area.word(kHeader);
+
+    LegacyArea legacy;
+    if (saved & xfeature::X87) {
+        legacy.takeX87(c, pointers64);
+        area.write(0, &legacy.bytes[0], LegacyArea::kMxcsr);
+        area.write(LegacyArea::kRegisters, &legacy.bytes[LegacyArea::kRegisters], 128);
+    }
+    if (mxcsr) {
+        legacy.takeMxcsr(c);
+        area.write(LegacyArea::kMxcsr, &legacy.bytes[LegacyArea::kMxcsr], 8);
+    }
+    if (saved & xfeature::SSE) {
+        legacy.takeXmm(c, registerCount(c));
+        area.write(LegacyArea::kXmm, &legacy.bytes[LegacyArea::kXmm], 16 * registerCount(c));
+    }
+    for (const Component& k : kComponents) {
+        if (!(saved & k.bit())) continue;
+        uint8_t bytes[256];
+        take(c, k.number, bytes);
+        area.write(area.offsetOf(k, xcomp), bytes, usedSize(c, k));
+    }
+    area.setWord(kHeader, (before & ~requested) | (used & requested));
+    if (compacts) area.setWord(kHeader + 8, xcomp);
+}
+
+struct Header {
+    uint64_t xstate, xcomp;
+};
+
+// The header's checks (13.8, 13.12).
+template <bool supervisor>
+Header checkedHeader(Cpu& c, const Area& area) {
+    uint64_t words[8];
+    for (unsigned n = 0; n < 8; n++) words[n] = area.word(kHeader + 8 * n);
+    const Header h{words[0], words[1]};
+    const bool compacted = h.xcomp & kCompacted;
+    if (supervisor ? !compacted : compacted && !c.model.has(Feature::XSAVEC)) raise(kGP, 0);
+    if (h.xstate & ~c.xcr0) raise(kGP, 0);
+    if (!compacted) {
+        if (h.xcomp || words[2]) raise(kGP, 0);
+        return h;
+    }
+    const uint64_t components = h.xcomp & ~kCompacted;
+    if (components & ~c.xcr0 || h.xstate & ~components) raise(kGP, 0);
+    for (unsigned n = 2; n < 8; n++)
+        if (words[n]) raise(kGP, 0);
+    return h;
+}
+
+void initializeComponent(Cpu& c, unsigned number) {
+    static constexpr uint8_t kZeros[256] = {};
+    give(c, number, kZeros);
+}
+
+// 13.8 and 13.12. Everything is read, and may fault, before anything is loaded.
+template <bool supervisor, bool pointers64>
+void restore(Cpu& c, const Insn& i) {
+    checkEnabled(c);
+    if (supervisor && c.cpl) raise(kGP, 0);
+    const Area area(c, i, Access::Read);
+    const Header h = checkedHeader<supervisor>(c, area);
+    const bool compacted = h.xcomp & kCompacted;
+    const uint64_t requested = c.xcr0 & edxEax(c), loaded = requested & h.xstate;
+
+    LegacyArea legacy;
+    uint8_t extended[std::size(kComponents)][256];
+    if (loaded & xfeature::X87) {
+        area.read(0, &legacy.bytes[0], LegacyArea::kMxcsr);
+        area.read(LegacyArea::kRegisters, &legacy.bytes[LegacyArea::kRegisters], 128);
+    }
+    // In the standard format MXCSR is no part of a component.
+    const bool loadsMxcsr = compacted ? loaded & xfeature::SSE : requested & (xfeature::SSE | xfeature::AVX);
+    if (loadsMxcsr) {
+        area.read(LegacyArea::kMxcsr, &legacy.bytes[LegacyArea::kMxcsr], 8);
+        if (!legacy.validMxcsr()) raise(kGP, 0);
+    }
+    if (loaded & xfeature::SSE)
+        area.read(LegacyArea::kXmm, &legacy.bytes[LegacyArea::kXmm], 16 * registerCount(c));
+    for (size_t n = 0; n < std::size(kComponents); n++)
+        if (const Component& k = kComponents[n]; loaded & k.bit())
+            area.read(area.offsetOf(k, h.xcomp), extended[n], usedSize(c, k));
+
+    if (loaded & xfeature::X87) {
+        legacy.giveX87(c, pointers64);
+    } else if (requested & xfeature::X87) {
+        initialize(c);
+        c.fpu.physical = {};
+    }
+    if (loadsMxcsr)
+        c.mxcsr = legacy.get<uint32_t>(LegacyArea::kMxcsr);
+    else if (compacted && requested & xfeature::SSE)
+        c.mxcsr = kInitialMxcsr;
+    if (requested & xfeature::SSE) legacy.giveXmm(c, registerCount(c));
+    for (size_t n = 0; n < std::size(kComponents); n++) {
+        const Component& k = kComponents[n];
+        if (loaded & k.bit())
+            give(c, k.number, extended[n]);
+        else if (requested & k.bit())
+            initializeComponent(c, k.number);
+    }
+    c.restored = {area.linear, h.xcomp, requested, c.cpl, c.fpu, c.vec, c.mxcsr, c.pkru};
+}
+
+void xgetbv(Cpu& c, const Insn&) {
+    if (!(c.cr4 & cr4::OSXSAVE)) raise(kUD);
+    const auto index = c.gpr.get<uint32_t>(Rcx * 8);
+    if (index > 1 || (index == 1 && !c.model.has(Feature::XGETBV1))) raise(kGP, 0);
+    const uint64_t v = index ? c.xcr0 & inUseWithMxcsr(c) : c.xcr0;
+    c.gpr[Rax] = uint32_t(v);
+    c.gpr[Rdx] = v >> 32;
+}
+
+void xsetbv(Cpu& c, const Insn&) {
+    if (!(c.cr4 & cr4::OSXSAVE)) raise(kUD);
+    const uint64_t v = edxEax(c);
+    if (c.cpl || c.gpr.get<uint32_t>(Rcx * 8)) raise(kGP, 0);
+    if (!(v & xfeature::X87) || v & ~c.model.xcr0Supported()) raise(kGP, 0);
+    if (v & xfeature::AVX && !(v & xfeature::SSE)) raise(kGP, 0);
+    c.xcr0 = v;
+    c.segmentsChanged();
+}
+
+constexpr Row kRows[] = {
+    {ZYDIS_MNEMONIC_XSAVE, only<save<Form::Plain, false>>},
+    {ZYDIS_MNEMONIC_XSAVE64, only<save<Form::Plain, true>>},
+    {ZYDIS_MNEMONIC_XSAVEOPT, only<save<Form::Optimised, false>>},
+    {ZYDIS_MNEMONIC_XSAVEOPT64, only<save<Form::Optimised, true>>},
+    {ZYDIS_MNEMONIC_XSAVEC, only<save<Form::Compacted, false>>},
+    {ZYDIS_MNEMONIC_XSAVEC64, only<save<Form::Compacted, true>>},
+    {ZYDIS_MNEMONIC_XSAVES, only<save<Form::Supervisor, false>>},
+    {ZYDIS_MNEMONIC_XSAVES64, only<save<Form::Supervisor, true>>},
+    {ZYDIS_MNEMONIC_XRSTOR, only<restore<false, false>>},
+    {ZYDIS_MNEMONIC_XRSTOR64, only<restore<false, true>>},
+    {ZYDIS_MNEMONIC_XRSTORS, only<restore<true, false>>},
+    {ZYDIS_MNEMONIC_XRSTORS64, only<restore<true, true>>},
+    {ZYDIS_MNEMONIC_XGETBV, only<xgetbv>},
+    {ZYDIS_MNEMONIC_XSETBV, onlySerializing<xsetbv>, kEndsBlock},
+};
+
+}  // namespace
+
+std::span<const Row> xsaveRows() { return kRows; }
+
+}  // namespace kiln

@@ -1,0 +1,37 @@
+// The layout of the XSAVE area (SDM vol. 1, 13.4): the legacy area, the header, then the extended region with
+// a component for each further bit of XCR0. PKRU lies where Intel's processors have it.
+#pragma once
+#include <cstdint>
+
+#include "cpu/state.hpp"
+
+namespace kiln::xsave {
+
+constexpr unsigned kHeader = 512, kExtended = 576;
+constexpr uint64_t kCompacted = 1ull << 63;  // in XCOMP_BV
+
+struct Component {
+    unsigned number;  // bit of XCR0
+    unsigned size, offset;
+    uint64_t bit() const { return 1ull << number; }
+};
+constexpr Component kComponents[] = {
+    {2, 256, 576},  // AVX: upper halves of the YMM registers
+    {9, 8, 2688},   // PKRU
+};
+
+// Bytes of the area that has these components: in the standard format, and compacted.
+constexpr unsigned standardSize(uint64_t components) {
+    unsigned size = kExtended;
+    for (const Component& c : kComponents)
+        if (components & c.bit()) size = c.offset + c.size;
+    return size;
+}
+constexpr unsigned compactedSize(uint64_t components) {
+    unsigned size = kExtended;
+    for (const Component& c : kComponents)
+        if (components & c.bit()) size += c.size;
+    return size;
+}
+
+}  // namespace kiln::xsave
