@@ -139,7 +139,7 @@ void Cpu::enterSmm() {
     m.state = *this;
     m.rflags = flags.value();
     m.revision = wide ? kRevision64 : kRevision32;
-    m.restartHalt = halted;
+    m.restartHalt = halted && !mwaiting;
     m.nmiBlocked = nmiBlocked;
     m.pendingDebug = pendingDebug;
     if (lastIo_.size) {
@@ -158,7 +158,7 @@ void Cpu::enterSmm() {
 
     // Table 32-4.
     nmiBlocked = true;
-    halted = false;
+    halted = mwaiting = false;
     pendingDebug = 0;
     flags.set(2);
     rip = 0x8000;

@@ -113,7 +113,7 @@ void GuestBench::writeTables() {
 
 void GuestBench::enterProtected() {
     writeTables();
-    cpu.setCr4(cr4::OSFXSR | cr4::OSXMMEXCPT);
+    cpu.setCr4((cr4::OSFXSR | cr4::OSXMMEXCPT) & cpu.model.cr4Supported());
     cpu.setCr0(cr0::PE | cr0::ET | cr0::NE | cr0::MP);
     cpu.seg[Cs] = flat(cpl_ ? kUserCode : kCode, true, false);
     for (SegReg r : {Es, Ss, Ds, Fs, Gs}) cpu.seg[r] = flat(cpl_ ? kUserData : kData, false, false);

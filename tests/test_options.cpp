@@ -218,6 +218,23 @@ TEST_CASE("options: APIC ids have a field for each level") {
     CHECK(CpuTopology{64, 1, 1}.apicId(63) == 63);
 }
 
+TEST_CASE("options: processor models") {
+    CHECK(parse({}).machine.cpu->name == "kiln");
+    CHECK(parse({"-cpu", "x86-64-v2"}).machine.cpu->name == "x86-64-v2");
+    CHECK(!parse({"-cpu", "max,-sse4.2"}).machine.cpu->has(Feature::SSE4_2));
+    CHECK(parse({"-cpu", "486", "-cpu", "qemu64,+popcnt"})
+              .machine.cpu->has(Feature::POPCNT));  // the last counts
+    auto warned = parseCommandLine({"-cpu", "max,+svm"});
+    REQUIRE(warned.options);
+    REQUIRE(warned.warnings.size() == 1);
+    CHECK(mentions(warned.warnings[0], "svm"));
+    CHECK(parseCommandLine({"-cpu", "max,+svm", "-cpu", "max"}).warnings.empty());
+    auto help = parseCommandLine({"-cpu", "help"});
+    CHECK((!help.options && help.exitCode == 0 && help.error.empty()));
+    for (auto word : {"Nehalem", "x86-64-v3", "pentium3", "sse4.2"})
+        CHECK_MESSAGE(mentions(help.output, word), word);
+}
+
 TEST_CASE("options: help and version") {
     auto help = parseCommandLine({"--help"});
     CHECK((!help.options && help.exitCode == 0));
