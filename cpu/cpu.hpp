@@ -285,6 +285,10 @@ class Cpu : public CpuState {
     void checkX87(bool waits = true) {
         if (x87Trap_ | (waits && (fpu.status & 0x80))) x87Fault(waits);
     }
+    // The same after #NM has been ruled out: FWAIT.
+    void checkX87Error() {
+        if (fpu.status & 0x80) x87Error();
+    }
     void checkMmx() {
         if (mmxTrap_ | (fpu.status & 0x80)) mmxFault();
     }
@@ -305,6 +309,7 @@ class Cpu : public CpuState {
     }
 
     CpuPorts io;
+    std::atomic<bool> ignne = false;  // IGNNE#: x87 exceptions don't stop the processor, while CR0.NE = 0
     const unsigned id;
     // Every processor has a host thread of its own. Then LOCK needs the host's atomic instructions, and what is
     // outside RAM needs the device lock.
@@ -411,9 +416,11 @@ class Cpu : public CpuState {
     void runBlock(const Block* b);
     void runSingle();
     void faulted(const Fault& f);
+    void frozen();
     void deliverFault(Fault f);
     static unsigned jumpIndex(uint64_t linear) { return (linear ^ linear >> 12) & (kJumpEntries - 1); }
     void x87Fault(bool waits);
+    void x87Error();
     void mmxFault();
     [[noreturn]] void sseFault();
     [[noreturn]] void avxFault();

@@ -101,8 +101,8 @@ void Cpu::handleEvents() {
     }
 }
 
-// What was decoded must still be there when its lines are marked: another processor may have written in between
-// without anybody knowing. Null: it is not, decode it anew.
+// What was decoded must still be there when its lines are marked: another processor may have written in
+// between without anybody knowing. Null: it is not, decode it anew.
 Block* Cpu::insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded) {
     const PhysAddr start = block->start, second = block->second;
     const uint64_t size = block->bytes, first = std::min<uint64_t>(size, kPageSize - start.pageOffset());
@@ -241,8 +241,18 @@ void Cpu::run(int64_t instructions) {
             rip = currentRip();
             abandonBlock();
             runAlone_ = true;
-        }
+        } catch (const FerrFreeze&) { frozen(); }
     }
+}
+
+// In front of an x87 instruction, until an interrupt comes.
+void Cpu::frozen() {
+    slice_ += held_;
+    held_ = 0;
+    rip = currentRip();
+    abandonBlock();
+    halted = true;
+    mwaiting = false;
 }
 
 void Cpu::singleStep() {
@@ -256,7 +266,7 @@ void Cpu::singleStep() {
         slice_ += held_;
         held_ = 0;
         faulted(f);
-    }
+    } catch (const FerrFreeze&) { frozen(); }
 }
 
 const Insn* Cpu::branchUnlinked(const Insn& i, uint64_t target) {

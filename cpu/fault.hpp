@@ -37,6 +37,10 @@ struct Fault {
 // run again on its own, so that the trap comes right behind it.
 struct BreakpointAhead {};
 
+// A waiting x87 instruction meets an exception while CR0.NE = 0 and IGNNE# is inactive: the processor stops in
+// front of it until an interrupt comes (SDM vol. 1, D.2.1.2).
+struct FerrFreeze {};
+
 [[noreturn]] void raise(uint8_t vector);                  // without an error code
 [[noreturn]] void raise(uint8_t vector, uint32_t error);  // with one
 [[noreturn]] void raisePageFault(uint64_t linear, uint32_t error);

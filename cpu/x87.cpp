@@ -1,6 +1,6 @@
 // The x87 FPU's frame: availability, exceptions, tags, and the rows of all its instructions (SDM vol. 1,
-// chapter 8; vol. 3, 2.5 and 9.2). Not modelled: the freeze of a waiting instruction until IGNNE# when CR0.NE
-// = 0; FERR# is raised with the exception, the instruction goes on.
+// chapter 8 and appendix D; vol. 3, 2.5 and 9.2). FERR# is raised with the exception, as the 486 does for
+// most, not with the next instruction.
 #include "cpu/x87.hpp"
 
 #include <vector>
@@ -14,9 +14,14 @@ using namespace float80;
 // Table 2-3 of SDM vol. 3: what CR0.EM, MP and TS do.
 void Cpu::x87Fault(bool waits) {
     if (x87Trap_) raise(kNM);
-    if (!waits) return;
+    if (waits) x87Error();
+}
+
+void Cpu::x87Error() {
     if (cr0 & cr0::NE) raise(kMF);
-    if (io.ferr) io.ferr(true);
+    if (!io.ferr) return;
+    io.ferr(true);
+    if (!ignne) throw FerrFreeze{};
 }
 
 void Cpu::mmxFault() {

@@ -163,9 +163,7 @@ void fnstswAx(Cpu& c, const Insn& i) {
 // #NM depends on MP instead of EM.
 void fwait(Cpu& c, const Insn&) {
     if ((c.cr0 & (cr0::MP | cr0::TS)) == (cr0::MP | cr0::TS)) raise(kNM);
-    if (!(c.fpu.status & kErrorSummary)) return;
-    if (c.cr0 & cr0::NE) raise(kMF);
-    updateSummary(c);
+    c.checkX87Error();
 }
 
 // -- the stack

@@ -190,7 +190,7 @@ void Board::buildIsa(const MachineConfig& config) {
     add(p.floppy, io_.clock, io_.log, *p.dma, p.isa[6]);
     p.floppy->mapPorts(io_.ports);
 
-    add(p.coprocessor, p.isa[13]);
+    add(p.coprocessor, p.isa[13], io_.ignne);
     io_.ports.map(0xf0, 2, *p.coprocessor);
     add(p.pm, io_.clock, p.isa[9]);
     p.pm->onPowerOff = io_.powerOff;

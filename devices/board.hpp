@@ -32,6 +32,7 @@ struct BoardPorts {
     std::function<void()> powerOff{};
     std::function<void(int code)> exit{};
     std::function<void(bool enabled)> a20{};
+    std::function<void(bool active)> ignne{};
     std::function<void()> smi{};  // to the processor whose access is being served
     std::array<std::function<void(uint8_t)>, 4> serial{};
     std::function<void(uint8_t)> debugConsole{};

@@ -54,6 +54,9 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
     wires.reset = [this](const char* why) { requestReset(why); };
     wires.powerOff = [this] { requestPowerOff(); };
     wires.exit = [this](int code) { requestExit(code); };
+    wires.ignne = [this](bool active) {
+        for (auto& p : processors_) p->cpu->ignne = active;
+    };
     wires.a20 = [this](bool enabled) {
         memory_.threads.exclusively([&] {
             for (auto& p : processors_) p->cpu->a20(enabled);

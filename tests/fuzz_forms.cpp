@@ -32,7 +32,8 @@ bool comparable(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* ope
         case ZYDIS_ISA_SET_XSAVE:
         case ZYDIS_ISA_SET_XSAVEOPT:
         case ZYDIS_ISA_SET_XSAVEC:
-        case ZYDIS_ISA_SET_XSAVES: return false;
+        case ZYDIS_ISA_SET_XSAVES:
+        case ZYDIS_ISA_SET_PKU: return false;
         default: break;
     }
     for (unsigned n = 0; n < z.operand_count_visible; n++)

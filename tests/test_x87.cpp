@@ -130,6 +130,15 @@ TEST_CASE("x87: with CR0.NE clear the exception leaves by FERR#") {
     ferr = false;  // as the interrupt controller's port F0h would
     CHECK_FALSE(b.run(kFwait));
     CHECK(ferr);
+    CHECK(b.cpu.halted);  // in front of FWAIT, for the interrupt
+    const uint64_t fwait = b.cpu.rip;
+    b.cpu.halted = false;
+    b.cpu.run(10);
+    CHECK((b.cpu.halted && b.cpu.rip == fwait));
+    b.cpu.halted = false;
+    b.cpu.ignne = true;  // by port F0h: x87 instructions run
+    CHECK_FALSE(b.run(kFwait));
+    CHECK((!b.cpu.halted && b.cpu.rip != fwait));
     CHECK_FALSE(b.run(kFnclex));
     CHECK_FALSE(ferr);
 }
