@@ -130,7 +130,7 @@ void alignmentFault(Cpu& c, const Insn& i, uint64_t offset, Access access,
                     unsigned size);  // returns when it is aligned after all
 
 template <class V>
-uint64_t alignedAddress(Cpu& c, const Insn& i, Access access) {
+[[gnu::always_inline]] inline uint64_t alignedAddress(Cpu& c, const Insn& i, Access access) {
     uint64_t offset = c.effectiveAddress(i);
     if ((offset | c.seg[i.seg].base) & (sizeof(V) - 1)) [[unlikely]]
         alignmentFault(c, i, offset, access, sizeof(V));

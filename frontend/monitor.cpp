@@ -128,7 +128,11 @@ std::string describeRegisters(const CpuState& c) {
                        c.idtr.limit);
     out += fmt::format("CR0={:08x} CR2={:016x} CR3={:016x} CR4={:08x} EFER={:x}\n", c.cr0, c.cr2, c.cr3,
                        c.cr4, c.efer);
-    out += fmt::format("FCW={:04x} FSW={:04x} MXCSR={:08x}\n", c.fpu.control, c.fpu.status, c.mxcsr);
+    out += fmt::format("FCW={:04x} FSW={:04x} MXCSR={:08x} XCR0={:x}\n", c.fpu.control, c.fpu.status, c.mxcsr,
+                       c.xcr0);
+    for (unsigned n = 0; n < c.vec.size(); n++)
+        out += fmt::format("YMM{:02}={:016x} {:016x} {:016x} {:016x}\n", n, c.vec[n].q[3], c.vec[n].q[2],
+                           c.vec[n].q[1], c.vec[n].q[0]);
     return out;
 }
 
