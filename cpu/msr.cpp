@@ -187,6 +187,9 @@ constexpr MsrRow kMsrs[] = {
     {0xc0000101, 0xc0000101, with<F::LM>, canonicalAddress, nullptr, readBase<Gs>, writeBase<Gs>},
     {0xc0000102, 0xc0000102, with<F::LM>, canonicalAddress, kept<&Msrs::kernelGsBase>},
     {0xc0000103, 0xc0000103, with<F::RDTSCP, F::RDPID>, only<0xffffffff>, kept<&Msrs::tscAux>},
+    // PerfEvtSel0-3, PerfCtr0-3: AMD's have them since the K7 without saying so in CPUID (APM vol. 2, 13.2).
+    {0xc0010000, 0xc0010003, amd, only<0x30f'ffd7'ffff>, keptIn<&Msrs::k7EventSelect>},
+    {0xc0010004, 0xc0010007, amd, only<low(48)>, keptIn<&Msrs::k7Counter>},
     {0xc0010010, 0xc0010010, amd, any, nullptr, constant<0>, ignore},  // SYSCFG
     {0xc0010015, 0xc0010015, amd, any, nullptr, constant<0>, ignore},  // HWCR
 };

@@ -33,6 +33,11 @@ constexpr FeatureSet kCore2Duo =
     kX86_64 | FeatureSet{F::ACPI, F::SS, F::SSE3, F::MONITOR, F::SSSE3, F::CX16, F::LAHF_LM};
 constexpr FeatureSet kNehalem =
     kX86_64 | FeatureSet{F::SSE3, F::SSSE3, F::CX16, F::SSE4_1, F::SSE4_2, F::POPCNT, F::LAHF_LM};
+constexpr FeatureSet kSandyBridge =
+    kNehalem | FeatureSet{F::PCLMULQDQ, F::X2APIC, F::TSC_DEADLINE, F::AES, F::XSAVE,
+                          F::AVX,       F::RDTSCP, F::XSAVEOPT,     F::ARAT};
+constexpr FeatureSet kIvyBridge =
+    kSandyBridge | FeatureSet{F::F16C, F::RDRAND, F::FSGSBASE, F::SMEP, F::ERMS};
 constexpr FeatureSet kHaswell =
     kNehalem | FeatureSet{F::PCLMULQDQ, F::FMA,   F::PCID,   F::X2APIC, F::MOVBE,  F::TSC_DEADLINE,
                           F::AES,       F::XSAVE, F::AVX,    F::F16C,   F::RDRAND, F::FSGSBASE,
@@ -66,6 +71,8 @@ std::span<const CpuModel> namedModels() {
         {"core2duo", kIntel, 6, 15, 11, "Intel(R) Core(TM)2 Duo CPU     T7700  @ 2.40GHz", 0xa, 0x80000008,
          kCore2Duo},
         {"Nehalem", kIntel, 6, 26, 3, "Intel Core i7 9xx (Nehalem Class Core i7)", 0xb, 0x80000008, kNehalem},
+        {"SandyBridge", kIntel, 6, 42, 1, "Intel Xeon E312xx (Sandy Bridge)", 0xd, 0x80000008, kSandyBridge},
+        {"IvyBridge", kIntel, 6, 58, 9, "Intel Xeon E3-12xx v2 (Ivy Bridge)", 0xd, 0x80000008, kIvyBridge},
         {"Haswell", kIntel, 6, 60, 1, "Intel Core Processor (Haswell, no TSX)", 0xd, 0x80000008, kHaswell},
         {"Skylake-Client", kIntel, 6, 94, 3, "Intel Core Processor (Skylake, no TSX)", 0xd, 0x80000008,
          kSkylakeClient},

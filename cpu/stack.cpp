@@ -162,7 +162,7 @@ void enter(Cpu& c, const Insn& i) {
     const uint64_t mask = c.stackMask();
     uint64_t sp = (c.gpr[Rsp] - sizeof(T)) & mask, bp = c.gpr[Rbp] & mask;
     c.store<T>(Ss, sp, T(c.gpr[Rbp]));
-    const T frame = T(sp);
+    const T frame = T((c.gpr[Rsp] & ~mask) | sp);  // all of ESP, though only SP moves on a 16-bit stack
     for (unsigned n = 1; n < level; n++) {
         bp = (bp - sizeof(T)) & mask;
         sp = (sp - sizeof(T)) & mask;

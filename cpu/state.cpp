@@ -88,6 +88,8 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("mtrr fix4k", msr.mtrrFix4K);
     visit("mtrr variable", msr.mtrrVariable);
     visit("machine check", msr.machineCheck);
+    visit("k7 event select", msr.k7EventSelect);
+    visit("k7 counter", msr.k7Counter);
     for (unsigned i = 0; i < 4; i++) visit("pdpte" + std::to_string(i), paging_.pdpte[i]);
     visit("halted", halted);
     visit("mwaiting", mwaiting);

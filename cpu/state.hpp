@@ -179,6 +179,7 @@ struct CpuState {
         std::array<uint64_t, 8> mtrrFix4K{};
         std::array<uint64_t, 16> mtrrVariable{};                                 // base and mask by turns
         std::array<std::array<uint64_t, 4>, kMachineCheckBanks> machineCheck{};  // CTL, STATUS, ADDR, MISC
+        std::array<uint64_t, 4> k7EventSelect{}, k7Counter{};  // AMD's: what was written, nothing counts
     } msr;
 
     bool halted = false;
@@ -190,8 +191,8 @@ struct CpuState {
     bool nmiBlocked = false;      // until IRET
     uint32_t pendingDebug = 0;    // DR6 bits of debug traps that wait for the instruction boundary
 
-    bool smm = false;            // in system management mode
-    uint32_t smbase = 0x30000;   // kept by INIT
+    bool smm = false;           // in system management mode
+    uint32_t smbase = 0x30000;  // kept by INIT
 
     bool real() const { return !(cr0 & cr0::PE); }
     bool v86() const { return flags.test(flag::VM); }

@@ -382,6 +382,18 @@ TEST_CASE("LAR, LSL, VERR, VERW: ZF says whether the selector may be used") {
     CHECK(!g.cpu.flags.zf());
 }
 
+TEST_CASE("ENTER on a 16-bit stack: the frame pointer gets all of ESP") {
+    SystemGuest g(Mode::Protected32);
+    g.setGdt(kTry, segment(kDataRw, SystemGuest::kDataAt, 0xffff, 0));
+    g.cpu.gpr[Rax] = kTry;
+    CHECK(!g.does({0x8e, 0xd0}));  // mov ss, eax
+    g.cpu.gpr[Rsp] = 0x12348000, g.cpu.gpr[Rbp] = 0x56789000;
+    CHECK(!g.does({0xc8, 0x08, 0x00, 0x00}));  // enter 8, 0
+    CHECK(g.cpu.gpr[Rsp] == 0x12347ff4);
+    CHECK(g.cpu.gpr[Rbp] == 0x12347ffc);
+    CHECK(g.get<uint32_t>(SystemGuest::kDataAt + 0x7ffc) == 0x56789000);
+}
+
 TEST_CASE("ARPL raises the RPL; not outside protected mode") {
     SystemGuest g(Mode::Protected32);
     g.cpu.gpr[Rax] = 0x40, g.cpu.gpr[Rcx] = 3;
@@ -390,6 +402,16 @@ TEST_CASE("ARPL raises the RPL; not outside protected mode") {
     CHECK(g.cpu.flags.zf());
     CHECK(!g.does({0x63, 0xc8}));
     CHECK(!g.cpu.flags.zf());
+    // Only what changes is written: a read-only segment is no obstacle to the rest.
+    g.setGdt(kTry, segment(kDataRo, SystemGuest::kDataAt, 0xfffff, 4));
+    g.cpu.gpr[Rax] = kTry;
+    CHECK(!g.does({0x8e, 0xe0}));  // mov fs, eax
+    g.cpu.gpr[Rbx] = 0;
+    g.put<uint16_t>(SystemGuest::kDataAt, 0x43);
+    CHECK(!g.does({0x64, 0x63, 0x0b}));  // arpl fs:[ebx], cx
+    CHECK(!g.cpu.flags.zf());
+    g.put<uint16_t>(SystemGuest::kDataAt, 0x42);
+    CHECK_RAISES(g.does({0x64, 0x63, 0x0b}), kGP, 0);
     SystemGuest real(Mode::Real16);
     for (auto code : {std::initializer_list<uint8_t>{0x63, 0xc8},
                       {0x0f, 0x02, 0xc3},
