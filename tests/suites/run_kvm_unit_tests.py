@@ -92,6 +92,8 @@ def outcome_of(status, log):
     guest = [line for line in text.splitlines()[1:] if line.strip() and not complaint.match(line)]
     if not guest:
         return "fail", "did not start: " + complaint.sub("", text.splitlines()[-1])[:60]
+    summary = re.findall(r"^SUMMARY: (.*?)\r?$", text, re.M)
+    detail = summary[-1] if summary else ""
     if status is None:
         return "fail", "timeout " + detail
     if status == PASS and (summary or "FAIL" not in text):

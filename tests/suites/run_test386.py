@@ -8,6 +8,7 @@ text share the port, but not the time: text comes between codes 0xEE and 0xFF. S
 """
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,14 @@ def run(args, rom, log):
     return sent
 
 
+def defined(line):
+    """A line of results without OF of rotations by a constant: undefined but for 1, and here it is 7."""
+    line = line.rstrip()
+    if not re.match(r"C[01] (ROL|ROR|RCL|RCR) ", line):
+        return line
+    return re.sub(r"PS=([0-9A-F]{4})", lambda m: f"PS={int(m[1], 16) & ~0x800:04X}", line)
+
+
 def judge(sent, reference):
     """What is wrong, or ''."""
     codes, _, rest = sent.partition(bytes([TEXT]))
@@ -50,7 +59,7 @@ def judge(sent, reference):
     mine = rest[:-1].decode("latin-1").split("\n")
     theirs = reference.decode("latin-1").replace("\r", "").split("\n")
     for number, (a, b) in enumerate(zip(mine, theirs), 1):
-        if a.rstrip() != b.rstrip():
+        if defined(a) != defined(b):
             return f"line {number} differs:\n  wanted {b}\n  got    {a}"
     mine, theirs = (len([line for line in lines if line.strip()]) for lines in (mine, theirs))
     return "" if mine == theirs else f"{mine} lines of results, wanted {theirs}"
