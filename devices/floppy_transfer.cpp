@@ -221,8 +221,14 @@ void Floppy::stepFormat() {
 // -- from sector to sector
 
 // To the next sector ID, as the result phase reports it. False at the end of the cylinder.
+//
+// An EOT behind the track's last sector would end in "no data" on a real drive. But SeaBIOS makes EOT of the count of
+// int 13h, so what boot loaders read across tracks there (PC BIOSes take EOT from the diskette parameter table)
+// depends on a drive that goes on: as in QEMU and Bochs, MT then runs over heads and cylinders.
 bool Floppy::advance() {
-    if (sector_ < endOfTrack_) {
+    bool openEnd = (command_[0] & kMultiTrack) && endOfTrack_ > unit()->format->sectorsPerTrack;
+    unsigned last = openEnd ? unit()->format->sectorsPerTrack : endOfTrack_;
+    if (sector_ < last) {
         sector_++;
         return true;
     }
@@ -232,7 +238,9 @@ bool Floppy::advance() {
         if (head_ & 1) return true;
     }
     cylinder_++;
-    return false;
+    if (!openEnd || cylinder_ >= unit()->format->tracks) return false;
+    unit()->track = cylinder_;
+    return true;
 }
 
 void Floppy::sectorDone() {

@@ -188,6 +188,27 @@ TEST_CASE("floppy: no terminal count is the end of the cylinder, no DMA an overr
     CHECK(b.results() == Bytes{0x40, 0x10, 0, 0, 0, 1, 2});
 }
 
+TEST_CASE("floppy: an EOT behind the track's end lets a multi-track read go on, as SeaBIOS's int 13h needs") {
+    Bench b;
+    b.start();
+    b.program(0x8000, 40 * 512, true);
+    b.command({0xe6, 0, 0, 0, 2, 2, 41, 0x1b, 0xff});  // 40 sectors from the second one: both heads, next cylinder
+    CHECK(b.interrupt());
+    CHECK(b.results() == Bytes{0x00, 0, 0, 1, 0, 6, 2});
+    for (unsigned i = 0; i < 40; i++) CHECK(b.word(0x8000 + i * 512) == i + 1);
+    b.program(0x8000, 512 * 2, true);  // without MT, nothing is behind sector 18
+    b.command({0x66, 0, 0, 0, 18, 2, 19, 0x1b, 0xff});
+    CHECK(b.interrupt());
+    CHECK(b.results() == Bytes{0x40, 0x04, 0, 0, 0, 19, 2});
+    b.program(0x8000, 512 * 2, true);  // nor behind the last cylinder
+    b.command({0xe6, 4, 79, 1, 18, 2, 19, 0x1b, 0xff});
+    CHECK(b.interrupt());
+    auto end = b.results();
+    REQUIRE(end.size() == 7);
+    CHECK(end[0] == 0x40);
+    CHECK(end[1] == 0x80);
+}
+
 TEST_CASE("floppy: what isn't on the medium isn't found") {
     Bench b;
     b.start();

@@ -53,13 +53,17 @@ class Guest:
 
     def _connect(self):
         deadline = time.monotonic() + 30 * SLOWNESS
-        while not os.path.exists(self.socket_path):
-            self._alive()
-            if time.monotonic() > deadline:
-                raise GuestError("kiln does not open its monitor")
-            time.sleep(0.05)
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(self.socket_path)
+        while not self.socket:
+            connection = socket.socket(socket.AF_UNIX)
+            try:  # the socket is there a moment before it listens
+                connection.connect(self.socket_path)
+                self.socket = connection
+            except (FileNotFoundError, ConnectionRefusedError):
+                connection.close()
+                self._alive()
+                if time.monotonic() > deadline:
+                    raise GuestError("kiln does not open its monitor")
+                time.sleep(0.05)
         self.socket.settimeout(120 * SLOWNESS)
         self._reply()
 
