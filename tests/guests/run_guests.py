@@ -7,13 +7,14 @@ Images are searched in $KILN_GUESTS and in the directories given with --guests; 
 --full lets the memory tester finish its pass (some minutes). Exit status: 0, 1 when a guest failed, 77 when all were skipped."""
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from guest_driver import Guest, GuestError  # noqa: E402
+from guest_driver import SLOWNESS, Guest, GuestError  # noqa: E402
 from png_picture import Picture  # noqa: E402
 
 
@@ -179,7 +180,165 @@ class Suite:
             g.wait_serial("kiln guest: exit status 0", 300)
         return "no display adapter"
 
-    NAMES = ["demo", "freedos", "mikeos", "elks", "kolibri", "memtest", "grub", "disk", "framebuffer", "headless"]
+    # -- out of Debian's packages (make_debian_guests.py)
+
+    def linux(self, kernel, initrd, machine):
+        arguments = ["-kernel", self.image(kernel), "-initrd", self.image(initrd), "-append", "console=ttyS0 kiln.run=uname%-m",
+                     "-no-shutdown"]
+        with Guest(self.kiln, arguments, serial=True) as g:
+            log = g.wait_serial("kiln guest: exit status 0", 400)
+        expect(re.search("^%s\r?$" % machine, log, re.MULTILINE), "uname -m does not say " + machine)
+        return "busybox's shell"
+
+    def linux_cloud(self):
+        return self.linux("vmlinuz-cloud", "initrd-amd64.gz", "x86_64")
+
+    def linux_686(self):
+        return self.linux("vmlinuz-686", "initrd-i386.gz", "i686")
+
+    def linux_686_pae(self):
+        return self.linux("vmlinuz-686-pae", "initrd-i386.gz", "i686")
+
+    def linux_32_on_64(self):
+        return self.linux("vmlinuz-cloud", "initrd-i386.gz", "x86_64")
+
+    def installer_text(self, cpu):
+        """On the serial line: its screens are drawn there with a terminal's sequences."""
+        kernel, initrd = self.image("installer-%s-text.linux" % cpu), self.image("installer-%s-text.initrd" % cpu)
+        with Guest(self.kiln, ["-m", "1G", "-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0"], serial=True) as g:
+            g.wait_serial("Select a language", 600)
+        return "language menu"
+
+    def installer_gtk(self, cpu):
+        """In X: done when the picture of the first question has its colours and stands still."""
+        kernel, initrd = self.image("installer-%s-gtk.linux" % cpu), self.image("installer-%s-gtk.initrd" % cpu)
+        with Guest(self.kiln, ["-m", "1G", "-kernel", kernel, "-initrd", initrd, "-append", "vga=788"]) as g:
+            deadline = time.monotonic() + 900 * SLOWNESS
+            while True:
+                time.sleep(10)
+                shown = Picture(self.picture(g, "installer-" + cpu))
+                # The banner alone, on a plain ground, has less than a thousand colours' worth of pixels below it.
+                if shown.colours() > 500 and shown.height >= 600 and self.busy(shown) > 5000:
+                    return "first question in X"
+                expect(time.monotonic() < deadline, "no first question")
+
+    @staticmethod
+    def busy(picture):
+        """How many pixels below the banner differ from the one at the left edge of their line."""
+        return sum(1 for y in range(150, picture.height, 2) for x in range(0, picture.width, 2)
+                   if picture.pixel(x, y) != picture.pixel(0, y))
+
+    def installer_amd64(self):
+        return self.installer_text("amd64")
+
+    def installer_i386(self):
+        return self.installer_text("i386")
+
+    def installer_gtk_amd64(self):
+        return self.installer_gtk("amd64")
+
+    def installer_gtk_i386(self):
+        return self.installer_gtk("i386")
+
+    def memtest_kernel(self):
+        for name in ("memtest86+x64.bin", "memtest86+ia32.bin"):
+            with Guest(self.kiln, ["-kernel", self.image(name), "-m", "32M"]) as g:
+                screen = g.wait_for(r"Test #[2-9]|Pass: +1", 300)
+                self.picture(g, name.split(".")[0])
+                expect("Errors: 0" in screen, "memory errors:\n" + screen)
+        return "64 and 32 bits, no errors"
+
+    def grub_rescue(self):
+        for option, name in (("-cdrom", "grub-rescue-cdrom.iso"), ("-fda", "grub-rescue-floppy.img")):
+            with Guest(self.kiln, [option, self.image(name), "-snapshot"]) as g:
+                g.wait_for("GNU GRUB", 120)
+                g.keys("c")
+                g.wait_for("grub> *$", 60)
+                g.type("lspci\n")
+                g.wait_for("8086:29c0", 60)
+                self.picture(g, name.split(".")[0])
+        return "menu and command line of CD-ROM and floppy"
+
+    def isolinux(self):
+        image = self.image("isolinux.iso")
+        with Guest(self.kiln, ["-cdrom", image]) as g:
+            g.wait_for("Hardware detection", 120)
+            g.keys("down", "ret")
+            g.wait_for("Main Menu", 120)
+            self.picture(g, "isolinux-hdt")
+        with Guest(self.kiln, ["-cdrom", image]) as g:
+            g.wait_for("FreeDOS in a memdisk", 120)
+            g.keys("ret")
+            g.wait_for("Selection=1", 120)
+            self.picture(g, "isolinux-memdisk")
+        return "menu, hdt, FreeDOS in a memdisk"
+
+    def ipxe(self):
+        for arguments in (["-cdrom", self.image("ipxe.iso")], ["-kernel", self.image("ipxe.lkrn")]):
+            with Guest(self.kiln, arguments) as g:
+                deadline = time.monotonic() + 120 * SLOWNESS
+                while "iPXE>" not in g.screen():  # Ctrl-B within the two seconds in which it is asked for
+                    g.keys("ctrl-b")
+                    expect(time.monotonic() < deadline, "no prompt:\n" + g.screen())
+                g.type("show version\n")
+                g.wait_for("version:string|builtin/version", 30)
+                self.picture(g, "ipxe")
+        return "prompt, from CD-ROM and as a kernel"
+
+    def uboot(self):
+        for name in ("u-boot-qemu-x86.rom", "u-boot-qemu-x86_64.rom"):
+            with Guest(self.kiln, ["-bios", self.image(name)], serial=True) as g:
+                g.wait_serial(r"=> *$", 200)
+        return "prompt, 32 and 64 bits"
+
+    def multiboot(self, entry, *events):
+        """Starts an entry of GRUB's menu on the CD-ROM; `events` are waited for on the serial line."""
+        with Guest(self.kiln, ["-m", "1G", "-cdrom", self.image("multiboot.iso")], serial=True) as g:
+            g.wait_for("GNU GRUB", 120)
+            g.keys(*["down"] * entry, "ret")
+            for event in events:
+                g.wait_serial(event, 600)
+            self.picture(g, "multiboot-%d" % entry)
+            return g
+
+    def xen(self):
+        self.multiboot(0, "Xen version 4.17", "Building a PV Dom0", "kiln guest: Linux")
+        return "hypervisor, Linux as dom0 to its shell"
+
+    def invaders(self):
+        with Guest(self.kiln, ["-cdrom", self.image("multiboot.iso")]) as g:
+            g.wait_for("GNU GRUB", 120)
+            g.keys("down", "ret")
+            g.wait_for(r"-\*-.*-\*-", 60)
+            g.keys("spc")
+            self.picture(g, "invaders")
+        return "the invaders"
+
+    def gnumach(self):
+        self.multiboot(2, "GNU Mach 1.8", "No bootstrap code loaded")
+        return "kernel up to its missing servers"
+
+    def debian(self):
+        with Guest(self.kiln, ["-m", "1G", "-hda", self.image("debian.img"), "-snapshot"], serial=True) as g:
+            g.wait_serial("kiln login: *$", 900)
+            g.wait_for("kiln login: *$", 60)
+            g.type("root\n")
+            g.wait_for(r"root@kiln:~# *$", 120)
+            g.type("systemctl is-system-running; nproc\n")
+            g.wait_for("^running|^starting|^degraded", 60)
+            self.picture(g, "debian")
+        return "systemd, login on tty1 and ttyS0"
+
+    def debian_smp(self):
+        with Guest(self.kiln, ["-m", "1G", "-smp", "2", "-hda", self.image("debian.img"), "-snapshot"], serial=True) as g:
+            g.wait_serial("kiln login: *$", 1500)
+            expect("Brought up 1 node, 2 CPUs" in g.serial(), "not two processors")
+        return "login with two processors"
+
+    NAMES = ["demo", "freedos", "mikeos", "elks", "kolibri", "memtest", "grub", "disk", "framebuffer", "headless",
+             "linux_cloud", "linux_686", "linux_686_pae", "linux_32_on_64", "installer_amd64", "installer_i386",
+             "installer_gtk_amd64", "installer_gtk_i386", "memtest_kernel", "grub_rescue", "isolinux", "ipxe", "uboot", "xen",
+             "invaders", "gnumach", "debian", "debian_smp"]
 
 
 def main():
