@@ -152,7 +152,12 @@ void intN(Cpu& c, const Insn& i) {
 void int3(Cpu& c, const Insn& i) {
     c.softwareInterrupt(kBP, Cpu::Source::Int3OrInto, c.nextRip(i) & c.ipMask());
 }
-void int1(Cpu& c, const Insn& i) { c.softwareInterrupt(kDB, Cpu::Source::Int1, c.nextRip(i) & c.ipMask()); }
+// A trap that MOV SS has held back comes together with this one.
+void int1(Cpu& c, const Insn& i) {
+    if (c.pendingDebug) c.dr[6] = (c.dr[6] & ~15ull) | c.pendingDebug;
+    c.pendingDebug = 0;
+    c.softwareInterrupt(kDB, Cpu::Source::Int1, c.nextRip(i) & c.ipMask());
+}
 void into(Cpu& c, const Insn& i) {
     if (c.flags.of()) c.softwareInterrupt(kOF, Cpu::Source::Int3OrInto, c.nextRip(i) & c.ipMask());
 }

@@ -76,6 +76,8 @@ std::span<const CpuModel> namedModels() {
         {"Haswell", kIntel, 6, 60, 1, "Intel Core Processor (Haswell, no TSX)", 0xd, 0x80000008, kHaswell},
         {"Skylake-Client", kIntel, 6, 94, 3, "Intel Core Processor (Skylake, no TSX)", 0xd, 0x80000008,
          kSkylakeClient},
+        {"Opteron_G1", kAmd, 15, 6, 1, "AMD Opteron 240 (Gen 1 Class Opteron)", 5, 0x80000008,
+         kX86_64 | FeatureSet{F::SSE3}},
         {"EPYC", kAmd, 23, 1, 2, "AMD EPYC Processor", 0xd, 0x80000008, kEpyc},
     };
     return models;

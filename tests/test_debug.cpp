@@ -372,6 +372,18 @@ TEST_CASE("MOV SS delays a data breakpoint by one instruction and holds off the 
         CHECK(g.cpu.gpr[Rbx] == 1);
         CHECK(bits6(g) == 1);
     }
+    // Together with that of INT1.
+    SystemGuest one(Mode::Protected32);
+    one.put<uint16_t>(kDataAt, kData0);
+    watch(one, 0, kDataAt, kReadWrite, kLength2);
+    one.cpu.gpr[Rsi] = kDataAt;
+    one.code({0x8e, 0x16, 0xf1});
+    one.cpu.singleStep();
+    one.cpu.singleStep();
+    CHECK(one.cpu.rip == one.handler(kDB));
+    CHECK(one.top<uint32_t>(0) == kCodeAt + 3);
+    CHECK(bits6(one) == 1);
+    CHECK(one.cpu.pendingDebug == 0);
     // Into the handler of a software interrupt.
     SystemGuest g(Mode::Protected32);
     g.put<uint16_t>(kDataAt, kData0);

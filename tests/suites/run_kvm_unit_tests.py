@@ -49,7 +49,7 @@ def without_kvm(parameters):
     out = [p for p in parameters if p != "-enable-kvm"]
     for i, p in enumerate(out):
         if out[i - 1] == "-cpu":
-            out[i] = re.sub(r",(host-phys-bits|migratable)(=\w+)?", "", re.sub(r"^host\b", "max", p))
+            out[i] = re.sub(r",(host-phys-bits|migratable|hv_passthrough)(=\w+)?", "", re.sub(r"^host\b", "max", p))
     return out
 
 
