@@ -1,5 +1,6 @@
-// What is left out on purpose, so that nobody is warned of it: SVM (qemu64, EPYC), TSX (Haswell and Skylake
-// are QEMU's noTSX versions). The bit that tells of a hypervisor is added to every model, as in QEMU.
+// What is left out on purpose, so that nobody is warned of it: SVM (qemu64, EPYC), thermal MSRs (core2duo),
+// TSX (Haswell and Skylake are QEMU's noTSX versions). The bit that tells of a hypervisor is added to every
+// model, as in QEMU.
 #include "cpu/named_models.hpp"
 
 namespace kiln {
@@ -30,7 +31,7 @@ constexpr FeatureSet kLevel3 =
     kLevel2 | FeatureSet{F::AVX, F::AVX2, F::BMI1, F::BMI2, F::F16C, F::FMA, F::ABM, F::MOVBE, F::XSAVE};
 
 constexpr FeatureSet kCore2Duo =
-    kX86_64 | FeatureSet{F::ACPI, F::SS, F::SSE3, F::MONITOR, F::SSSE3, F::CX16, F::LAHF_LM};
+    kX86_64 | FeatureSet{F::SS, F::SSE3, F::MONITOR, F::SSSE3, F::CX16, F::LAHF_LM};
 constexpr FeatureSet kNehalem =
     kX86_64 | FeatureSet{F::SSE3, F::SSSE3, F::CX16, F::SSE4_1, F::SSE4_2, F::POPCNT, F::LAHF_LM};
 constexpr FeatureSet kSandyBridge =

@@ -97,8 +97,10 @@ void visit32(Image& at, SaveMap& m) {
     at.operator()<uint32_t>(0x10c, m.pendingDebug);
     at.operator()<uint32_t>(0x110, m.nmiBlocked);
     at.operator()<uint32_t>(0x114, s.cr4);
+    // SS would run into the I/O state at 1A4h.
+    static constexpr unsigned kHidden[6] = {0x184, 0x190, 0x118, 0x12c, 0x138, 0x144};
     for (unsigned i = 0; i < 6; i++) {
-        hidden32(at, i < 3 ? 0x184 + i * 12 : 0x12c + (i - 3) * 12, s.seg[i]);
+        hidden32(at, kHidden[i], s.seg[i]);
         at.operator()<uint16_t>(0x1a8 + i * 4, s.seg[i].selector);
     }
     at.operator()<uint32_t>(0x154, s.idtr.limit);

@@ -134,6 +134,33 @@ TEST_CASE("a processor without Intel 64 has the 32-bit map") {
     CHECK(g.cpu.tr.base == before.tr.base);
 }
 
+TEST_CASE("the 32-bit map keeps the hidden parts of all segments, also behind an OUT") {
+    struct Trigger : IoHandler {
+        explicit Trigger(LocalApic& a) : apic(a) {}
+        uint64_t ioRead(uint64_t, unsigned) override { return 0; }
+        void ioWrite(uint64_t, unsigned, uint64_t) override { apic.accept({.mode = DeliveryMode::Smi}); }
+        LocalApic& apic;
+    };
+    std::vector<std::string> warnings;
+    SystemGuest g(Mode::Protected32, 0, chooseCpuModel("pentium3", warnings));
+    Trigger trigger(g.apic);
+    g.ports.map(0xb2, 1, trigger);
+    g.write(kHandler, std::vector<uint8_t>{0x0f, 0xaa});
+    for (unsigned i = 0; i < 6; i++)
+        if (i != Cs) g.setBase(SegReg(i), 0x1000 * i);
+    g.code({0xe6, 0xb2, 0x90, 0xf4});
+    const CpuState before = g.cpu;
+    g.runToHalt();
+    CHECK(g.get<uint32_t>(kMap + 0x1a4) == 0x00b20003);
+    for (unsigned i = 0; i < 6; i++) {
+        CAPTURE(i);
+        CHECK(g.cpu.seg[i].base == before.seg[i].base);
+        CHECK(g.cpu.seg[i].limit == before.seg[i].limit);
+        CHECK(g.cpu.seg[i].rights == before.seg[i].rights);
+        CHECK(g.cpu.seg[i].selector == before.seg[i].selector);
+    }
+}
+
 TEST_CASE("RSM outside SMM is #UD; SMBASE relocation; shutdown on an invalid state") {
     SystemGuest g(Mode::Long64);
     CHECK_RAISES(g.does({0x0f, 0xaa}), kUD, 0);
