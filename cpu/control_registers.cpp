@@ -89,7 +89,8 @@ void Cpu::setCr0(uint64_t v) {
     if (v >> 32 || (paging && !(v & cr0::PE)) || (v & cr0::NW && !(v & cr0::CD))) raise(kGP, 0);
     const bool turnsOn = paging && !(cr0 & cr0::PG), turnsOff = !paging && (cr0 & cr0::PG);
     if (turnsOn && efer & efer::LME) {
-        if (!(cr4 & cr4::PAE) || seg[Cs].longMode()) raise(kGP, 0);
+        const bool tss16 = !(tr.type() & 8);
+        if (!(cr4 & cr4::PAE) || seg[Cs].longMode() || tss16) raise(kGP, 0);
     } else if (paging && cr4 & cr4::PAE && !longMode()) {
         if (turnsOn || (v ^ cr0) & (cr0::CD | cr0::NW)) loadPdptes(cr3);
     }

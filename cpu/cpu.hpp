@@ -119,6 +119,7 @@ class Cpu : public CpuState {
         Cpu& cpu_;
         bool before_;
     };
+    bool alignmentChecked() const { return alignmentChecks_; }  // CR0.AM, RFLAGS.AC, CPL 3
     // Host pointer for up to the rest of the page, or null when not plain memory. For string instructions.
     const uint8_t* readablePointer(unsigned segment, uint64_t offset, unsigned size);
     uint8_t* writablePointer(unsigned segment, uint64_t offset, unsigned size);
@@ -194,6 +195,8 @@ class Cpu : public CpuState {
     void interruptReturn(unsigned width);
     // The 8 bytes of a descriptor, or false when outside its table.
     bool readDescriptor(uint16_t selector, uint64_t& descriptor);
+    // Long mode: whether a system descriptor has its 16 bytes in the table, the type of the upper half 0.
+    bool wideDescriptor(uint16_t selector);
     static Segment unpack(uint16_t selector, uint64_t descriptor);
     void setCpl(unsigned level);
     void setSegmentBase(SegReg which, uint64_t base) {

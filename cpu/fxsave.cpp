@@ -14,7 +14,9 @@ constexpr unsigned kSize = LegacyArea::kSize;
 uint64_t checkedAddress(Cpu& c, const Insn& i, Access access) {
     if (c.cr0 & (cr0::EM | cr0::TS)) raise(kNM);
     uint64_t at = c.effectiveAddress(i);
-    if (c.linearOf(i.seg, at, kSize, access) & 15) raise(kGP, 0);
+    const uint64_t linear = c.linearOf(i.seg, at, kSize, access);
+    if (linear & 3 && c.alignmentChecked()) raise(kAC, 0);
+    if (linear & 15) raise(kGP, 0);
     return at;
 }
 

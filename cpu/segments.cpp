@@ -40,6 +40,13 @@ uint64_t Cpu::upperDescriptor(uint16_t selector) {
     return high;
 }
 
+bool Cpu::wideDescriptor(uint16_t selector) {
+    const uint64_t base = selector & 4 ? ldtr.base : gdtr.base;
+    const uint32_t limit = selector & 4 ? ldtr.limit : gdtr.limit;
+    const uint32_t index = selector & ~7u;
+    return index + 15 <= limit && !(loadSystem<uint64_t>(base + index + 8) >> 40 & 31);
+}
+
 void Cpu::setAccessed(uint16_t selector, uint64_t descriptor) {
     if (descriptor & kAccessedBit) return;
     uint64_t base = selector & 4 ? ldtr.base : gdtr.base;

@@ -25,12 +25,19 @@ void storeTable(Cpu& c, const Insn& i) {
     requireUmip(c);
     uint64_t ea = c.effectiveAddress(i);
     const DescriptorTable t = c.*Table;
-    c.checkWrite(i.seg, ea, c.code64() ? 10 : 6);
-    c.store<uint16_t>(i.seg, ea, t.limit);
+    c.checkWrite(i.seg, ea, 4);  // the alignment of what descriptor-table registers hold
+    struct [[gnu::packed]] Wide {
+        uint16_t limit;
+        uint64_t base;
+    };
+    struct [[gnu::packed]] Narrow {
+        uint16_t limit;
+        uint32_t base;
+    };
     if (c.code64())
-        c.store<uint64_t>(i.seg, ea + 2, t.base);
+        c.store(i.seg, ea, Wide{t.limit, t.base});
     else
-        c.store<uint32_t>(i.seg, ea + 2, uint32_t(t.base));
+        c.store(i.seg, ea, Narrow{t.limit, uint32_t(t.base)});
 }
 
 template <DescriptorTable CpuState::*Table>
@@ -115,7 +122,10 @@ Handler strForm(const Shape& s) {
 bool visible(Cpu& c, uint16_t selector, uint64_t& d, uint32_t systemTypes) {
     if (!(selector & ~3) || !c.readDescriptor(selector, d)) return false;
     Segment s = Cpu::unpack(selector, d);
-    if (!(s.rights & 0x10) && !(systemTypes >> s.type() & 1)) return false;
+    if (!(s.rights & 0x10)) {
+        if (!(systemTypes >> s.type() & 1)) return false;
+        if (c.longMode() && !c.wideDescriptor(selector)) return false;
+    }
     return s.conforming() || (s.dpl() >= c.cpl && s.dpl() >= (selector & 3u));
 }
 

@@ -62,6 +62,7 @@ void Cpu::taskSwitch(uint16_t selector, uint64_t descriptor, TaskSwitch how, boo
         ldt = loadSystem<uint16_t>(b + 42);
     }
     checkTaskWritable(selector, target, oldWide);
+    if (wide && paging_.enabled && paging_.pae) loadPdptes(newCr3);  // or #GP while the old task is current
     committed_ = true;
     uint64_t image = flags.value();
     if (how == TaskSwitch::Return) image &= ~flag::NT;

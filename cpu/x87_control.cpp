@@ -92,6 +92,19 @@ void probe(Cpu& c, const Insn& i, uint64_t at, unsigned size, Access access) {
     }
 }
 
+// A register in an image of FNSAVE. It lies at any even address, and processors do not mind.
+void storeRegister(Cpu& c, const Insn& i, uint64_t at, Float80 v) {
+    for (unsigned n = 0; n < 4; n++) c.store<uint16_t>(i.seg, at + 2 * n, uint16_t(v.mantissa >> (16 * n)));
+    c.store<uint16_t>(i.seg, at + 8, v.signExponent);
+}
+
+Float80 loadRegister(Cpu& c, const Insn& i, uint64_t at) {
+    Float80 v;
+    for (unsigned n = 0; n < 4; n++) v.mantissa |= uint64_t(c.load<uint16_t>(i.seg, at + 2 * n)) << (16 * n);
+    v.signExponent = c.load<uint16_t>(i.seg, at + 8);
+    return v;
+}
+
 void fnstenv(Cpu& c, const Insn& i) {
     c.checkX87(false);
     uint64_t at = c.effectiveAddress(i);
@@ -113,7 +126,7 @@ void fnsave(Cpu& c, const Insn& i) {
     unsigned size = environmentSize(i);
     probe(c, i, at, size + 80, Access::Write);
     storeEnvironment(c, i, at);
-    for (unsigned n = 0; n < 8; n++) storeExtended(c, i.seg, at + size + 10 * n, get(c, n));
+    for (unsigned n = 0; n < 8; n++) storeRegister(c, i, at + size + 10 * n, get(c, n));
     initialize(c);
 }
 
@@ -123,7 +136,7 @@ void frstor(Cpu& c, const Insn& i) {
     probe(c, i, at, environmentSize(i) + 80, Access::Read);
     Environment e = loadEnvironment(c, i, at);
     std::array<Float80, 8> stack;
-    for (unsigned n = 0; n < 8; n++) stack[n] = loadExtended(c, i.seg, at + environmentSize(i) + 10 * n);
+    for (unsigned n = 0; n < 8; n++) stack[n] = loadRegister(c, i, at + environmentSize(i) + 10 * n);
     setEnvironment(c, e, wide(i));
     for (unsigned n = 0; n < 8; n++) c.fpu.physical[physical(c, n)] = stack[n];
 }
