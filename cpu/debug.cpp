@@ -118,7 +118,7 @@ bool Cpu::codeBreakpoint() {
 void Cpu::debugTrap() {
     dr[6] = (dr[6] & ~15ull) | pendingDebug;
     pendingDebug = 0;
-    halted = false;
+    wake();
     deliverFault({kDB});
 }
 

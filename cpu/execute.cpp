@@ -66,9 +66,9 @@ void Cpu::handleEvents() {
     if (!wakeable()) return;
     DeviceGuard guard(threads());
     LocalApic& a = io.apic;
-    if (a.initPending() || a.sipiPending()) {
+    if (!smm && (a.initPending() || a.sipiPending())) {
         uint8_t page = 0;
-        if (!smm && a.takeInit()) {
+        if (a.takeInit()) {
             init();
             waitingForSipi = !a.isBsp();
         }

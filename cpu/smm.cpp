@@ -160,7 +160,7 @@ void Cpu::enterSmm() {
 
     // Table 32-4.
     nmiBlocked = true;
-    halted = mwaiting = false;
+    wake();
     pendingDebug = 0;
     flags.set(2);
     rip = 0x8000;

@@ -110,6 +110,7 @@ struct Area {
 
     Area(Cpu& cpu, const Insn& i, Access access)
         : c(cpu), insn(i), at(cpu.effectiveAddress(i)), linear(cpu.linearOf(i.seg, at, kExtended, access)) {
+        if (linear & 3 && c.alignmentChecked()) raise(kAC, 0);
         if (linear & 63) raise(kGP, 0);
     }
     uint64_t word(unsigned offset) const { return c.load<uint64_t>(insn.seg, at + offset); }
