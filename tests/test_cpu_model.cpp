@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "tests/fuzz_forms.hpp"
 #include "tests/system_guest.hpp"
 
 using namespace kiln;
@@ -224,6 +225,17 @@ TEST_CASE("what vendors do differently") {
         CHECK(b.cpu.rip ==
               (amd ? (SystemGuest::kCodeAt + 4 + 0x10) & 0xffff : SystemGuest::kCodeAt + 6 + 0x10));
         CHECK(bool(h.cpu.cpuid(0x80000001, 0).edx & 1) == amd);  // AMD repeats leaf 1
+    }
+}
+
+TEST_CASE("every mnemonic of the instruction sets that are offered has a row") {
+    for (bool code64 : {false, true}) {
+        CAPTURE(code64);
+        std::vector<std::string> missing = FormTable(code64, false).missing();
+        std::erase_if(missing, [](const std::string& m) { return m == "ud0" || m == "ud1" || m == "ud2"; });
+        std::string list;
+        for (const std::string& m : missing) list += " " + m;
+        CHECK(list == "");
     }
 }
 
