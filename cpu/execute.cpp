@@ -231,6 +231,7 @@ void Cpu::run(int64_t instructions) {
         try {
             do {
                 if (io.code.hasDead()) io.code.collect();
+                if (threaded) fenceGuest();  // serializing instructions end their block
                 step(traced);
             } while (slice_ > 0);
         } catch (const Fault& f) {

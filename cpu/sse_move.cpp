@@ -1,6 +1,6 @@
 // SSE to SSE4.2: moves, masks, cache hints and MXCSR (SDM vol. 1, 10.4 to 12.8; vol. 2). The moves between
 // general and MM registers that share a mnemonic are here too. Non-temporal hints mean nothing here: stores
-// are plain stores; fences are plain instructions, because one processor's memory accesses happen in program
+// are plain stores; only MFENCE does anything, because one processor's memory accesses happen in program
 // order.
 #include "cpu/simd.hpp"
 
@@ -243,6 +243,9 @@ struct DuplicateFloats {
 
 // -- caches, fences, MXCSR
 void nothing(Cpu&, const Insn&) {}
+void mfence(Cpu& c, const Insn&) {
+    if (c.threaded) fenceGuest();
+}
 // No caches; but the byte must be readable. A register behind it is not read.
 void clflush(Cpu& c, const Insn& i) { c.readablePointer(i.seg, c.effectiveAddress(i), 1); }
 constexpr uint32_t kMxcsrMask = 0xffff;
@@ -318,7 +321,7 @@ std::span<const Row> sseMoveRows() {
         {ZYDIS_MNEMONIC_PREFETCHWT1, only<nothing>},
         {ZYDIS_MNEMONIC_SFENCE, only<nothing>},
         {ZYDIS_MNEMONIC_LFENCE, only<nothing>},
-        {ZYDIS_MNEMONIC_MFENCE, only<nothing>},
+        {ZYDIS_MNEMONIC_MFENCE, only<mfence>},
         {ZYDIS_MNEMONIC_CLFLUSH, only<clflush>},
         {ZYDIS_MNEMONIC_CLFLUSHOPT, only<clflush>},
         {ZYDIS_MNEMONIC_CLWB, only<clflush>},

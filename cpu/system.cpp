@@ -288,6 +288,7 @@ Handler fsGsBaseForm(const Shape& s) {
 // -- information and time
 
 void cpuid(Cpu& c, const Insn&) {
+    if (c.threaded) fenceGuest();  // it serializes
     auto r = c.cpuid(c.gpr.get<uint32_t>(Rax * 8), c.gpr.get<uint32_t>(Rcx * 8));
     c.gpr[Rax] = r.eax, c.gpr[Rbx] = r.ebx, c.gpr[Rcx] = r.ecx, c.gpr[Rdx] = r.edx;
 }

@@ -113,6 +113,16 @@ constexpr bool kHasAtomic = kIsWord<Size>;
 
 }  // namespace guest_ram
 
+// What was written before is seen by others before anything is read after it: MFENCE, and what serializes.
+inline void fenceGuest() {
+#if KILN_THREAD_SANITIZER
+    int nothing = 0;  // the sanitizer knows no fences; a locked exchange is one
+    __atomic_exchange_n(&nothing, 1, __ATOMIC_SEQ_CST);
+#else
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 // -- bulk: `from` or `to` (or both) is guest memory
 inline void copyFromGuest(void* to, const void* from, uint64_t size) {
     if constexpr (guest_ram::kAtomicBulk)

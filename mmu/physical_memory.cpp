@@ -266,7 +266,7 @@ bool PhysicalMemory::mayWriteDirectly(PhysAddr addr, unsigned cpu) {
 
 void PhysicalMemory::noteWrite(PhysAddr addr, uint64_t size) {
     // The bytes first, then the look at the marks: who marks looks at the bytes afterwards.
-    if (threads.several()) std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (threads.several()) fenceGuest();
     while (size) {
         uint64_t n = std::min(size, kPageSize - addr.pageOffset());
         CodeMarks* page = marks(addr);
