@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Boots Debian's kernel to busybox, runs a command there, and checks what came over the serial port.
-Usage: test_linux_boot.py KILN DIRECTORY... (the first with vmlinuz and initrd.gz, from make_linux_guest.sh, counts)
+Usage: test_linux_boot.py [--smp N [--threads]] KILN DIRECTORY... (the first with vmlinuz and initrd.gz, from
+make_linux_guest.sh, counts). With several processors the command also loads all of them at once.
 
 Skipped (exit status 77) when there is no Linux guest."""
+import argparse
 import os
 import re
 import subprocess
@@ -25,8 +27,22 @@ EXPECTED = [
 BAD = r"Kernel panic|BUG:|Oops|general protection|segfault|WARNING: CPU|invalid opcode|Call Trace"
 
 
+# What several processors must say in place of the command's output.
+EXPECTED_SMP = [
+    ("the start of all processors", r"smp: Brought up 1 node, {n} CPUs"),
+    ("their number", r"^processors {n}$"),
+    ("the sums of the parallel load", r"^sum [0-9a-f]{{32}} of {n}$"),
+]
+
+
 def main():
-    kiln, places = sys.argv[1], sys.argv[2:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smp", type=int, default=1)
+    parser.add_argument("--threads", action="store_true")
+    parser.add_argument("kiln")
+    parser.add_argument("places", nargs="+")
+    a = parser.parse_args()
+    kiln, places = a.kiln, a.places
     for place in places:
         kernel, initrd = os.path.join(place, "vmlinuz"), os.path.join(place, "initrd.gz")
         if os.path.exists(kernel) and os.path.exists(initrd):
@@ -35,8 +51,21 @@ def main():
         print("skipped: no Linux guest in %s; tests/guests/make_linux_guest.sh makes it" % " or ".join(places))
         return 77
     command = "uname%-a;awk%'BEGIN{print%22/7}';exit%3"
+    expected = list(EXPECTED)
+    if a.smp > 1:
+        # Every processor compresses and hashes the same bytes; all sums must be equal.
+        command = ("echo%processors%`nproc`;"
+                   "for%i%in%`seq%{0}`;do%(dd%if=/bin/busybox%bs=64k%count=8%2>/dev/null|gzip|gunzip|md5sum>/tmp/$i)&%done;wait;"
+                   "echo%sum%`cat%/tmp/[0-9]*|sort|uniq|cut%-c1-32`%of%`cat%/tmp/[0-9]*|wc%-l`;exit%3").format(a.smp)
+        smp = [(what, pattern.format(n=a.smp)) for what, pattern in EXPECTED_SMP]
+        at = [what for what, _ in expected].index("the start of init")
+        expected[at:at] = smp[:1]
+        at = [what for what, _ in expected].index("the command's output")
+        expected[at:at + 2] = smp[1:]
     run = [kiln, "-m", "256M", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
-           "-initrd", initrd, "-append", "console=ttyS0 kiln.run=" + command]
+           "-initrd", initrd, "-append", "console=ttyS0 kiln.run=" + command, "-smp", str(a.smp)]
+    if a.threads:
+        run += ["-accel", "interp,thread=multi"]
     try:
         done = subprocess.run(run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT)
         output, problems = done.stdout, []
@@ -46,7 +75,7 @@ def main():
         output, problems = e.stdout or b"", ["no end within %d s" % LIMIT]
     log = output.decode("utf-8", "replace").replace("\r", "")
     at = 0
-    for what, pattern in EXPECTED:
+    for what, pattern in expected:
         found = re.compile(pattern, re.MULTILINE).search(log, at)
         if not found:
             problems.append("%s is missing (%s)" % (what, pattern))
