@@ -168,6 +168,7 @@ constexpr MsrRow kMsrs[] = {
     {0x17b, 0x17b, with<F::MCA>, zeroOrOnes, kept<&Msrs::mcgCtl>},
     {0x1a0, 0x1a0, always, miscEnable, kept<&Msrs::miscEnable>, nullptr, writeMiscEnable},
     {0x1d9, 0x1d9, always, only<0xdfc3>, kept<&Msrs::debugCtl>, nullptr, writeDebugControl},
+    {0x1fc, 0x1fc, with<F::MONITOR>, any, nullptr, constant<0>, ignore},  // MSR_POWER_CTL: likewise
     {0x200, 0x20f, with<F::MTRR>, mtrrVariable, keptIn<&Msrs::mtrrVariable>},
     {0x250, 0x250, with<F::MTRR>, memoryTypes<false>, keptIn<&Msrs::mtrrFix64K>},
     {0x258, 0x259, with<F::MTRR>, memoryTypes<false>, keptIn<&Msrs::mtrrFix16K>},
