@@ -19,14 +19,6 @@ uint64_t descriptor(uint8_t type, unsigned dpl, bool system, bool l, bool db, ui
 }
 }  // namespace
 
-std::shared_ptr<const CpuModel> vectorModel() {
-    CpuModel m = *kilnModel();
-    for (Feature f :
-         {Feature::AVX, Feature::AVX2, Feature::FMA, Feature::F16C, Feature::VAES, Feature::VPCLMULQDQ})
-        m.features.add(f);
-    return std::make_shared<const CpuModel>(std::move(m));
-}
-
 GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> model)
     : apic(clock, apicBus, 0, true, [this] { return cpu.tsc(); }),
       cpu(CpuPorts{memory,

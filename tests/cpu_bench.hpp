@@ -27,9 +27,6 @@ struct Caught {
     uint64_t cr2 = 0;
 };
 
-// kiln's model with everything that works on vector registers, whether a system could enable it or not.
-std::shared_ptr<const CpuModel> vectorModel();
-
 class GuestBench {
   public:
     enum class Mode { Real16, Protected32, Compat32, Long64 };

@@ -94,7 +94,7 @@ bool Instance::uses(ZydisRegister enclosing) const {
     return false;
 }
 
-FormTable::FormTable(bool code64, bool forHost) : kiln_(*vectorModel()), code64_(code64), forHost_(forHost) {
+FormTable::FormTable(bool code64, bool forHost) : kiln_(*kilnModel()), code64_(code64), forHost_(forHost) {
     ZydisDecoderInit(&decoder_, code64 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32,
                      code64 ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32);
     kiln_.sets().configure(decoder_);
@@ -440,7 +440,10 @@ bool fitMemory(Random& r, const FormTable& table, Instance& i, unsigned operand,
     const ZydisDecodedOperandMem m = i.operands[operand].mem;
     if (m.segment == ZYDIS_REGISTER_FS || (m.segment == ZYDIS_REGISTER_GS && !i.code64)) return false;
     if (i.z.address_width == 16) return false;
-    uint64_t ea = target(r, i.operands[operand].size / 8);
+    const uint64_t bytes = i.operands[operand].size / 8;
+    uint64_t ea = target(r, bytes);
+    // Hosts slow down or stop who locks the bus across cache lines.
+    if (i.z.attributes & ZYDIS_ATTRIB_HAS_LOCK || i.z.mnemonic == ZYDIS_MNEMONIC_XCHG) ea &= ~(bytes - 1);
     if (i.z.mnemonic == ZYDIS_MNEMONIC_BT || i.z.mnemonic == ZYDIS_MNEMONIC_BTS ||
         i.z.mnemonic == ZYDIS_MNEMONIC_BTR || i.z.mnemonic == ZYDIS_MNEMONIC_BTC) {
         if (i.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER) {

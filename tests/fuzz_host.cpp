@@ -222,7 +222,7 @@ class HostFuzz {
     explicit HostFuzz(bool code64)
         : code64_(code64),
           table_(code64, !wantsDigest()),
-          bench_(code64 ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32, 3, vectorModel()),
+          bench_(code64 ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32, 3),
           random_(environment("KILN_FUZZ_SEED", 1)),
           digesting_(wantsDigest()) {
         if (digesting_) {

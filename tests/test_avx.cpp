@@ -19,7 +19,7 @@ constexpr uint64_t kRam = 0x400000;  // two mapped pages with nothing around the
 using Bytes = std::vector<uint8_t>;
 
 struct AvxBench : GuestBench {
-    explicit AvxBench(Mode mode = Mode::Long64, unsigned cpl = 0) : GuestBench(mode, cpl, vectorModel()) {
+    explicit AvxBench(Mode mode = Mode::Long64, unsigned cpl = 0) : GuestBench(mode, cpl) {
         cpu.gpr[Rbx] = kData;
         if (mode != Mode::Real16) {
             enableAvx();
@@ -296,7 +296,7 @@ TEST_CASE("Models without AVX refuse VEX") {
 TEST_CASE("What kiln refuses under VEX, the host refuses, too") {
     if (!HostOracle::available() || !HostOracle::runs(ZYDIS_ISA_SET_AVX2)) return;
     HostOracle oracle;
-    const Decoder kiln(*vectorModel());
+    const Decoder kiln(*kilnModel());
     ZydisDecoder zydis;
     ZydisDecoderInit(&zydis, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     unsigned refused = 0;
