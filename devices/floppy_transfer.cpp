@@ -222,9 +222,10 @@ void Floppy::stepFormat() {
 
 // To the next sector ID, as the result phase reports it. False at the end of the cylinder.
 //
-// An EOT behind the track's last sector would end in "no data" on a real drive. But SeaBIOS makes EOT of the count of
-// int 13h, so what boot loaders read across tracks there (PC BIOSes take EOT from the diskette parameter table)
-// depends on a drive that goes on: as in QEMU and Bochs, MT then runs over heads and cylinders.
+// An EOT behind the track's last sector would end in "no data" on a real drive. But SeaBIOS makes EOT of the
+// count of int 13h, so what boot loaders read across tracks there (PC BIOSes take EOT from the diskette
+// parameter table) depends on a drive that goes on: as in QEMU and Bochs, MT then runs over heads and
+// cylinders.
 bool Floppy::advance() {
     bool openEnd = (command_[0] & kMultiTrack) && endOfTrack_ > unit()->format->sectorsPerTrack;
     unsigned last = openEnd ? unit()->format->sectorsPerTrack : endOfTrack_;

@@ -192,7 +192,8 @@ TEST_CASE("floppy: an EOT behind the track's end lets a multi-track read go on, 
     Bench b;
     b.start();
     b.program(0x8000, 40 * 512, true);
-    b.command({0xe6, 0, 0, 0, 2, 2, 41, 0x1b, 0xff});  // 40 sectors from the second one: both heads, next cylinder
+    b.command(
+        {0xe6, 0, 0, 0, 2, 2, 41, 0x1b, 0xff});  // 40 sectors from the second one: both heads, next cylinder
     CHECK(b.interrupt());
     CHECK(b.results() == Bytes{0x00, 0, 0, 1, 0, 6, 2});
     for (unsigned i = 0; i < 40; i++) CHECK(b.word(0x8000 + i * 512) == i + 1);

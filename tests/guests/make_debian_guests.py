@@ -117,7 +117,9 @@ class Packages:
     def kernel(self, package):
         """The kernel behind a package that only depends on the newest one."""
         depends = self.apt("apt-cache", "depends", package).decode().split()
-        newest = next((d for d in depends if d.startswith("linux-image-")), package)
+        newest = next((d for d in depends if d.startswith("linux-image-6")), None)
+        if not newest:
+            raise CannotMake("apt does not know what %s depends on" % package)
         suffix = ":i386" if package.endswith(":i386") and ":" not in newest else ""
         return self.file(newest + suffix, "boot/vmlinuz-*")
 
@@ -216,11 +218,13 @@ class Maker:
             raise CannotMake("debootstrap wants root")
         with tempfile.TemporaryDirectory(dir=self.out) as work:
             root = work + "/root"
-            run("debootstrap", "--variant=minbase", "--include=systemd-sysv,linux-image-amd64,udev,dbus,kmod", "bookworm", root, MIRROR)
+            run("debootstrap", "--variant=minbase", "--include=systemd-sysv,linux-image-amd64,udev,dbus,kmod", "bookworm", root,
+                MIRROR)
             run("chroot", root, "passwd", "-d", "root")
             run("chroot", root, "apt-get", "clean")
             os.makedirs(root + "/boot/grub", exist_ok=True)
-            for name, text in (("boot/grub/grub.cfg", DISK_MENU), ("etc/hostname", "kiln\n"), ("etc/fstab", "/dev/sda2 / ext4 defaults 0 1\n")):
+            for name, text in (("boot/grub/grub.cfg", DISK_MENU), ("etc/hostname", "kiln\n"),
+                               ("etc/fstab", "/dev/sda2 / ext4 defaults 0 1\n")):
                 with open(root + "/" + name, "w") as f:
                     f.write(text)
             run("mke2fs", "-q", "-F", "-t", "ext4", "-d", root, work + "/root.ext4", "1200M",

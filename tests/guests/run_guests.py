@@ -243,6 +243,8 @@ class Suite:
     def memtest_kernel(self):
         for name in ("memtest86+x64.bin", "memtest86+ia32.bin"):
             with Guest(self.kiln, ["-kernel", self.image(name), "-m", "32M"]) as g:
+                g.wait_for("to start testing", 120)
+                g.keys("ret")
                 screen = g.wait_for(r"Test #[2-9]|Pass: +1", 300)
                 self.picture(g, name.split(".")[0])
                 expect("Errors: 0" in screen, "memory errors:\n" + screen)
@@ -276,7 +278,8 @@ class Suite:
     def ipxe(self):
         for arguments in (["-cdrom", self.image("ipxe.iso")], ["-kernel", self.image("ipxe.lkrn")]):
             with Guest(self.kiln, arguments) as g:
-                deadline = time.monotonic() + 120 * SLOWNESS
+                g.wait_for("iPXE initialising", 120)
+                deadline = time.monotonic() + 60 * SLOWNESS
                 while "iPXE>" not in g.screen():  # Ctrl-B within the two seconds in which it is asked for
                     g.keys("ctrl-b")
                     expect(time.monotonic() < deadline, "no prompt:\n" + g.screen())
