@@ -4,6 +4,7 @@
 #   `meson test` (refusals, a Linux boot when there is a guest); and boots by SeaBIOS: the demonstration floppy,
 #   FreeDOS and MikeOS when their images are in build/guest or $KILN_GUESTS.
 # Usage: tests/cross/run_aarch64_tests.sh [--install] [BUILD-DIRECTORY]    (build-aarch64, beside build)
+# Debian's gcc-multilib and its cross compilers can't be installed together.
 set -eu
 cd "$(dirname "$0")/../.."
 packages="g++-aarch64-linux-gnu qemu-user-static libzydis-dev:arm64 libfmt-dev:arm64 libpng-dev:arm64"
@@ -24,8 +25,8 @@ ninja -C "$build"
 qemu-aarch64-static "$build/tests/kiln-tests"
 
 # -- the same results on both processors
-native=$build/native
-[ -f "$native/build.ninja" ] || meson setup "$native" -Dsdl=disabled
+native=${KILN_NATIVE_BUILD:-build}
+[ -f "$native/build.ninja" ] || meson setup "$native"
 ninja -C "$native" tests/kiln-tests
 here=$(mktemp) there=$(mktemp)
 trap 'rm -f "$here" "$there"' EXIT

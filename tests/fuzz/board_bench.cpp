@@ -1,0 +1,51 @@
+#include "tests/fuzz/board_bench.hpp"
+
+namespace kiln::fuzz {
+
+Bytes blankFirmware() {
+    Bytes rom(64 << 10);
+    rom[rom.size() - 16] = 0xf4;
+    return rom;
+}
+
+BoardBench::BoardBench(std::vector<DriveConfig> drives)
+    : apic(
+          clock, apicBus, 0, true, [this] { return time.now(); }, 1'000'000'000),
+      firmware(blankFirmware()) {
+    apicBus.setCurrent(&apic);
+    MachineConfig config;
+    config.memory = kRam;
+    config.firmware = firmware.path();
+    config.drives = std::move(drives);
+    config.serialPorts = 4;
+    config.debugConsole = true;
+    config.debugExit.emplace();
+    config.rtcStart = 1'000'000'000;
+    BoardPorts wires{log, gate, clock, memory, ports, apicBus};
+    wires.reset = [this](const char*) { resetWanted = true; };
+    wires.powerOff = [] {};
+    wires.exit = [](int) {};
+    wires.a20 = [](bool) {};
+    board = std::make_unique<Board>(wires, config);
+    board->reset();
+    apic.reset();
+}
+
+void BoardBench::pass(Nanos duration) {
+    time.advance(duration);
+    clock.runDue();
+}
+
+void BoardBench::serveReset() {
+    if (!resetWanted) return;
+    resetWanted = false;
+    board->reset();
+    apic.reset();
+}
+
+void BoardBench::takeInterrupt() {
+    if (apic.intrPending()) apic.acknowledgeIntr();
+    apicBus.ioWrite(0xb0, 4, 0);
+}
+
+}  // namespace kiln::fuzz
