@@ -221,16 +221,21 @@ bool BlockImage::write(uint64_t offset, const void* in, uint64_t bytes) {
         return fail("can't write");
     }
     if (overlay_ >= 0) return writeOverlay(offset, in, bytes);
+    dirty_ = true;
     return writeAll(fd_, offset, in, bytes) || fail("can't write");
 }
 
 bool BlockImage::flush() {
-    if (!writable_ || overlay_ >= 0) return true;  // an overlay needn't outlive us
+    // The host forgets what it could not store, and its next fdatasync would succeed.
+    if (lost_) return false;
+    if (!dirty_) return true;  // an overlay never is: it needn't outlive us
     while (fdatasync(fd_) < 0) {
         if (errno == EINTR) continue;
-        if (errno == EINVAL || errno == ENOSYS) return true;  // nothing to flush on this file system
+        if (errno == EINVAL || errno == ENOSYS) break;  // nothing to flush on this file system
+        lost_ = true;
         return fail("can't flush");
     }
+    dirty_ = false;
     return true;
 }
 

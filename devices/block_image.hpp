@@ -2,6 +2,10 @@
 // disk, a failing one) come back as `false`, for the device to report to its guest; nothing throws after
 // open().
 //
+// A write is in the host's hands when write() returns: nothing is kept in this process, so a killed kiln
+// leaves what its guest had written, in whole sectors. flush() puts it onto the host's disk, as far as a
+// drive's FLUSH CACHE promises.
+//
 // Not modelled: formats other than raw (they are refused by name), asynchronous transfers.
 #pragma once
 #include <cstdint>
@@ -36,6 +40,7 @@ class BlockImage {
     bool read(uint64_t offset, void* out, uint64_t bytes);
     bool write(uint64_t offset, const void* in, uint64_t bytes);
     bool flush();  // everything written is on the host's disk afterwards
+    bool dirty() const { return dirty_; }  // written since the last flush
     const std::string& lastError() const { return lastError_; }
 
   private:
@@ -54,6 +59,8 @@ class BlockImage {
     std::vector<uint64_t> overlayMap_;  // a bit a cluster
     uint64_t size_ = 0;
     bool writable_ = false;
+    bool dirty_ = false;
+    bool lost_ = false;  // a flush failed
     std::string lastError_;
 };
 

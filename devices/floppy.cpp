@@ -13,7 +13,7 @@ constexpr Nanos kStepTime = 10'000;  // a track
 constexpr Nanos kReadIdTime = 300'000;
 
 enum : unsigned { kDigitalOutput = 2, kTapeDrive = 3, kMainStatus = 4, kFifo = 5, kDigitalInput = 7 };
-enum : uint8_t { kNotReset = 0x04, kDmaGate = 0x08 };                              // digital output
+enum : uint8_t { kNotReset = 0x04, kDmaGate = 0x08, kMotor = 0x10 };               // digital output
 enum : uint8_t { kRequest = 0x80, kToHost = 0x40, kNonDma = 0x20, kBusy = 0x10 };  // main status
 enum : uint8_t { kSeekEnd = 0x20, kEquipmentCheck = 0x10, kAbnormal = 0x40 };      // ST0
 enum : uint8_t { kNoPolling = 0x10, kFifoOff = 0x20, kKeptByLock = 0x2f };         // CONFIGURE
@@ -51,7 +51,14 @@ bool Floppy::insert(unsigned drive, std::unique_ptr<BlockImage> image) {
     return true;
 }
 
+// A diskette has no cache: when its motor stops, or it is taken out, what was written is on the medium.
+void Floppy::settle(unsigned drive) {
+    BlockImage* image = drives_[drive].image.get();
+    if (image && !image->flush()) log_(LogCategory::Disk, "floppy: {}", image->lastError());
+}
+
 void Floppy::eject(unsigned drive) {
+    settle(drive);
     drives_[drive].image.reset();
     drives_[drive].format = nullptr;
     drives_[drive].changed = true;
@@ -104,6 +111,8 @@ void Floppy::writeDigitalOutput(uint8_t value) {
     uint8_t changed = dor_ ^ value;
     dor_ = value;
     if (changed & kNotReset) value& kNotReset ? leaveReset() : enterReset();
+    for (unsigned unit = 0; unit < kDrives; unit++)
+        if (changed & ~value & (kMotor << unit)) settle(unit);
     driveIrq();
 }
 

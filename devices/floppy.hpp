@@ -75,6 +75,7 @@ class Floppy : public Device, public ByteIo {
     uint8_t mainStatus() const;
     uint8_t digitalInput() const;
     void writeDigitalOutput(uint8_t value);
+    void settle(unsigned drive);
     void writeDataRate(uint8_t value);
     uint8_t readFifo();
     void writeFifo(uint8_t value);

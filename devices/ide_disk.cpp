@@ -45,12 +45,12 @@ const IdeDisk::Row IdeDisk::kCommands[] = {
     {0x41, &IdeDisk::verifySectors},
     {0x42, &IdeDisk::verifySectors},
     {0x91, &IdeDisk::initializeParameters},
-    {0x94, &IdeDisk::complete},  // STANDBY IMMEDIATE, ... as before ATA-3
+    {0x94, &IdeDisk::flushCache},  // STANDBY IMMEDIATE, ... as before ATA-3
     {0x95, &IdeDisk::complete},
-    {0x96, &IdeDisk::complete},
+    {0x96, &IdeDisk::flushCache},
     {0x97, &IdeDisk::complete},
     {0x98, &IdeDisk::checkPower},
-    {0x99, &IdeDisk::complete},
+    {0x99, &IdeDisk::flushCache},
     {0xc4, &IdeDisk::readMultiple},
     {0xc5, &IdeDisk::writeMultiple, true},
     {0xc6, &IdeDisk::setMultiple},
@@ -59,13 +59,13 @@ const IdeDisk::Row IdeDisk::kCommands[] = {
     {0xca, &IdeDisk::writeDma, true},
     {0xcb, &IdeDisk::writeDma, true},
     {0xce, &IdeDisk::writeMultiple, true},  // FUA
-    {0xe0, &IdeDisk::complete},             // STANDBY IMMEDIATE
+    {0xe0, &IdeDisk::flushCache},           // STANDBY IMMEDIATE: no drive spins down with a full cache
     {0xe1, &IdeDisk::complete},             // IDLE IMMEDIATE
-    {0xe2, &IdeDisk::complete},             // STANDBY
+    {0xe2, &IdeDisk::flushCache},           // STANDBY
     {0xe3, &IdeDisk::complete},             // IDLE
     {0xe4, &IdeDisk::readBuffer},
     {0xe5, &IdeDisk::checkPower},
-    {0xe6, &IdeDisk::complete},  // SLEEP
+    {0xe6, &IdeDisk::flushCache},  // SLEEP
     {0xe7, &IdeDisk::flushCache},
     {0xe8, &IdeDisk::writeBuffer, true},
     {0xea, &IdeDisk::flushCache},

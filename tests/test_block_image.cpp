@@ -145,6 +145,19 @@ TEST_CASE("block image: a host that can't store is an error, not a crash") {
     CHECK(image->write(8192, "x", 1));
 }
 
+TEST_CASE("block image: dirty from a write to a flush") {
+    TempFile file(std::string(1024, 'a'));
+    std::string error;
+    auto image = BlockImage::open(file.path, {}, error);
+    REQUIRE(image);
+    CHECK(!image->dirty());
+    CHECK(image->write(0, "x", 1));
+    CHECK(image->dirty());
+    CHECK(file.content()[0] == 'x');  // the host has it: nothing waits in this process
+    CHECK(image->flush());
+    CHECK(!image->dirty());
+}
+
 TEST_CASE("block image: blank ones end where they should") {
     auto blank = BlockImage::blank(4096);
     REQUIRE(blank);

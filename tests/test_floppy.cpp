@@ -298,6 +298,23 @@ TEST_CASE("floppy: writing, formatting, write protection") {
     CHECK(r[1] == 0x02);
 }
 
+TEST_CASE("floppy: what was written is on the medium when the motor stops") {
+    Bench b(0);
+    auto medium = numbered(k1440);
+    BlockImage& image = *medium;
+    b.floppy.attach(0, std::move(medium));
+    b.start();
+    b.out(0x3f2, 0x0c);
+    CHECK(!image.dirty());
+    b.out(0x3f2, 0x1c);
+    b.program(0x8000, 512, false);
+    b.command({0x45, 0, 1, 0, 5, 2, 18, 0x1b, 0xff});
+    CHECK(b.interrupt());
+    CHECK(image.dirty());
+    b.out(0x3f2, 0x2c);  // the other drive's motor instead
+    CHECK(!image.dirty());
+}
+
 TEST_CASE("floppy: byte by byte without DMA, an interrupt each") {
     Bench b;
     b.start(0, true);

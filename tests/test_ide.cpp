@@ -251,6 +251,42 @@ TEST_CASE("IDE: writing by PIO") {
     CHECK(b.status() == kReady);
 }
 
+TEST_CASE("IDE: what has to be on the medium when a command ends") {
+    Bench b;
+    BlockImage& image = b.ide.attachDisk(0, numbered(100)).image();
+    auto write = [&](uint8_t op) {
+        op == 0xca || op == 0x30 ? b.command(op, 5, 1) : b.commandExt(op, 5, 1);
+        if (op == 0x30)
+            for (unsigned i = 0; i < 128; i++) b.ports.write(0x1f0, 4, i);
+        else
+            b.describe(0x1000, {{0x2000, 512}}), b.out(Bench::kBusMaster, 1);
+        b.pass();
+        CHECK(b.status() == kReady);
+        b.out(Bench::kBusMaster, 0);
+    };
+    auto command = [&](uint8_t op) {
+        b.command(op, 0, 0);
+        b.pass();
+        CHECK(b.status() == kReady);
+    };
+    for (uint8_t op : {0xe7, 0xea, 0xe0, 0xe2, 0xe6, 0x94, 0x96, 0x99}) {  // FLUSH CACHE, STANDBY, SLEEP
+        write(0x30);
+        CHECK(image.dirty());
+        command(op);
+        CHECK(!image.dirty());
+    }
+    write(0xca);
+    CHECK(image.dirty());
+    command(0xe1);  // IDLE
+    CHECK(image.dirty());
+    write(0x3d);  // WRITE DMA FUA EXT
+    CHECK(!image.dirty());
+    b.out(0x1f1, 0x82);  // no write cache
+    command(0xef);
+    write(0x30);
+    CHECK(!image.dirty());
+}
+
 TEST_CASE("IDE: cylinders, heads and sectors, with a geometry of the driver's") {
     Bench b;
     b.ide.attachDisk(0, numbered(5000));

@@ -2,7 +2,8 @@
 // descriptors for DMA, time, input from outside, interrupts taken, pictures drawn.
 #include <array>
 
-#include "tests/fuzz/board_bench.hpp"
+#include "tests/board_bench.hpp"
+#include "tests/fuzz/fuzz.hpp"
 
 namespace kiln::fuzz {
 namespace {
@@ -32,7 +33,7 @@ uint64_t window(Input& in, unsigned size) {
     return (r.first + in.below<uint32_t>(r.count)) & ~uint64_t(size - 1);
 }
 
-void step(BoardBench& b, Input& in, unsigned& pictures) {
+void step(test::BoardBench& b, Input& in, unsigned& pictures) {
     const unsigned kind = in.byte();
     const unsigned size = 1u << (kind >> 4 & 3);
     const unsigned portSize = std::min(size, 4u);
@@ -81,7 +82,7 @@ void step(BoardBench& b, Input& in, unsigned& pictures) {
 
 void run(std::span<const uint8_t> input) {
     Input in(input);
-    BoardBench b;
+    test::BoardBench b;
     unsigned pictures = 0;
     while (!in.empty()) {
         step(b, in, pictures);

@@ -58,18 +58,4 @@ struct Target {
 
 extern const Target kProcessor, kDevices, kDisks, kImages, kKernels, kFwCfg, kPci, kMonitor, kOptions;
 
-// A file with these bytes, for what only takes paths. Its name stays the same in a process.
-class ScratchFile {
-  public:
-    explicit ScratchFile(std::span<const uint8_t> bytes = {});
-    ~ScratchFile();
-    ScratchFile(const ScratchFile&) = delete;
-    ScratchFile& operator=(const ScratchFile&) = delete;
-    const std::string& path() const { return path_; }
-
-  private:
-    int fd_;
-    std::string path_;
-};
-
 }  // namespace kiln::fuzz

@@ -13,7 +13,13 @@ constexpr uint64_t kRam = 64 << 10;
 
 uint64_t swapped(uint64_t v) { return __builtin_bswap64(v); }
 
+struct Registers : IoHandler {
+    uint64_t ioRead(uint64_t offset, unsigned) override { return offset; }
+    void ioWrite(uint64_t, unsigned, uint64_t) override {}
+};
+
 struct Bench {
+    Registers registers;
     PhysicalMemory memory;
     Log log;
     RamBlock ram{"ram", kRam}, rom{"rom", 4096};
@@ -22,7 +28,7 @@ struct Bench {
     Bench() {
         memory.mapRam(PhysAddr(0), kRam, ram);
         memory.mapRom(PhysAddr(0xf0000), 4096, rom);
-        memory.mapIo(PhysAddr(0xfee00000), 4096, fw.dma());  // a register block, even a recursive one
+        memory.mapIo(PhysAddr(0xfee00000), 4096, registers);
         ports.map(FwCfg::kSelectorPort, 2, fw.ports());
         ports.map(FwCfg::kDmaPort, 8, fw.dma());
         fw.add16(FwCfgKey::CpuCount, 1);

@@ -6,6 +6,7 @@
 #include "devices/floppy_format.hpp"
 #include "frontend/options.hpp"
 #include "tests/fuzz/fuzz.hpp"
+#include "tests/scratch_file.hpp"
 
 namespace kiln::fuzz {
 namespace {
@@ -49,7 +50,7 @@ void run(std::span<const uint8_t> input) {
         auto head = in.bytes(in.byte() & 63);
         for (size_t n = 0; n < head.size() && at + n < size; n++) content[at + n] = head[n];
     }
-    ScratchFile file(content);
+    test::ScratchFile file(content);
     DriveKind kind = guessDriveKind(file.path());
     check(kind == DriveKind::Floppy || kind == DriveKind::Disk || kind == DriveKind::Cdrom);
     std::string error;

@@ -2,6 +2,7 @@
 // command lines, modules and little memory.
 #include "devices/kernel_loader.hpp"
 #include "tests/fuzz/fuzz.hpp"
+#include "tests/scratch_file.hpp"
 
 namespace kiln::fuzz {
 namespace {
@@ -23,7 +24,7 @@ void run(std::span<const uint8_t> input) {
     FwCfg fw(memory, log);
     try {
         if (how & 8) {
-            ScratchFile kernel(image), initrd(second);
+            test::ScratchFile kernel(image), initrd(second);
             config.kernel = kernel.path();
             if (how & 2) config.initrd = initrd.path();
             offerKernel(fw, config, lowRam);

@@ -1,7 +1,8 @@
 // The monitor's commands, one a line, on a machine that has not run.
 #include "frontend/monitor.hpp"
 
-#include "tests/fuzz/board_bench.hpp"
+#include "tests/board_bench.hpp"
+#include "tests/fuzz/fuzz.hpp"
 
 namespace kiln::fuzz {
 namespace {
@@ -12,7 +13,7 @@ bool harmless(const std::string& line) {
 }
 
 void run(std::span<const uint8_t> input) {
-    ScratchFile firmware(blankFirmware());
+    test::ScratchFile firmware(test::blankFirmware());
     MachineConfig config;
     config.memory = 4 << 20;
     config.firmware = firmware.path();

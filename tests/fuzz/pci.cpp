@@ -1,7 +1,8 @@
 // PCI configuration space of every function by both mechanisms, and what BARs, ECAM base, PAM registers and
 // SMRAM control then map where.
 #include "pci/pci_function.hpp"
-#include "tests/fuzz/board_bench.hpp"
+#include "tests/board_bench.hpp"
+#include "tests/fuzz/fuzz.hpp"
 
 namespace kiln::fuzz {
 namespace {
@@ -11,7 +12,7 @@ constexpr uint32_t kValues[] = {0,          0xffffffff, 0x7,        0xc001,     
 
 void run(std::span<const uint8_t> input) {
     Input in(input);
-    BoardBench b;
+    test::BoardBench b;
     const auto& functions = b.board->pci().functions();
     while (!in.empty()) {
         const unsigned kind = in.byte();

@@ -1,6 +1,6 @@
-// The decoder and every instruction: random bytes as code in every mode, behind a prologue of system
-// instructions that sets up what random code would not find by itself, with tables in memory overwritten,
-// interrupts of all kinds in between, and the code changing under the processor.
+// The decoder and every instruction: random bytes as code in every mode on every processor model, behind a
+// prologue of system instructions that sets up what random code would not find by itself, with tables in
+// memory overwritten, interrupts of all kinds in between, and the code changing under the processor.
 #include <array>
 
 #include "tests/cpu_bench.hpp"
@@ -32,14 +32,33 @@ GuestBench::Mode benchMode(Start start) {
     }
 }
 
+using Models = std::vector<std::shared_ptr<const CpuModel>>;
+
+// The models that can be in this mode, kiln's own first.
+const Models& modelsFor(GuestBench::Mode mode) {
+    static const std::array<Models, 4> kModels = [] {
+        std::array<Models, 4> usable;
+        std::vector<std::string> warnings;
+        Models all{kilnModel()};
+        for (const std::string& name : cpuModelNames()) all.push_back(chooseCpuModel(name, warnings));
+        for (unsigned n = 0; n < usable.size(); n++)
+            for (const auto& model : all) try {
+                    GuestBench(GuestBench::Mode(n), 0, model);
+                    usable[n].push_back(model);
+                } catch (const Fault&) {}
+        return usable;
+    }();
+    return kModels[size_t(mode)];
+}
+
 class Run {
   public:
     explicit Run(Input in)
         : in_(in),
           start_(Start(in_.below(unsigned(Start::Count)))),
-          bench_(benchMode(start_), start_ == Start::V86 ? 0 : in_.byte() % 2 * 3) {
+          choice_(in_.byte()),
+          bench_(benchMode(start_), start_ == Start::V86 ? 0 : choice_ % 2 * 3, model()) {
         bench_.memory.mapIo(PhysAddr(ApicBus::kWindowBase), ApicBus::kWindowSize, bench_.apicBus);
-        bench_.apicBus.setCurrent(&bench_.apic);
         bench_.apicBus.onIntAck = [this] { return interruptVector_; };
     }
 
@@ -63,6 +82,11 @@ class Run {
     }
 
   private:
+    std::shared_ptr<const CpuModel> model() const {
+        const Models& models = modelsFor(benchMode(start_));
+        return models[choice_ / 2 % models.size()];
+    }
+
     uint64_t value() {
         switch (in_.below(12)) {
             case 0: return 0;
@@ -209,6 +233,7 @@ class Run {
 
     Input in_;
     Start start_;
+    uint8_t choice_;  // privilege level and model
     GuestBench bench_;
     uint64_t code_ = 0;
     uint8_t interruptVector_ = 0x20;
@@ -233,7 +258,7 @@ std::vector<Bytes> seeds() {
         for (const Bytes& code : kCodes)
             for (unsigned prologues = 0; prologues < 2; prologues++) {
                 Bytes b = {uint8_t(start)};
-                if (start != unsigned(Start::V86)) b.push_back(uint8_t(code.size() & 1));
+                b.push_back(uint8_t(code.size() & 1));
                 b.push_back(0);  // no table overwritten
                 for (unsigned n = 0; n < 16; n++) b.push_back(3), b.push_back(uint8_t(n));
                 b.push_back(uint8_t(prologues));

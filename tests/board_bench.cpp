@@ -1,9 +1,9 @@
-#include "tests/fuzz/board_bench.hpp"
+#include "tests/board_bench.hpp"
 
-namespace kiln::fuzz {
+namespace kiln::test {
 
-Bytes blankFirmware() {
-    Bytes rom(64 << 10);
+std::vector<uint8_t> blankFirmware() {
+    std::vector<uint8_t> rom(64 << 10);
     rom[rom.size() - 16] = 0xf4;
     return rom;
 }
@@ -12,7 +12,7 @@ BoardBench::BoardBench(std::vector<DriveConfig> drives)
     : apic(
           clock, apicBus, 0, true, [this] { return time.now(); }, 1'000'000'000),
       firmware(blankFirmware()) {
-    apicBus.setCurrent(&apic);
+    memory.mapIo(PhysAddr(ApicBus::kWindowBase), kPageSize, apic, 1);
     MachineConfig config;
     config.memory = kRam;
     config.firmware = firmware.path();
@@ -45,7 +45,7 @@ void BoardBench::serveReset() {
 
 void BoardBench::takeInterrupt() {
     if (apic.intrPending()) apic.acknowledgeIntr();
-    apicBus.ioWrite(0xb0, 4, 0);
+    apic.ioWrite(0xb0, 4, 0);
 }
 
-}  // namespace kiln::fuzz
+}  // namespace kiln::test

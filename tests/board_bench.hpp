@@ -3,9 +3,9 @@
 #include "apic/local_apic.hpp"
 #include "devices/board.hpp"
 #include "mmu/io.hpp"
-#include "tests/fuzz/fuzz.hpp"
+#include "tests/scratch_file.hpp"
 
-namespace kiln::fuzz {
+namespace kiln::test {
 
 class BoardBench {
   public:
@@ -31,6 +31,6 @@ class BoardBench {
 };
 
 // A ROM whose reset vector holds something.
-Bytes blankFirmware();
+std::vector<uint8_t> blankFirmware();
 
-}  // namespace kiln::fuzz
+}  // namespace kiln::test
