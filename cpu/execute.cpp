@@ -222,11 +222,16 @@ void Cpu::step(bool alone) {
     }
 }
 
+// Faults one after the other execute nothing, and a handler that faults itself makes them without end: after
+// so many, others get a look at the clock and at what the user wants.
+constexpr int kFaultsAtOnce = 1000;
+
 void Cpu::run(int64_t instructions) {
     executedBefore_ = executed();
     sliceLength_ = slice_ = instructions;
     held_ = 0;
     const bool traced = io.log.on(LogCategory::Exec);
+    int patience = kFaultsAtOnce;
     while (slice_ > 0) {
         try {
             do {
@@ -238,6 +243,7 @@ void Cpu::run(int64_t instructions) {
             slice_ += held_;
             held_ = 0;
             faulted(f);
+            if (--patience == 0) leave();
         } catch (const BreakpointAhead&) {
             rip = currentRip();
             abandonBlock();

@@ -138,10 +138,15 @@ PhysicalMemory::Target PhysicalMemory::find(PhysAddr addr) const {
     return {host, r->kind == RegionKind::Ram, r, PhysAddr(f->end)};
 }
 
+// Bytes from `addr` to the end of what is there; no end can lie behind the last address.
+static uint64_t reach(const PhysicalMemory::Target& t, PhysAddr addr) {
+    return std::max<uint64_t>(t.end.value - addr.value, 1);
+}
+
 // The device lock first, since it may be long in coming: what was found before would be stale.
 uint64_t PhysicalMemory::access(PhysAddr addr, unsigned size) {
     Target t = find(addr);
-    if (t.end.value - addr.value < size) {  // two regions meet inside the access
+    if (reach(t, addr) < size) {  // two regions meet inside the access
         uint64_t v = 0;
         for (unsigned i = 0; i < size; i++) v |= access(addr + i, 1) << (i * 8);
         return v;
@@ -159,7 +164,7 @@ uint64_t PhysicalMemory::access(PhysAddr addr, unsigned size) {
 
 void PhysicalMemory::access(PhysAddr addr, unsigned size, uint64_t value) {
     Target t = find(addr);
-    if (t.end.value - addr.value < size) {
+    if (reach(t, addr) < size) {
         for (unsigned i = 0; i < size; i++) access(addr + i, 1, value >> (i * 8) & 0xff);
         return;
     }
@@ -186,7 +191,7 @@ void PhysicalMemory::read(PhysAddr addr, void* out, uint64_t size) {
     auto* to = static_cast<uint8_t*>(out);
     while (size) {
         Target t = find(addr);
-        uint64_t n = std::min(size, t.end.value - addr.value);
+        uint64_t n = std::min(size, reach(t, addr));
         if (t.host) {
             readGuest(to, t.host, n);
         } else if (!t.region) {
@@ -204,7 +209,7 @@ void PhysicalMemory::write(PhysAddr addr, const void* in, uint64_t size) {
     auto* from = static_cast<const uint8_t*>(in);
     while (size) {
         Target t = find(addr);
-        uint64_t n = std::min(size, t.end.value - addr.value);
+        uint64_t n = std::min(size, reach(t, addr));
         if (t.host) {
             if (t.writable) {
                 writeGuest(t.host, from, n);

@@ -110,8 +110,7 @@ TEST_CASE("every I/O port: all ones and noise in all widths") {
         for (unsigned port = 0; port < 0x10000; port++)
             for (unsigned size : {1u, 2u, 4u}) {
                 b.ports.write(uint16_t(port), size, uint32_t((round ? r() : ~0ull) & openBus(size)));
-                CHECK_FALSE(b.ports.read(uint16_t(port), size) >> (size * 8 - 1) >>
-                            1);  // no more bits than asked for
+                CHECK(b.ports.read(uint16_t(port), size) <= openBus(size));  // no more bits than asked for
                 if (port % 256 == 0) b.pass(kSecond / 1000);
                 b.serveReset();
             }
@@ -133,7 +132,7 @@ TEST_CASE("every memory-mapped register: all ones and noise in all widths") {
                     PhysAddr address((base + at) & ~uint64_t(size - 1));
                     b.memory.access(address, size, (round ? r() : ~0ull) & openBus(size));
                     uint64_t v = b.memory.access(address, size);
-                    if (size < 8) CHECK_FALSE(v >> (size * 8));
+                    CHECK(v <= openBus(size));
                 }
         b.pass(kSecond / 10);
         b.serveReset();

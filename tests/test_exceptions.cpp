@@ -710,3 +710,18 @@ TEST_CASE("alignment checks need AM, AC and CPL 3") {
                 CHECK(!g.does({0x8a, 0x03}));  // a byte is always aligned
             }
 }
+
+TEST_CASE("a handler that faults itself doesn't keep the processor for ever") {
+    SystemGuest g(Mode::Real16);
+    g.code({0x0f, 0x0b}, kRealCode);  // UD2
+    g.write(g.handler(kUD),
+            std::array<uint8_t, 2>{0x0f, 0x0b});  // the same again, on a stack that wraps round
+    const uint64_t before = g.cpu.executed();
+    g.cpu.run(1'000'000'000);
+    CHECK(g.cpu.executed() == before);
+    CHECK(g.cpu.rip == g.handler(kUD));
+    CHECK(g.shutdown.empty());
+    raiseNmi(g);  // and interrupts still get in
+    g.cpu.run(1);
+    CHECK(g.cpu.rip != g.handler(kUD));
+}

@@ -242,6 +242,8 @@ TEST_CASE("monitor: answers") {
     says("xp/1xb 0xffff0", "0xea");
     says("x/1xh 0xfffffff0", "0x");
     says("xp/2xw 0xfee00000", "register");
+    says("xp /1xb 0xffffffffffffffff", "0x");  // the last byte there can be
+    says("xp /4xg 0xfffffffffffffff8", "0x");
     says("xp/99q 0", "format");
     says("xp", "address");
     says("print $rip", "0xfff0");

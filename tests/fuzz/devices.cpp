@@ -212,6 +212,6 @@ std::vector<Bytes> seeds() {
 
 }  // namespace
 
-const Target kDevices{"devices", run, seeds, 400};
+const Target kDevices{"devices", run, seeds, 40};
 
 }  // namespace kiln::fuzz

@@ -34,7 +34,8 @@ std::vector<Bytes> seeds() {
     for (std::string_view s :
          {"help\nhelp info\ninfo\ninfo registers -a\ninfo cpus\ninfo status\ninfo pic\ninfo pci\ninfo "
           "devices\ninfo device mc146818\ninfo blocks\ninfo screen",
-          "x /16xb 0xfffffff0\nxp/4xg 0xfee00000\nx /3dh 0\nxp /9cb 0xa0000\nx 99999999999999999999",
+          "x /16xb 0xfffffff0\nxp/4xg 0xfee00000\nx /3dh 0\nxp /9cb 0xa0000\nx 99999999999999999999\nxp /4xg "
+          "0xfffffffffffffff8\nxp /2xb 0xffffffffffffffff",
           "print $rip\nprint 0x10\nprint $cr0\ncpu 1\ncpu 5",
           "sendkey ctrl-alt-delete\nsendkey a\nsendkey shift-\ntype Hello\\n\\\\\ntype",
           "mouse_move 1 2 3\nmouse_move -99999 2147483647\nmouse_button 7\nmouse_button -1",
