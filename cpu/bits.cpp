@@ -98,9 +98,11 @@ Handler bitTests(const Shape& s) {
         if constexpr (sizeof(T) == 1)
             return nullptr;
         else if (isLocked(s))
-            return s.isImm(1) ? straight<bitInMemoryByImm<Op, T, true>> : straight<bitInMemoryByReg<Op, T, true>>;
+            return s.isImm(1) ? straight<bitInMemoryByImm<Op, T, true>>
+                              : straight<bitInMemoryByReg<Op, T, true>>;
         else if (s.isMem(0))
-            return s.isImm(1) ? straight<bitInMemoryByImm<Op, T, false>> : straight<bitInMemoryByReg<Op, T, false>>;
+            return s.isImm(1) ? straight<bitInMemoryByImm<Op, T, false>>
+                              : straight<bitInMemoryByReg<Op, T, false>>;
         else
             return s.isImm(1) ? straight<bitInRegister<Op, T, Imm>> : straight<bitInRegister<Op, T, RegB>>;
     });

@@ -24,8 +24,8 @@ uint64_t Cpu::linearOf(unsigned segment, uint64_t offset, unsigned size, Access 
     return (s.base + offset) & 0xffffffff;
 }
 
-// What a single operand of 1, 2, 4 or 8 bytes wants. Processors do not check larger ones that may be unaligned
-// at all (MOVUPS, every operand under VEX), and whole images by their items.
+// What a single operand of 1, 2, 4 or 8 bytes wants. Processors do not check larger ones that may be
+// unaligned at all (MOVUPS, every operand under VEX), and whole images by their items.
 void Cpu::alignmentCheck(uint64_t linear, unsigned size) {
     if (alignmentChecks_ && size <= 8 && !(size & (size - 1)) && linear & (size - 1)) raise(kAC, 0);
 }

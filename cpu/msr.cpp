@@ -156,8 +156,9 @@ constexpr MsrRow kMsrs[] = {
     {0x48, 0x48, with<F::SPEC_CTRL, F::STIBP, F::SSBD>, speculationControl, kept<&Msrs::specCtrl>},
     {0x49, 0x49, with<F::SPEC_CTRL>, only<1>, nullptr, nullptr, ignore},  // IA32_PRED_CMD
     {0x8b, 0x8b, always, any, nullptr, constant<0x1'0000'0000>,
-     ignore},                                                        // IA32_BIOS_SIGN_ID: cleared, then read
-    {0xe2, 0xe2, with<F::MONITOR>, any, nullptr, constant<0>, ignore},  // MSR_PKG_CST_CONFIG_CONTROL: no C-states
+     ignore},  // IA32_BIOS_SIGN_ID: cleared, then read
+    {0xe2, 0xe2, with<F::MONITOR>, any, nullptr, constant<0>,
+     ignore},  // MSR_PKG_CST_CONFIG_CONTROL: no C-states
     {0xfe, 0xfe, with<F::MTRR>, nullptr, nullptr, constant<0x508>},  // IA32_MTRRCAP: 8, fixed ones, WC
     {0x10a, 0x10a, with<F::ARCH_CAPABILITIES>, nullptr, nullptr, archCapabilities},
     {0x174, 0x174, with<F::SEP>, any, kept<&Msrs::sysenterCs>},

@@ -113,8 +113,7 @@ CpuTopology parseSmp(const std::string& text) {
     const uint64_t product = sockets * cores * threads;
     if (!product || (cpus && product != cpus))
         refuseSmp(": sockets, cores and threads don't multiply to the number of processors");
-    if (product > kMost)
-        refuseSmp(": a machine has at most " + limit + " processors");
+    if (product > kMost) refuseSmp(": a machine has at most " + limit + " processors");
     return {unsigned(sockets), unsigned(cores), unsigned(threads)};
 }
 

@@ -1,5 +1,6 @@
-// Several processors on one memory, in turns and on threads of their own: what LOCK promises (SDM vol. 3, 9.1),
-// accessed and dirty bits, code that changes under another processor, and interprocessor interrupts (11.6).
+// Several processors on one memory, in turns and on threads of their own: what LOCK promises (SDM vol.
+// 3, 9.1), accessed and dirty bits, code that changes under another processor, and interprocessor interrupts
+// (11.6).
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -14,8 +15,9 @@ using namespace kiln;
 
 namespace {
 
-constexpr uint64_t kPml4 = 0x1000, kPdpt = 0x2000, kPd = 0x3000, kPt = 0x4000, kApicPd = 0x5000, kGdt = 0x6000,
-                   kIdt = 0x7000, kStacks = 0x80000, kCode = 0x20000, kHandler = 0x21000, kData = 0x30000,
+constexpr uint64_t kPml4 = 0x1000, kPdpt = 0x2000, kPd = 0x3000, kPt = 0x4000, kApicPd = 0x5000,
+                   kGdt = 0x6000, kIdt = 0x7000, kStacks = 0x80000, kCode = 0x20000, kHandler = 0x21000,
+                   kData = 0x30000,
                    kWindow = 0x200000;  // linear; its page table is kPt
 
 // Bytes of code, with numbers in little-endian order.
@@ -79,7 +81,8 @@ struct Gang {
         put<uint64_t>(kApicPd + 0x1f7 * 8, 0xfee00087);
         put<uint64_t>(kGdt + 8, 0x00209b0000000000);
         for (unsigned v = 0; v < 256; v++) {
-            put<uint64_t>(kIdt + v * 16, (kHandler & 0xffff) | 8 << 16 | 0x8e00ull << 32 | (kHandler >> 16) << 48);
+            put<uint64_t>(kIdt + v * 16,
+                          (kHandler & 0xffff) | 8 << 16 | 0x8e00ull << 32 | (kHandler >> 16) << 48);
             put<uint64_t>(kIdt + v * 16 + 8, 0);
         }
     }
@@ -108,7 +111,9 @@ struct Gang {
         all[n].cpu->rip = at;
         all[n].cpu->halted = false;
     }
-    void load(uint64_t at, const Code& code) { memory.write(PhysAddr(at), code.bytes.data(), code.bytes.size()); }
+    void load(uint64_t at, const Code& code) {
+        memory.write(PhysAddr(at), code.bytes.data(), code.bytes.size());
+    }
 
     bool over(const Cpu& c) const { return c.idle() && !c.wakeable(); }
     // Until every processor halts with interrupts off, or waits for a start-up message.
@@ -156,17 +161,17 @@ TEST_CASE("processors: locked instructions lose nothing") {
         Code c;
         c({0xb9}).u32(kRounds);
         size_t loop = c.here();
-        c({0xf0, 0xff}).at(0, kData);                                    // lock inc dword
-        c({0xf0, 0x83}).at(0, kData + 8)({3});                           // lock add dword, 3
-        c({0xb8}).u32(5)({0xf0, 0x0f, 0xc1}).at(0, kData + 16);          // lock xadd, eax = 5
-        c({0xf0, 0x66, 0xff}).at(0, kData + 24);                         // lock inc word
-        c({0xf0, 0xfe}).at(1, kData + 32);                               // lock dec byte
-        c({0xf0, 0x48, 0xf7}).at(2, kData + 40);                         // lock not qword
-        c({0xf0, 0xff}).at(0, kData + 64 + 62);                          // across two lines
-        c({0xf0, 0xff}).at(0, kData + 0xffe);                            // and across two pages
-        c({0xf0, 0x48, 0x0f, 0xba}).at(7, kData + 48)({40});             // lock btc qword, 40
-        c({0xf0, 0x80}).at(6, kData + 56)({0x80});                       // lock xor byte, 80h
-        c({0xf9, 0xf0, 0x83}).at(2, kData + 0x2000)({0});                // stc; lock adc dword, 0
+        c({0xf0, 0xff}).at(0, kData);                            // lock inc dword
+        c({0xf0, 0x83}).at(0, kData + 8)({3});                   // lock add dword, 3
+        c({0xb8}).u32(5)({0xf0, 0x0f, 0xc1}).at(0, kData + 16);  // lock xadd, eax = 5
+        c({0xf0, 0x66, 0xff}).at(0, kData + 24);                 // lock inc word
+        c({0xf0, 0xfe}).at(1, kData + 32);                       // lock dec byte
+        c({0xf0, 0x48, 0xf7}).at(2, kData + 40);                 // lock not qword
+        c({0xf0, 0xff}).at(0, kData + 64 + 62);                  // across two lines
+        c({0xf0, 0xff}).at(0, kData + 0xffe);                    // and across two pages
+        c({0xf0, 0x48, 0x0f, 0xba}).at(7, kData + 48)({40});     // lock btc qword, 40
+        c({0xf0, 0x80}).at(6, kData + 56)({0x80});               // lock xor byte, 80h
+        c({0xf9, 0xf0, 0x83}).at(2, kData + 0x2000)({0});        // stc; lock adc dword, 0
         c({0xff, 0xc9}).jump(0x75, loop)({0xf4});
         g.load(kCode, c);
         for (unsigned n = 0; n < 4; n++) g.program(n, kCode);
@@ -201,7 +206,7 @@ TEST_CASE("processors: XCHG makes a lock, also on a page with code") {
             size_t got = c.here();
             c({0xf3, 0x90}).jump(0xeb, spin);
             c.patch(got);
-            c({0xff}).at(0, kData + 64);                // inc dword: not locked
+            c({0xff}).at(0, kData + 64);  // inc dword: not locked
             c({0xc7}).at(0, lock).u32(0);
             c({0xff, 0xc9}).jump(0x75, loop)({0xf4});
             g.load(kCode, c);
@@ -226,8 +231,8 @@ TEST_CASE("processors: CMPXCHG8B and CMPXCHG16B count as one") {
             c({rex, 0x8b}).at(0, kData);
             c({rex, 0x8b}).at(2, kData + size);
             size_t retry = c.here();
-            c({rex, 0x89, 0xc3, rex, 0x89, 0xd1});              // rbx = rax, rcx = rdx
-            c({rex, 0x83, 0xc3, 1, rex, 0x83, 0xd1, 0});        // plus one
+            c({rex, 0x89, 0xc3, rex, 0x89, 0xd1});        // rbx = rax, rcx = rdx
+            c({rex, 0x83, 0xc3, 1, rex, 0x83, 0xd1, 0});  // plus one
             c({0xf0, rex, 0x0f, 0xc7}).at(1, kData).jump(0x75, retry);
             c({0xff, 0xce}).jump(0x75, loop)({0xf4});
             g.load(kCode, c);
@@ -313,8 +318,8 @@ TEST_CASE("processors: new code is seen by the others at once") {
 
 namespace {
 
-// Processor 0 sends `icr` (its low half; `high` the other) `rounds` times and each time waits until `expected`
-// interrupts were counted. The others sleep; at the end INIT stops them.
+// Processor 0 sends `icr` (its low half; `high` the other) `rounds` times and each time waits until
+// `expected` interrupts were counted. The others sleep; at the end INIT stops them.
 void sendRounds(Gang& g, uint32_t icr, uint32_t high, unsigned rounds, unsigned expected) {
     Code handler;
     handler({0xf0, 0xff}).at(0, kData);
@@ -347,10 +352,14 @@ TEST_CASE("processors: interprocessor interrupts of every kind arrive, each once
         uint32_t icr, high;
         int expected;  // processors, counted from all if not positive
     } const kKinds[] = {
-        {"fixed, all but self", 0xc4040, 0, -1},   {"fixed, all", 0x84040, 0, 0},
-        {"fixed, self", 0x44040, 0, 1},            {"fixed, physical", 0x4041, 2u << 24, 1},
-        {"fixed, broadcast", 0x4041, 0xffu << 24, 0}, {"NMI, all but self", 0xc4400, 0, -1},
-        {"NMI, physical", 0x4400, 1u << 24, 1},    {"fixed, flat logical", 0x4842, 0x06u << 24, 2},
+        {"fixed, all but self", 0xc4040, 0, -1},
+        {"fixed, all", 0x84040, 0, 0},
+        {"fixed, self", 0x44040, 0, 1},
+        {"fixed, physical", 0x4041, 2u << 24, 1},
+        {"fixed, broadcast", 0x4041, 0xffu << 24, 0},
+        {"NMI, all but self", 0xc4400, 0, -1},
+        {"NMI, physical", 0x4400, 1u << 24, 1},
+        {"fixed, flat logical", 0x4842, 0x06u << 24, 2},
         {"lowest priority", 0x4943, 0x07u << 24, 1},
     };
     for (bool threads : {false, true}) {
@@ -387,7 +396,7 @@ TEST_CASE("processors: INIT and start-up; what else comes meanwhile waits") {
     uint64_t sp = c.seg[Ss].base + (c.gpr[Rsp] & 0xffff);
     CHECK(g.get<uint16_t>(sp) == 0);
     CHECK(g.get<uint16_t>(sp + 2) == 0x2000);  // and interrupted the start
-    from.ioWrite(0x300, 4, 0x4621);  // not waiting any more: dropped
+    from.ioWrite(0x300, 4, 0x4621);            // not waiting any more: dropped
     c.run(1);
     CHECK(c.seg[Cs].selector != 0x2100);
 }
