@@ -238,7 +238,7 @@ std::string cpuModelHelp() {
         if (!implementedFeatures().has(f)) continue;
         std::string_view name = featureName(f);
         if (line.size() + name.size() > 78) out += line + "\n", line = " ";
-        line += " " + std::string(name);
+        line += fmt::format(" {}", name);
     }
     return out + line +
            "\n\nAlso: vendor=, family=, model=, stepping=, model-id=, level=, xlevel=, phys-bits=, "

@@ -1,5 +1,5 @@
 // The one visit of a processor's state: hashes that compare runs, and panels.
-#include <string>
+#include <fmt/format.h>
 
 #include "cpu/cpu.hpp"
 
@@ -22,8 +22,8 @@ void visitTable(StateVisitor& visit, const std::string& name, DescriptorTable& t
 
 void visitFpu(StateVisitor& visit, FpuState& f) {
     for (unsigned i = 0; i < 8; i++) {
-        visit("r" + std::to_string(i) + ".mantissa", f.physical[i].mantissa);
-        visit("r" + std::to_string(i) + ".sign exponent", f.physical[i].signExponent);
+        visit(fmt::format("r{}.mantissa", i), f.physical[i].mantissa);
+        visit(fmt::format("r{}.sign exponent", i), f.physical[i].signExponent);
     }
     visit("fcw", f.control);
     visit("fsw", f.status);
@@ -59,7 +59,7 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("dr", dr);
     visit("cpl", cpl);
     visitFpu(visit, fpu);
-    for (unsigned i = 0; i < 16; i++) visit("ymm" + std::to_string(i), vec[i].q);
+    for (unsigned i = 0; i < 16; i++) visit(fmt::format("ymm{}", i), vec[i].q);
     visit("mxcsr", mxcsr);
     visit("xcr0", xcr0);
     visit("star", msr.star);
@@ -90,7 +90,7 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("machine check", msr.machineCheck);
     visit("k7 event select", msr.k7EventSelect);
     visit("k7 counter", msr.k7Counter);
-    for (unsigned i = 0; i < 4; i++) visit("pdpte" + std::to_string(i), paging_.pdpte[i]);
+    for (unsigned i = 0; i < 4; i++) visit(fmt::format("pdpte{}", i), paging_.pdpte[i]);
     visit("halted", halted);
     visit("mwaiting", mwaiting);
     visit("mwait breaks", mwaitBreaks);
