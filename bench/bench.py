@@ -2,7 +2,7 @@
 """Boots one CD image (Debian's kernel, busybox, an integer program) in kiln, Bochs and QEMU TCG, interleaved, and prints how long
 each took from process start to the guest's shell and for each program, with the ratios to kiln.
 
-Usage: bench/bench.py [--kiln build/kiln] [--rounds 3] [--only kiln,qemu,bochs] [--work DIR]
+Usage: bench/bench.py [--kiln build/kiln] [--base OLDER_KILN] [--rounds 3] [--only kiln,qemu,bochs] [--work DIR]
 
 Needs, besides what building kiln needs: gcc libc6-dev grub-pc-bin grub-common xorriso mtools bochs bochs-term bochsbios vgabios
 qemu-system-x86 (all in Debian 12); an emulator that is not installed is left out, and said to be.
@@ -118,10 +118,14 @@ class Terminal:
             return ""
 
 
-def start_kiln(args, work, image):
+def start_kiln(args, work, image, program=None):
     tail = FileTail(os.path.join(work, "kiln.serial"))
-    return [args.kiln, "-m", "512M", "-display", "none", "-monitor", "unix:" + monitor_path(work), "-cdrom", image,
+    return [program or args.kiln, "-m", "512M", "-display", "none", "-monitor", "unix:" + monitor_path(work), "-cdrom", image,
             "-boot", "d", "-serial", "file:" + tail.path, "-no-reboot"], tail
+
+
+def start_base(args, work, image):
+    return start_kiln(args, work, image, args.base)
 
 
 def start_bochs(args, work, image):
@@ -139,9 +143,10 @@ def start_qemu(args, work, image):
 
 def emulators(args):
     """name -> what gives its command and the serial line to read, for those chosen and installed."""
-    table = {"kiln": (args.kiln, start_kiln), "bochs": ("bochs", start_bochs), "qemu": ("qemu-system-x86_64", start_qemu)}
+    table = {"kiln": (args.kiln, start_kiln), "bochs": ("bochs", start_bochs), "qemu": ("qemu-system-x86_64", start_qemu),
+             "base": (args.base, start_base)}
     present = {}
-    for name in args.only.split(","):
+    for name in args.only.split(",") + (["base"] if args.base else []):
         program, start = table[name]
         if shutil.which(program):
             present[name] = start
@@ -200,6 +205,7 @@ def geometric_mean(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kiln", default=os.path.join(ROOT, "build/kiln"))
+    parser.add_argument("--base", help="an earlier kiln, to see whether this one is slower")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="kiln,bochs,qemu")
     parser.add_argument("--work", default=None)
