@@ -13,7 +13,7 @@ constexpr uint64_t kCompacted = 1ull << 63;  // in XCOMP_BV
 struct Component {
     unsigned number;  // bit of XCR0
     unsigned size, offset;
-    uint64_t bit() const { return 1ull << number; }
+    constexpr uint64_t bit() const { return 1ull << number; }
 };
 constexpr Component kComponents[] = {
     {2, 256, 576},  // AVX: upper halves of the YMM registers
