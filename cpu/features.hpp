@@ -180,6 +180,14 @@ enum class Feature : uint16_t {
 #undef KILN_AT
 
 class FeatureSet {
+    // Ahead of its callers: clang evaluates constant expressions in this order.
+    template <class F>
+    constexpr FeatureSet combine(const FeatureSet& o, F f) const {
+        FeatureSet r;
+        for (unsigned i = 0; i < words_.size(); i++) r.words_[i] = f(words_[i], o.words_[i]);
+        return r;
+    }
+
   public:
     constexpr FeatureSet() = default;
     constexpr FeatureSet(std::initializer_list<Feature> list) {
@@ -202,12 +210,6 @@ class FeatureSet {
     }
 
   private:
-    template <class F>
-    constexpr FeatureSet combine(const FeatureSet& o, F f) const {
-        FeatureSet r;
-        for (unsigned i = 0; i < words_.size(); i++) r.words_[i] = f(words_[i], o.words_[i]);
-        return r;
-    }
     std::array<uint32_t, unsigned(CpuidWord::Count)> words_{};
 };
 
