@@ -172,12 +172,15 @@ TEST_CASE("XSAVE: who may, where, and with what header") {
     CHECK_RAISES(g.xsave(), kGP, 0);  // not on a multiple of 64
     CHECK_RAISES(g.xrstor(), kGP, 0);
     g.cpu.gpr[Rbx] = kArea;
-    for (auto [xstate, xcomp] : {std::pair<uint64_t, uint64_t>{8, 0},  // not in XCR0
-                                 {0, 1},                               // standard format, XCOMP_BV in use
-                                 {1, xsave::kCompacted},               // not in XCOMP_BV
-                                 {0, xsave::kCompacted | 8}}) {        // not in XCR0
-        g.header(xstate, xcomp);
-        CAPTURE(xcomp);
+    struct Header {
+        uint64_t xstate, xcomp;
+    };
+    for (Header h : {Header{8, 0},                         // not in XCR0
+                     Header{0, 1},                         // standard format, XCOMP_BV in use
+                     Header{1, xsave::kCompacted},         // not in XCOMP_BV
+                     Header{0, xsave::kCompacted | 8}}) {  // not in XCR0
+        g.header(h.xstate, h.xcomp);
+        CAPTURE(h.xcomp);
         CHECK_RAISES(g.xrstor(), kGP, 0);
     }
     g.header(0, 0);
