@@ -136,11 +136,16 @@ TEST_CASE("kernels: a graphics mode for those that ask") {
 }
 
 TEST_CASE("kernels: PVH, and ELF files without any protocol") {
-    for (auto [kind, eax] : {std::pair{7, "00000000"}, {8, "00000000"}, {9, "676e6f6c"}}) {
-        CAPTURE(kind);
-        std::string said = boot(unsigned(kind), false, true);
+    struct Kernel {
+        unsigned kind;
+        const char* eax;
+    };
+    for (Kernel k : {Kernel{7, "00000000"}, Kernel{8, "00000000"}, Kernel{9, "676e6f6c"}}) {
+        CAPTURE(k.kind);
+        std::string said = boot(k.kind, false, true);
         if (said.empty()) continue;
-        CHECK(said == std::string("eax ") + eax + "\narg1 arg2\nfirst module\nONE one\nsecond\nTWO\n" + kRam);
+        CHECK(said ==
+              std::string("eax ") + k.eax + "\narg1 arg2\nfirst module\nONE one\nsecond\nTWO\n" + kRam);
     }
 }
 

@@ -19,7 +19,7 @@ Now modeOf(const Cpu& c) {
     return big ? Now::Protected32 : Now::Protected16;
 }
 
-constexpr uint16_t kTry = 0x40, kTssSlot = 0x50, kGateSlot = 0x60;
+constexpr uint16_t kTry = 0x40, kTssSlot = 0x50;
 constexpr uint64_t kCodeAt = SystemGuest::kCodeAt;
 constexpr unsigned kFlagL = 2, kFlagD = 4, kFlagG = 8;
 constexpr uint64_t kPe = cr0::PE, kPg = cr0::PG, kBase0 = cr0::ET | cr0::NE | cr0::MP;

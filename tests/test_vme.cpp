@@ -8,7 +8,7 @@ using Mode = GuestBench::Mode;
 
 namespace {
 
-constexpr uint64_t kV86Code = 0x50000, kV86Stack = 0x43000;  // 5000:0000, 4000:3000
+constexpr uint64_t kV86Code = 0x50000;  // 5000:0000
 
 // Virtual-8086 code at 5000:0000 with its stack at 4000:3000.
 struct V86Guest : SystemGuest {
