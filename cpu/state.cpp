@@ -77,7 +77,6 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("debugctl", msr.debugCtl);
     visit("tsc offset", tscOffset_);
     visit("mtrr default", msr.mtrrDefType);
-    visit("debug control", msr.debugCtl);
     visit("spec ctrl", msr.specCtrl);
     visit("mcg status", msr.mcgStatus);
     visit("mcg ctl", msr.mcgCtl);

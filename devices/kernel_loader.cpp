@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "devices/comma_list.hpp"
 #include "devices/multiboot.hpp"
 #include "devices/pvh.hpp"
 
@@ -36,24 +37,12 @@ std::vector<BootModule> readModules(const std::string& initrd) {
 }  // namespace
 
 std::vector<std::string> splitModules(const std::string& text) {
-    std::vector<std::string> out;
-    std::string part;
-    auto finish = [&] {
+    std::vector<std::string> parts = splitCommas(text);
+    for (std::string& part : parts) {
         part.erase(0, part.find_first_not_of(' '));
         if (part.empty()) refuse("-initrd: there is no file name in a part of '" + text + "'");
-        out.push_back(part);
-        part.clear();
-    };
-    for (size_t i = 0; i < text.size(); i++) {
-        if (text[i] != ',')
-            part += text[i];
-        else if (i + 1 < text.size() && text[i + 1] == ',')
-            part += text[i++];
-        else
-            finish();
     }
-    finish();
-    return out;
+    return parts;
 }
 
 BootPlan planKernel(const BootRequest& request) {

@@ -4,6 +4,8 @@
 #include <ctime>
 #include <stdexcept>
 
+#include "devices/comma_list.hpp"
+
 namespace kiln {
 
 namespace {
@@ -42,8 +44,7 @@ void parseBootOrder(const std::string& letters, MachineConfig& machine) {
 
 KeyValues parseKeyValues(const std::string& option, const std::string& text, const std::string& bareKey) {
     KeyValues out;
-    std::string part;
-    auto finish = [&] {
+    for (const std::string& part : splitCommas(text)) {
         size_t equals = part.find('=');
         if (equals != std::string::npos)
             out.emplace_back(part.substr(0, equals), part.substr(equals + 1));
@@ -51,17 +52,7 @@ KeyValues parseKeyValues(const std::string& option, const std::string& text, con
             out.emplace_back(bareKey, part);
         else
             refuse(option + ": '" + part + "' is not of the form key=value");
-        part.clear();
-    };
-    for (size_t i = 0; i < text.size(); i++) {
-        if (text[i] != ',')
-            part += text[i];
-        else if (i + 1 < text.size() && text[i + 1] == ',')
-            part += text[i++];
-        else
-            finish();
     }
-    finish();
     return out;
 }
 
