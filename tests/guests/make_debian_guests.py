@@ -8,6 +8,7 @@ debootstrap, e2fsprogs and root for the disk. What can't be made is said and lef
 import glob
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -117,7 +118,7 @@ class Packages:
     def kernel(self, package):
         """The kernel behind a package that only depends on the newest one."""
         depends = self.apt("apt-cache", "depends", package).decode().split()
-        newest = next((d for d in depends if d.startswith("linux-image-6")), None)
+        newest = next((d for d in depends if re.match(r"linux-image-\d+\.", d)), None)
         if not newest:
             raise CannotMake("apt does not know what %s depends on" % package)
         suffix = ":i386" if package.endswith(":i386") and ":" not in newest else ""
