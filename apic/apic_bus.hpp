@@ -1,11 +1,12 @@
 // What local APICs, I/O APICs and message-signalled interrupts talk over: SDM vol. 3, chapter 11, sections
 // 11.6 (interprocessor interrupts), 11.7 (system and APIC bus arbitration) and 11.11 (MSI).
 //
-// A message is delivered at once, on the caller's stack. Not modelled: arbitration IDs, bus errors,
-// remote read, interrupt remapping.
+// A message is delivered at once, on the caller's stack. Requests of devices pass an interrupt remapping unit
+// where there is one. Not modelled: arbitration IDs, bus errors, remote read.
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "apic/irq_line.hpp"
@@ -31,6 +32,15 @@ struct ApicMessage {
 // Bits 18..19 of ICR.
 enum class Shorthand : uint8_t { None, Self, AllIncludingSelf, AllExcludingSelf };
 
+// What may stand between a device's request and the bus.
+class InterruptRemapping {
+  public:
+    virtual ~InterruptRemapping() = default;
+    // `source` is the requester's bus, device and function; the I/O APIC has none. False: blocked, or nobody
+    // took it.
+    virtual bool request(const Msi& msi, std::optional<uint16_t> source) = 0;
+};
+
 // Also the IoHandler of the 1 MiB window at 0xFEE00000: message-signalled interrupts are writes to it. (A
 // processor's accesses to its own APIC's page don't come here.)
 class ApicBus : public IoHandler {
@@ -44,6 +54,11 @@ class ApicBus : public IoHandler {
     // An interprocessor interrupt; `message.destination` counts only without a shorthand.
     bool deliver(const ApicMessage& message, Shorthand shorthand, LocalApic& sender);
     bool deliverMsi(const Msi& msi);
+    // A request of the I/O APIC or a PCI function: like deliverMsi, but by way of `remapping`.
+    bool request(const Msi& msi, std::optional<uint16_t> source = {}) {
+        return remapping ? remapping->request(msi, source) : deliverMsi(msi);
+    }
+    InterruptRemapping* remapping = nullptr;
     static ApicMessage decode(const Msi& msi);
 
     // A level-triggered interrupt was finished somewhere: I/O APICs look at their pins again.
@@ -59,6 +74,7 @@ class ApicBus : public IoHandler {
     // Window accesses; offset 0 is 0xFEE00000.
     static constexpr uint64_t kWindowBase = 0xFEE00000;
     static constexpr uint64_t kWindowSize = 0x100000;
+    static constexpr bool inWindow(uint64_t address) { return address - kWindowBase < kWindowSize; }
     uint64_t ioRead(uint64_t offset, unsigned size) override;
     void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
 

@@ -4,7 +4,9 @@ namespace kiln {
 
 namespace {
 constexpr uint64_t kMasked = 1 << 16, kLevel = 1 << 15, kRemoteIrr = 1 << 14;
-constexpr uint64_t kEntryWritable = 0xFF000000'0001AFFFull;
+constexpr uint64_t kLogical = 1 << 11;
+constexpr uint32_t kMsiLevel = 1 << 15, kMsiAssert = 1 << 14, kMsiLogical = 1 << 2;
+constexpr uint64_t kEntryWritable = 0xFFFF0000'0001AFFFull;
 constexpr uint32_t kVersion = 0x20 | (IoApic::kPins - 1) << 16;
 
 DeliveryMode mode(uint64_t entry) { return DeliveryMode(entry >> 8 & 7); }
@@ -35,12 +37,10 @@ void IoApic::state(StateVisitor& visit) {
 }
 
 bool IoApic::send(unsigned n) {
-    uint64_t entry = entries_[n];
-    return bus_.deliver({.destination = uint32_t(entry >> 56),
-                         .logical = bool(entry >> 11 & 1),
-                         .mode = mode(entry),
-                         .vector = uint8_t(entry),
-                         .level = levelTriggered(entry)});
+    const uint64_t entry = entries_[n];
+    const uint64_t address = ApicBus::kWindowBase | entry >> 48 << 4 | (entry & kLogical ? kMsiLogical : 0);
+    const uint32_t trigger = levelTriggered(entry) ? kMsiLevel | kMsiAssert : 0;
+    return bus_.request({address, uint32_t(entry & 0x7FF) | trigger});
 }
 
 void IoApic::pinChanged(unsigned n, bool level) {

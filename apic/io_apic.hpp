@@ -1,5 +1,7 @@
 // The I/O APIC of the ICH9 (data sheet 13.5; Intel 82093AA with the EOI register of version 0x20): 24 input
-// pins, each with a redirection entry that turns it into an APIC message.
+// pins, each with a redirection entry that turns it into an APIC message. The message is a write to the
+// APICs' window: entry bits 63:48 are its address bits 19:4 (13.5.7), which matters to an interrupt remapping
+// unit alone.
 //
 // Not modelled: the pin assertion register; polarity is stored but a pin's level always means "asserted".
 #pragma once

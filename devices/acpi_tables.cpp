@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "devices/embedded.hpp"
+#include "devices/vtd.hpp"
 
 namespace kiln {
 
@@ -87,6 +88,7 @@ class Builder {
         std::vector<uint32_t> list{addFadt(facs, dsdt), addProcessors(), addMadt()};
         if (board_.hpet) list.push_back(addHpet());
         list.push_back(addMcfg());
+        if (board_.iommu) list.push_back(addDmar(*board_.iommu));
         uint32_t rsdt = addRoot("RSDT", 4, list), xsdt = addRoot("XSDT", 8, list);
         for (Span s : checksums_) linker_.addChecksum(kTablesFile, s.at + 9, s.at, s.length);
         std::vector<uint8_t> rsdp = buildRsdp(rsdt, xsdt);
@@ -149,8 +151,8 @@ class Builder {
         return at;
     }
 
-    // An SSDT with a Processor object for each one, in the scope where every version of the standard looks for
-    // them: Scope (\_PR) { Processor (C000, 0, 0, 0) {} ... } (20.2.5).
+    // An SSDT with a Processor object for each one, in the scope where every version of the standard looks
+    // for them: Scope (\_PR) { Processor (C000, 0, 0, 0) {} ... } (20.2.5).
     uint32_t addProcessors() {
         constexpr uint8_t kScope = 0x10, kRootChar = 0x5c, kExtended = 0x5b, kProcessor = 0x83;
         Bytes objects;
@@ -191,6 +193,24 @@ class Builder {
 
     uint32_t addMcfg() {  // PCI Firmware Specification 3.2, 4.1.2
         return add(header("MCFG", 1).zeros(8).u64(kEcam).u16(0).u8(0).u8(255).u32(0));
+    }
+
+    // VT-d, chapter 8: one unit for everything on PCI segment 0, and for the I/O APIC, which has no function
+    // of its own and is known by an id on a bus that doesn't exist.
+    uint32_t addDmar(const VtdConfig& iommu) {
+        constexpr uint8_t kInterruptRemapping = 1, kEverything = 1, kScopeIoApic = 3, kAllRootPorts = 1;
+        constexpr uint8_t kScopeLength = 8, kIoApicNumber = 0;
+        constexpr uint16_t kUnit = 0, kRootPortAts = 2;
+        constexpr Bdf id = VtdUnit::kIoApicId;
+        Bytes b = header("DMAR", 1);
+        b.u8(uint8_t(iommu.addressWidth - 1))
+            .u8(iommu.interruptRemapping ? kInterruptRemapping : 0)
+            .zeros(10);
+        b.u16(kUnit).u16(16 + kScopeLength).u8(kEverything).u8(0).u16(0).u64(VtdUnit::kBase);
+        b.u8(kScopeIoApic).u8(kScopeLength).u16(0).u8(kIoApicNumber).u8(uint8_t(id.bus()));
+        b.u8(uint8_t(id.device())).u8(uint8_t(id.function()));
+        if (iommu.deviceTlb) b.u16(kRootPortAts).u16(8).u8(kAllRootPorts).u8(0).u16(0);
+        return add(std::move(b));
     }
 
     uint32_t addRoot(std::string_view signature, uint8_t pointerSize, const std::vector<uint32_t>& list) {

@@ -11,6 +11,7 @@
 #include "devices/block_image.hpp"
 #include "devices/coprocessor_error.hpp"
 #include "devices/debug_ports.hpp"
+#include "devices/edu.hpp"
 #include "devices/floppy.hpp"
 #include "devices/fw_cfg.hpp"
 #include "devices/hpet.hpp"
@@ -27,6 +28,7 @@
 #include "devices/uart16550.hpp"
 #include "devices/vga_pci.hpp"
 #include "devices/vga_renderer.hpp"
+#include "devices/vtd.hpp"
 #include "pci/pci_function.hpp"
 
 namespace kiln {
@@ -39,6 +41,7 @@ constexpr uint64_t kSmallestMemory = 2 * kMiB, kLargestMemory = 64 * kGiB;
 constexpr uint64_t kLargestFirmware = 16 * kMiB, kFirmwareGranule = 64 << 10;
 
 constexpr Bdf kMch(0, 0, 0), kVga(0, 1, 0), kLpc(0, 31, 0), kIde(0, 31, 1);
+constexpr unsigned kFirstFreeSlot = 2;
 
 constexpr Nanos kRepeatDelay = kSecond / 2, kRepeatPeriod = kSecond / 11;  // the keyboard's defaults
 
@@ -101,6 +104,8 @@ struct Board::Parts {
     std::unique_ptr<Q35Mch> mch;
     std::unique_ptr<Ich9Lpc> lpc;
     std::unique_ptr<IdeController> ide;
+    std::vector<std::unique_ptr<EduDevice>> edu;
+    std::unique_ptr<VtdUnit> iommu;
     std::unique_ptr<VgaPci> vga;
     std::unique_ptr<VgaRenderer> renderer;
 };
@@ -233,7 +238,7 @@ void Board::buildPci(const MachineConfig& config) {
 
     Ich9Lpc::Wires wires;
     for (unsigned i = 0; i < 16; i++)
-        if (i != 2) wires.pic[i] = &p.pic->pin(i);
+        if (i != 2) wires.isa[i] = &p.isa[i];
     for (unsigned i = 0; i < 8; i++) wires.ioApic[i] = &p.ioApic->pin(16 + i);
     add(p.lpc, *p.pci, wires);
     p.lpc->onPmBase = [this](uint16_t base, bool enabled) { mapPm(base, enabled); };
@@ -241,15 +246,38 @@ void Board::buildPci(const MachineConfig& config) {
     p.lpc->onReset = [this](bool) { io_.reset("port 0xCF9"); };
     p.pci->add(kLpc, *p.lpc);
 
-    add(p.ide, io_.memory, io_.clock, io_.log, p.isa[14], p.isa[15]);
+    add(p.ide, io_.clock, io_.log, p.isa[14], p.isa[15]);
     p.ide->mapPorts(io_.ports);
     p.pci->add(kIde, *p.ide);
+
+    for (const EduConfig& edu : config.edu) addEdu(edu);
+    addIommu(config);
 
     if (!config.vga) return;
     add(p.vga, io_.clock, io_.log, config.videoBios);
     p.vga->core().mapLegacy(io_.ports, io_.memory);
     p.pci->add(kVga, *p.vga);
     p.renderer = std::make_unique<VgaRenderer>(p.vga->core());
+}
+
+void Board::addEdu(const EduConfig& config) {
+    Parts& p = *parts_;
+    unsigned slot = config.slot.value_or(kFirstFreeSlot);
+    auto taken = [&] { return p.pci->find(Bdf(0, slot, 0)) || slot == kVga.device(); };
+    while (!config.slot && slot < 32 && taken()) slot++;
+    if (slot > 31) refuse("-device edu: there is no free PCI slot left");
+    if (taken()) refuse("-device edu: PCI slot " + std::to_string(slot) + " is taken");
+    const Bdf bdf(0, slot, 0);
+    EduDevice& edu = add(p.edu.emplace_back(), io_.clock, io_.log, config.dmaMask);
+    p.pci->add(bdf, edu, &p.lpc->intx(bdf, 1));
+}
+
+void Board::addIommu(const MachineConfig& config) {
+    if (!config.iommu) return;
+    VtdUnit& unit = add(parts_->iommu, *config.iommu, io_.memory, io_.apicBus, io_.log);
+    io_.memory.mapIo(PhysAddr(VtdUnit::kBase), VtdUnit::kSize, unit);
+    io_.apicBus.remapping = &unit;
+    parts_->pci->upstream = &unit;
 }
 
 void Board::mapPm(uint16_t base, bool enabled) {
@@ -332,7 +360,7 @@ void Board::fillFwCfg(const MachineConfig& config) {
     fw.addFile("etc/e820", std::move(e820));
     // S3 and S4 are off, S5's SLP_TYP is 0.
     fw.addFile("etc/system-states", {0x80, 0, 0, 0x01, 0x02, 0x80});
-    offerAcpi(fw, {.topology = cpus, .hpet = config.hpet});
+    offerAcpi(fw, {.topology = cpus, .hpet = config.hpet, .iommu = config.iommu});
     offerSmbios(fw, lowRam_ + highRam_, cpus);
 
     if (config.kernel.kernel.empty()) return;

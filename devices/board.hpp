@@ -5,9 +5,9 @@
 //           70-73 mc146818    B2,B3,600-67F acpi_pm    CF8-CFF PCI, CF9 reset    1CE,3B0-3DF VGA
 //           1F0,170,3F6,376 IDE        3F0-3F7 floppy       3F8,2F8,3E8,2E8 UARTs     402,E9 debug   510-51B
 //           fw_cfg
-//   memory  B0000000 ECAM     FEC00000 I/O APIC    FED00000 HPET    FEE00000 local APIC    top of 4 GiB
-//   firmware ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 13 x87 errors, 14/15
-//   IDE; I/O APIC input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 1f.0 LPC, 1f.1 IDE
+//   memory  B0000000 ECAM     FEC00000 I/O APIC    FED00000 HPET    FED90000 VT-d    FEE00000 local APIC top
+//   of 4 GiB firmware ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 13 x87 errors,
+//   14/15 IDE; I/O APIC input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 02.0.. edu, 1f.0 LPC, 1f.1 IDE
 #pragma once
 #include <array>
 #include <functional>
@@ -75,6 +75,8 @@ class Board {
     void buildInterrupts();
     void buildIsa(const MachineConfig& config);
     void buildPci(const MachineConfig& config);
+    void addEdu(const EduConfig& config);
+    void addIommu(const MachineConfig& config);
     void mapPm(uint16_t base, bool enabled);
     void attachDrives(const MachineConfig& config);
     void fillCmos(const MachineConfig& config);

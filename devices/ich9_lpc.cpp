@@ -38,7 +38,7 @@ Ich9Lpc::Ich9Lpc(PciBus& bus, const Wires& wires)
       rcrb_(kRootComplexSize) {
     for (IrqInput& input : inputs_) input = IrqInput([this](bool) { updateInterrupts(); });
     for (unsigned i = 0; i < 16; i++)
-        if (wires.pic[i]) toPic_[i].connect(*wires.pic[i]);
+        if (wires.isa[i]) toIsa_[i].connect(*wires.isa[i]);
     for (unsigned i = 0; i < 8; i++)
         if (wires.ioApic[i]) toIoApic_[i].connect(*wires.ioApic[i]);
 
@@ -80,7 +80,7 @@ unsigned Ich9Lpc::pirqOf(unsigned slot, unsigned pin) const {
     return (rcrb_[at] | rcrb_[at + 1] << 8) >> (pin * 4) & 7;
 }
 
-int Ich9Lpc::picInputOf(unsigned pirq) const {
+int Ich9Lpc::isaIrqOf(unsigned pirq) const {
     constexpr uint16_t kAllowed = 0xdef8;  // 3-7, 9-12, 14, 15
     uint8_t route = config_[pirqOffset(pirq)];
     return !(route & kPirqDisabled) && (kAllowed >> (route & 15) & 1) ? route & 15 : -1;
@@ -91,13 +91,13 @@ void Ich9Lpc::updateInterrupts() {
     for (unsigned slot = 0; slot < 32; slot++)
         for (unsigned pin = 0; pin < 4; pin++)
             if (inputs_[slot * 4 + pin].level()) pirq[pirqOf(slot, pin)] = true;
-    std::array<bool, 16> pic{};
+    std::array<bool, 16> isa{};
     for (unsigned i = 0; i < 8; i++) {
-        int input = picInputOf(i);
-        if (pirq[i] && input >= 0) pic[unsigned(input)] = true;
+        int input = isaIrqOf(i);
+        if (pirq[i] && input >= 0) isa[unsigned(input)] = true;
     }
     for (unsigned i = 0; i < 8; i++) toIoApic_[i].set(pirq[i]);
-    for (unsigned i = 0; i < 16; i++) toPic_[i].set(pic[i]);
+    for (unsigned i = 0; i < 16; i++) toIsa_[i].set(isa[i]);
 }
 
 unsigned Ich9Lpc::sciGsi() const {

@@ -20,9 +20,10 @@ namespace kiln {
 
 class Ich9Lpc : public PciFunction {
   public:
-    // The wires to the 8259 pair (inputs 0..15; unused ones may be null) and to I/O APIC inputs 16..23.
+    // The ISA bus's interrupts (0..15; unused ones may be null), where routed pins appear as well, and I/O
+    // APIC inputs 16..23.
     struct Wires {
-        std::array<IrqInput*, 16> pic{};
+        std::array<IrqInput*, 16> isa{};
         std::array<IrqInput*, 8> ioApic{};
     };
     Ich9Lpc(PciBus& bus, const Wires& wires);
@@ -66,14 +67,14 @@ class Ich9Lpc : public PciFunction {
     } resetControl_{*this};
 
     unsigned pirqOf(unsigned slot, unsigned pin) const;
-    int picInputOf(unsigned pirq) const;
+    int isaIrqOf(unsigned pirq) const;
     void updateInterrupts();
     void update();
     void resetRootComplex();
 
     PciBus& bus_;
     std::array<IrqInput, 32 * 4> inputs_;
-    std::array<IrqLine, 16> toPic_;
+    std::array<IrqLine, 16> toIsa_;
     std::array<IrqLine, 8> toIoApic_;
     std::vector<uint8_t> rcrb_;
     Region* rcrbRegion_ = nullptr;

@@ -12,7 +12,7 @@ enum : unsigned { kData, kFeatures, kCount, kLbaLow, kLbaMid, kLbaHigh, kDevice,
 enum : uint8_t { kNoInterrupt = 0x02, kSoftReset = 0x04, kHighOrder = 0x80 };
 // Bus master registers.
 enum : unsigned { kEngineCommand = 0, kEngineStatus = 2, kEngineTable = 4 };
-enum : uint8_t { kActive = 0x01, kInterrupt = 0x04, kStart = 0x01 };
+enum : uint8_t { kActive = 0x01, kError = 0x02, kInterrupt = 0x04, kStart = 0x01 };
 
 constexpr uint8_t kExecuteDiagnostic = 0x90;
 
@@ -173,28 +173,31 @@ void IdeChannel::writeEngineCommand(uint8_t value) {
 }
 
 // A descriptor is address (32 bits), byte count (16 bits, 0 is 64 KiB), flags (16 bits, the top one: last).
-void IdeChannel::fetchDescriptor() {
-    engine_.address = memory_.read<uint32_t>(PhysAddr(engine_.next)) & ~1u;
-    uint32_t rest = memory_.read<uint32_t>(PhysAddr(engine_.next + 4));
-    engine_.left = rest & 0xfffe ? rest & 0xfffe : 0x10000;
-    engine_.last = rest >> 31;
+bool IdeChannel::fetchDescriptor() {
+    std::array<uint32_t, 2> words;
+    if (!function_.dmaRead(engine_.next, words.data(), sizeof words)) return false;
+    engine_.address = words[0] & ~1u;
+    engine_.left = words[1] & 0xfffe ? words[1] & 0xfffe : 0x10000;
+    engine_.last = words[1] >> 31;
     engine_.next += 8;
+    return true;
 }
 
 size_t IdeChannel::dmaTransfer(uint8_t* data, size_t bytes, bool toMemory) {
     size_t moved = 0;
-    while (moved < bytes && dmaAllowed) {
+    bool refused = false;
+    while (moved < bytes && function_.busMaster() && !refused) {
         if (engine_.left == 0) {
             if (engine_.last) break;
-            fetchDescriptor();
+            refused = !fetchDescriptor();
+            if (refused) break;
         }
-        uint32_t n = uint32_t(std::min<size_t>(engine_.left, bytes - moved));
-        if (toMemory)
-            memory_.write(PhysAddr(engine_.address), data + moved, n);
-        else
-            memory_.read(PhysAddr(engine_.address), data + moved, n);
-        engine_.address += n, engine_.left -= n, moved += n;
+        const uint32_t n = uint32_t(std::min<size_t>(engine_.left, bytes - moved));
+        refused = toMemory ? !function_.dmaWrite(engine_.address, data + moved, n)
+                           : !function_.dmaRead(engine_.address, data + moved, n);
+        if (!refused) engine_.address += n, engine_.left -= n, moved += n;
     }
+    if (refused) engine_.status |= kError;
     if (moved < bytes) engine_.status &= uint8_t(~kActive);
     return moved;
 }

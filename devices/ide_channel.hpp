@@ -3,27 +3,28 @@
 // Controller 1.0).
 //
 // A position without a drive reads as zeros (device 0 answers for an absent device 1), but for the device
-// register, so that software finds nothing there without waiting.
+// register, so that software finds nothing there without waiting. A transaction that is refused on its way to
+// memory stops the engine with the error bit set, and the drive waits for the driver to give up.
 #pragma once
 #include <memory>
 
 #include "apic/irq_line.hpp"
 #include "devices/ide_device.hpp"
 #include "mmu/io.hpp"
-#include "mmu/physical_memory.hpp"
+#include "pci/pci_function.hpp"
 
 namespace kiln {
 
 class IdeChannel : public IdeHost {
   public:
-    explicit IdeChannel(PhysicalMemory& memory) : memory_(memory) {}
+    // `function` is the one whose bus master engine this is.
+    explicit IdeChannel(PciFunction& function) : function_(function) {}
     IdeChannel(const IdeChannel&) = delete;
     IdeChannel& operator=(const IdeChannel&) = delete;
 
     void attach(unsigned position, std::unique_ptr<IdeDevice> drive);
     IdeDevice* drive(unsigned position) { return drives_[position].get(); }
     IrqLine irq;
-    bool dmaAllowed = false;  // the PCI function's bus master enable
 
     IoHandler& commandBlock() { return commandBlock_; }  // 8 ports from 0x1F0 or 0x170
     IoHandler& controlBlock() { return controlBlock_; }  // port 0x3F6 or 0x376
@@ -66,9 +67,9 @@ class IdeChannel : public IdeHost {
     void writeCommand(uint8_t value);
     void writeControl(uint8_t value);
     void writeEngineCommand(uint8_t value);
-    void fetchDescriptor();
+    bool fetchDescriptor();
 
-    PhysicalMemory& memory_;
+    PciFunction& function_;
     std::array<std::unique_ptr<IdeDevice>, 2> drives_;
     uint8_t deviceHead_ = 0;
     uint8_t control_ = 0;

@@ -13,11 +13,11 @@ enum : unsigned { kTiming = 0x40, kSlaveTiming = 0x44 };  // IDETIM: two words; 
 
 }  // namespace
 
-IdeController::IdeController(PhysicalMemory& memory, Clock& clock, Log& log, IrqInput& irq14, IrqInput& irq15)
+IdeController::IdeController(Clock& clock, Log& log, IrqInput& irq14, IrqInput& irq15)
     : PciFunction({.vendor = 0x8086, .device = 0x7010, .classCode = 0x010180}),
       clock_(clock),
       log_(log),
-      channels_{IdeChannel(memory), IdeChannel(memory)} {
+      channels_{IdeChannel(*this), IdeChannel(*this)} {
     channels_[0].irq.connect(irq14);
     channels_[1].irq.connect(irq15);
     config_[0x06] = 0x80, config_[0x07] = 0x02;
@@ -73,25 +73,14 @@ void IdeController::BusMaster::ioWrite(uint64_t offset, unsigned size, uint64_t 
     }
 }
 
-void IdeController::configWrite(uint16_t offset, unsigned size, uint32_t value) {
-    PciFunction::configWrite(offset, size, value);
-    for (IdeChannel& c : channels_) c.dmaAllowed = busMaster();
-}
-
 void IdeController::reset() {
     PciFunction::reset();
-    for (IdeChannel& c : channels_) {
-        c.dmaAllowed = busMaster();
-        c.reset();
-    }
+    for (IdeChannel& c : channels_) c.reset();
 }
 
 void IdeController::state(StateVisitor& visit) {
     PciFunction::state(visit);
-    for (IdeChannel& c : channels_) {
-        c.dmaAllowed = busMaster();
-        c.state(visit);
-    }
+    for (IdeChannel& c : channels_) c.state(visit);
 }
 
 }  // namespace kiln

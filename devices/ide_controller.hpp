@@ -16,7 +16,7 @@ class IdeDisk;
 
 class IdeController : public PciFunction {
   public:
-    IdeController(PhysicalMemory& memory, Clock& clock, Log& log, IrqInput& irq14, IrqInput& irq15);
+    IdeController(Clock& clock, Log& log, IrqInput& irq14, IrqInput& irq15);
 
     // Positions 0..3: primary master, primary slave, secondary master, secondary slave.
     IdeDisk& attachDisk(unsigned position, std::unique_ptr<BlockImage> image);
@@ -29,7 +29,6 @@ class IdeController : public PciFunction {
     std::string_view name() const override { return "piix3-ide"; }
     void reset() override;
     void state(StateVisitor& visit) override;
-    void configWrite(uint16_t offset, unsigned size, uint32_t value) override;
 
   private:
     struct BusMaster : IoHandler {

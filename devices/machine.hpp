@@ -1,9 +1,9 @@
 // A whole machine: it owns the processors, the board, memory, time and the gate, and runs them on the thread
 // that calls run(). Two machines live in one process without knowing of each other.
 //
-// Several processors take turns: each runs a slice, or less when it halts, spins (PAUSE), or something arrives
-// for any of them. Who runs when depends on the guest and on guest time alone, so that with counted time every
-// run is the same. With `threads` each has a host thread instead (machine_threads.cpp).
+// Several processors take turns: each runs a slice, or less when it halts, spins (PAUSE), or something
+// arrives for any of them. Who runs when depends on the guest and on guest time alone, so that with counted
+// time every run is the same. With `threads` each has a host thread instead (machine_threads.cpp).
 #pragma once
 #include <array>
 #include <atomic>
@@ -27,6 +27,7 @@
 #include "cpu/topology.hpp"
 #include "devices/frame.hpp"
 #include "devices/linux_loader.hpp"
+#include "devices/vtd_config.hpp"
 #include "mmu/io.hpp"
 #include "mmu/log.hpp"
 #include "mmu/physical_memory.hpp"
@@ -50,11 +51,17 @@ struct DebugExitConfig {
     uint16_t port = 0x501, size = 2;
 };
 
+// An edu device (edu.hpp). Without a slot it takes the first free one from 2 on.
+struct EduConfig {
+    uint64_t dmaMask = (1 << 28) - 1;
+    std::optional<unsigned> slot;  // of bus 0, function 0
+};
+
 // What the user chose. Paths are the host's.
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
-    CpuTopology topology;   // 1..64 processors
-    bool threads = false;   // a host thread for each
+    CpuTopology topology;  // 1..64 processors
+    bool threads = false;  // a host thread for each
     std::shared_ptr<const CpuModel> cpu = kilnModel();
     std::string firmware;   // BIOS image
     std::string videoBios;  // "": none
@@ -67,8 +74,10 @@ struct MachineConfig {
     unsigned serialPorts = 2;   // 1..4
     bool debugConsole = false;  // ports 0x402 and 0xE9
     std::optional<DebugExitConfig> debugExit;
-    bool testdev = false;            // pc_testdev.hpp
-    bool pit = true, hpet = true;    // timers that may be left out
+    bool testdev = false;  // pc_testdev.hpp
+    std::vector<EduConfig> edu;
+    std::optional<VtdConfig> iommu;   // vtd.hpp
+    bool pit = true, hpet = true;     // timers that may be left out
     std::optional<int64_t> rtcStart;  // seconds since 1970 on the guest's calendar; otherwise the host's
     int64_t rtcOffset = 0;            // seconds added to the host's UTC
     // Deterministic time: an instruction takes 2^shift ns, and an idle processor skips to the next timer.
@@ -150,7 +159,7 @@ class Machine {
     Cpu& cpu(unsigned n = 0) { return *processors_[n]->cpu; }
     LocalApic& apic(unsigned n = 0) { return *processors_[n]->apic; }
     CodeCache& code(unsigned n = 0) { return *processors_[n]->code; }
-    uint64_t executed() const;  // instructions, of all processors
+    uint64_t executed() const;        // instructions, of all processors
     void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers
     Board& board() { return *board_; }
     const MachineConfig& config() const { return config_; }
@@ -203,8 +212,8 @@ class Machine {
     PortBus ports_;
     ApicBus apicBus_;
     std::vector<std::unique_ptr<Processor>> processors_;
-    unsigned running_ = 0;            // whose turn it is
-    uint64_t executedByOthers_ = 0;   // by all processors but that one
+    unsigned running_ = 0;           // whose turn it is
+    uint64_t executedByOthers_ = 0;  // by all processors but that one
     std::unique_ptr<Board> board_;
 
     Gate::Channel keyChannel_{}, mouseChannel_{};

@@ -146,7 +146,8 @@ class CommandLine {
                   o.machine.cpu = chooseCpuModel(v, draft.warnings);
               });
         value("machine", "TYPE",
-              "q35 or pc: both mean the one board there is; pit=off, hpet=off leave a timer out",
+              "q35 or pc: both mean the one board there is; pit=off, hpet=off leave a timer out; "
+              "kernel-irqchip=on|off|split is for QEMU's command lines: there is no KVM here",
               [&](auto& v) { parseMachine(v, o.machine); });
         value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
         value("accel", "interp[,thread=HOW]",
@@ -158,7 +159,9 @@ class CommandLine {
         value("icount", "shift=N", "deterministic time: an instruction takes 2^N ns, N 0 to 10, or auto",
               [&](auto& v) { o.machine.icountShift = parseIcount(v); });
         value("device", "DEVICE",
-              "isa-debug-exit[,iobase=PORT][,iosize=BYTES]: lets the guest end kiln; pc-testdev: for "
+              "intel-iommu[,intremap=on|off|auto][,eim=on|off|auto][,aw-bits=39|48][,caching-mode=on|off]"
+              "[,pt=on|off][,device-iotlb=on|off]: VT-d; edu[,dma_mask=MASK][,addr=SLOT]: QEMU's educational "
+              "device; isa-debug-exit[,iobase=PORT][,iosize=BYTES]: lets the guest end kiln; pc-testdev: for "
               "kvm-unit-tests",
               [&](auto& v) { parseDevice(v, o.machine); });
         value("net", "none", "there is no network card", [](auto& v) { oneOf("-net", v, {"none"}); });

@@ -52,26 +52,32 @@ void PciBus::configWrite(Bdf bdf, uint16_t offset, unsigned size, uint32_t value
     f->configWrite(offset, size, value);
 }
 
-// -- 0xCF8 and 0xCFC: only a dword access reaches the address register; any other one passes by.
+// -- 0xCF8 and 0xCFC: only a dword access reaches the address register; any other one passes by. The standard
+// has its bits 1:0 fixed at 0. As in QEMU they are added to the place of data of 1 or 2 bytes, for software
+// that leaves them there and accesses 0xCFC always.
 
 static Bdf addressed(uint32_t address) {
     return Bdf(address >> 16 & 0xff, address >> 11 & 31, address >> 8 & 7);
 }
 
+static uint16_t dataOffset(uint32_t address, uint64_t port, unsigned size) {
+    return uint16_t((address & 0xfc) | (port & 3) | (size < 4 ? address & 3 : 0));
+}
+
 uint64_t PciBus::Mechanism1::ioRead(uint64_t offset, unsigned size) {
-    if (offset == 0 && size == 4) return address;
+    if (offset == 0 && size == 4) return address & ~3u;
     if (offset == 1 && size == 1 && bus.resetControl) return bus.resetControl->ioRead(0, 1);
     if (offset < 4 || !(address & 0x80000000)) return openBus(size);
-    return bus.configRead(addressed(address), uint16_t((address & 0xfc) + (offset & 3)), size);
+    return bus.configRead(addressed(address), dataOffset(address, offset, size), size);
 }
 
 void PciBus::Mechanism1::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
     if (offset == 0 && size == 4)
-        address = uint32_t(value) & 0x80fffffc;
+        address = uint32_t(value) & 0x80ffffff;
     else if (offset == 1 && size == 1 && bus.resetControl)
         bus.resetControl->ioWrite(0, 1, value);
     else if (offset >= 4 && (address & 0x80000000))
-        bus.configWrite(addressed(address), uint16_t((address & 0xfc) + (offset & 3)), size, uint32_t(value));
+        bus.configWrite(addressed(address), dataOffset(address, offset, size), size, uint32_t(value));
 }
 
 // -- ECAM: address bits 27:20 bus, 19:12 device and function, 11:0 offset.

@@ -144,13 +144,13 @@ void PciFunction::updateMappings() {
         unmapBar(bars_[i]);
         if (at != kUnmapped) mapBar(bars_[i], at);
     }
-    intx_.set(intxAsserted_ && !interruptDisabled());
+    intx_.set(intxAsserted_ && !intxMasked());
 }
 
 void PciFunction::setIntx(bool level) {
     intxAsserted_ = level;
     config_[0x06] = uint8_t((config_[0x06] & ~8) | (level ? 8 : 0));  // interrupt status
-    intx_.set(level && !interruptDisabled());
+    intx_.set(level && !intxMasked());
 }
 
 void PciFunction::reset() {

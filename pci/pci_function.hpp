@@ -1,5 +1,6 @@
-// A PCI function: type-0 configuration space (PCI 3.0, chapter 6), BARs that follow the guest's writes, INTx.
-// Not modelled yet: capabilities, MSI, bridges.
+// A PCI function: type-0 configuration space (PCI 3.0, chapter 6), BARs that follow the guest's writes, INTx,
+// MSI and bus mastering. Not modelled yet: masking of MSI, MSI-X, bridges; a refused transaction leaves no
+// trace in the status register.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -12,20 +13,9 @@
 #include "mmu/io.hpp"
 #include "mmu/log.hpp"
 #include "mmu/physical_memory.hpp"
+#include "pci/upstream.hpp"
 
 namespace kiln {
-
-// Bus, device and function number packed as in a configuration address.
-struct Bdf {
-    uint16_t value = 0;
-    constexpr Bdf() = default;
-    constexpr Bdf(unsigned bus, unsigned device, unsigned function)
-        : value(uint16_t(bus << 8 | device << 3 | function)) {}
-    constexpr unsigned bus() const { return value >> 8; }
-    constexpr unsigned device() const { return value >> 3 & 31; }
-    constexpr unsigned function() const { return value & 7; }
-    constexpr auto operator<=>(const Bdf&) const = default;
-};
 
 struct PciIdentity {
     uint16_t vendor, device;
@@ -49,6 +39,9 @@ class PciFunction : public Device {
     void addMemoryBar(unsigned index, uint64_t size, RamBlock& ram, bool prefetchable);
     void addRom(RamBlock& rom);          // expansion ROM BAR
     void setInterruptPin(unsigned pin);  // 1..4 = INTA..INTD
+    // A capability with identifier `id`, whose other bytes the caller fills in; 0x40 <= offset, whole dwords.
+    void addCapability(unsigned offset, uint8_t id);
+    void addMsi(unsigned offset, unsigned vectors = 1);  // 14 bytes; 1, 2, 4, ... 32 messages
 
     // Reads or writes 1, 2 or 4 bytes of configuration space, never across a dword. Overriders call the base.
     virtual uint32_t configRead(uint16_t offset, unsigned size);
@@ -57,7 +50,15 @@ class PciFunction : public Device {
     void reset() override;
     void state(StateVisitor& visit) override;
 
-    void setIntx(bool level);  // drives INTx#; the command register's interrupt disable bit masks it
+    // Drives INTx#. The command register's interrupt disable bit masks it, and so does MSI while it is
+    // enabled.
+    void setIntx(bool level);
+    bool msiEnabled() const;
+    void sendMsi(unsigned vector = 0);  // nothing unless enabled
+    // Transactions of its own. False: not allowed to (command register), or refused on the way up; what a
+    // read didn't get is all ones.
+    bool dmaRead(uint64_t address, void* out, uint64_t size);
+    bool dmaWrite(uint64_t address, const void* in, uint64_t size);
     Bdf bdf() const { return bdf_; }
     bool busMaster() const { return config_[4] & 4; }  // DMA allowed
 
@@ -92,7 +93,7 @@ class PciFunction : public Device {
     void mapBar(Bar& bar, uint64_t at);
     void unmapBar(Bar& bar);
     void updateMappings();
-    bool interruptDisabled() const { return config_[5] & 4; }
+    bool intxMasked() const { return (config_[5] & 4) || msiEnabled(); }
 
     std::array<uint8_t, 256> powerOn_{};  // config_ as built
     std::array<Bar, 7> bars_;             // 6 is the expansion ROM
@@ -100,6 +101,7 @@ class PciFunction : public Device {
     Bdf bdf_;
     IrqLine intx_;
     bool intxAsserted_ = false;
+    uint8_t msi_ = 0;  // where the capability is
 };
 
 // Bus 0: configuration accesses by port 0xCF8/0xCFC (PCI 3.0, 3.2.2.3) and by ECAM (PCIe, 7.2.2).
@@ -125,6 +127,7 @@ class PciBus {
 
     PhysicalMemory& memory;
     PortBus& portBus;
+    Upstream* upstream = &direct_;      // never null
     Log* log = nullptr;                 // -d pci
     IoHandler* resetControl = nullptr;  // the chipset's port 0xCF9, which lies inside the address register
 
@@ -142,6 +145,7 @@ class PciBus {
         void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
         PciBus& bus;
     } ecam_{*this};
+    DirectUpstream direct_{memory};
     std::vector<PciFunction*> functions_;
 };
 

@@ -20,6 +20,8 @@ BoardBench::BoardBench(std::vector<DriveConfig> drives)
     config.serialPorts = 4;
     config.debugConsole = true;
     config.debugExit.emplace();
+    config.iommu.emplace();
+    config.edu.emplace_back();
     config.rtcStart = 1'000'000'000;
     BoardPorts wires{log, gate, clock, memory, ports, apicBus};
     wires.reset = [this](const char*) { resetWanted = true; };

@@ -210,6 +210,27 @@ TEST_CASE("ACPI: after the firmware's linking every pointer and checksum is righ
     CHECK(found == "FACPSSDTAPICHPETMCFG");
 }
 
+TEST_CASE("ACPI: DMAR describes the remapping unit") {
+    AcpiBoard board;
+    board.iommu.emplace();
+    board.iommu->addressWidth = 48;
+    auto dmar = [&] {
+        AcpiFiles files = buildAcpi(board);
+        std::string all(files.tables.begin(), files.tables.end());
+        const size_t at = all.find("DMAR");
+        REQUIRE(at != std::string::npos);
+        return all.substr(at, little<uint32_t>(files.tables, at + 4)).substr(36);
+    };
+    auto bytes = [](std::initializer_list<int> list) { return std::string(list.begin(), list.end()); };
+    const std::string unit =
+        bytes({0, 0, 24, 0, 1, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0, 3, 8, 0, 0, 0, 0xff, 0, 0});
+    const std::string padding(10, 0);
+    CHECK(dmar() == bytes({47, 1}) + padding + unit);
+    board.iommu->interruptRemapping = false;
+    board.iommu->deviceTlb = true;
+    CHECK(dmar() == bytes({47, 0}) + padding + unit + bytes({2, 0, 8, 0, 1, 0, 0, 0}));
+}
+
 // Finds `Package () { slot << 16 | FFFF, pin, 0, gsi }` in the DSDT's byte code.
 TEST_CASE("ACPI: the DSDT routes every slot and pin as the LPC bridge does") {
     AcpiFiles files = buildAcpi({});

@@ -22,7 +22,7 @@ struct Bench {
     PortBus ports;
     PciBus bus{memory, ports};
     IrqInput irq14, irq15;
-    IdeController ide{memory, clock, log, irq14, irq15};
+    IdeController ide{clock, log, irq14, irq15};
     static constexpr Bdf kBdf{0, 0x1f, 1};
     static constexpr uint16_t kBusMaster = 0xc000;
 
@@ -361,6 +361,36 @@ TEST_CASE("IDE: bus master DMA through a scattered table") {
     b.pass();
     CHECK(b.status() == kReady);
     CHECK(!b.irq14.level());
+}
+
+TEST_CASE("IDE: a transaction that is refused on its way up stops the engine with an error") {
+    struct Bridge : Upstream {
+        explicit Bridge(PhysicalMemory& m) : direct(m) {}
+        bool read(Bdf who, uint64_t at, void* out, uint64_t size) override {
+            return who == Bench::kBdf && at != refused && direct.read(who, at, out, size);
+        }
+        bool write(Bdf who, uint64_t at, const void* in, uint64_t size) override {
+            return who == Bench::kBdf && at != refused && direct.write(who, at, in, size);
+        }
+        DirectUpstream direct;
+        uint64_t refused = 0;
+    };
+    for (uint64_t refused : {0x1000, 0x2000, 0x3000}) {  // the table, the first piece, the second
+        Bench b;
+        b.ide.attachDisk(0, numbered(64));
+        Bridge bridge(b.memory);
+        bridge.refused = refused;
+        b.bus.upstream = &bridge;
+        b.memory.write<uint64_t>(PhysAddr(0x1000), 0x2000 | 0x200ull << 32);
+        b.memory.write<uint64_t>(PhysAddr(0x1008), 0x3000 | 0x80000200ull << 32);
+        b.ports.write(Bench::kBusMaster + 4, 4, 0x1000);
+        b.command(0xc8, 0, 2);
+        b.out(Bench::kBusMaster, 9);
+        for (unsigned n = 0; n < 10; n++) b.pass();
+        CHECK((b.in(Bench::kBusMaster + 2) & 3) == 2);
+        b.out(Bench::kBusMaster + 2, 2);
+        CHECK((b.in(Bench::kBusMaster + 2) & 3) == 0);
+    }
 }
 
 TEST_CASE("IDE: nIEN keeps the interrupt off the wire, the pending one comes through later") {

@@ -162,6 +162,37 @@ TEST_CASE("options: devices, time and the rest") {
     CHECK(mentions(refusal({"-rtc", "base=yesterday"}), "yesterday"));
 }
 
+TEST_CASE("options: the remapping unit and edu devices") {
+    auto m = parse({"-M", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on,eim=off", "-device",
+                    "edu", "-device", "edu,dma_mask=0xffffffffffffffff,addr=0x1e", "-device",
+                    "driver=edu,addr=a.0"})
+                 .machine;
+    REQUIRE(m.iommu);
+    CHECK((m.iommu->interruptRemapping && !m.iommu->extendedInterruptMode && m.iommu->passThrough));
+    CHECK((m.iommu->addressWidth == 39 && !m.iommu->cachingMode && !m.iommu->deviceTlb));
+    REQUIRE(m.edu.size() == 3);
+    CHECK((m.edu[0].dmaMask == 0xfffffff && !m.edu[0].slot));
+    CHECK((m.edu[1].dmaMask == ~0ull && m.edu[1].slot == 30u && m.edu[2].slot == 10u));
+    auto of = [](const char* device) { return *parse({"-device", device}).machine.iommu; };
+    CHECK(of("intel-iommu").extendedInterruptMode);
+    CHECK(!of("intel-iommu,intremap=off").extendedInterruptMode);
+    CHECK(!of("intel-iommu,intremap=off,eim=auto").interruptRemapping);
+    auto all = of("intel-iommu,intremap=auto,eim=on,aw-bits=48,caching-mode=on,pt=off,device-iotlb=on");
+    CHECK((all.interruptRemapping && all.extendedInterruptMode && all.addressWidth == 48));
+    CHECK((all.cachingMode && !all.passThrough && all.deviceTlb));
+    CHECK(!parse({}).machine.iommu);
+    CHECK(mentions(refusal({"-device", "intel-iommu,intremap=off,eim=on"}), "eim=on"));
+    CHECK(mentions(refusal({"-device", "intel-iommu,aw-bits=57"}), "aw-bits"));
+    CHECK(mentions(refusal({"-device", "intel-iommu,x-scalable-mode=on"}), "x-scalable-mode"));
+    CHECK(mentions(refusal({"-device", "intel-iommu", "-device", "intel-iommu"}), "only one"));
+    CHECK(mentions(refusal({"-device", "edu,addr=20"}), "addr=20"));
+    CHECK(mentions(refusal({"-device", "edu,addr=2.1"}), "2.1"));
+    CHECK(mentions(refusal({"-device", "edu,bus=x"}), "bus"));
+    CHECK(mentions(refusal({"-device", "iobase=1"}), "which device"));
+    CHECK(mentions(refusal({"-device", "pc-testdev,x=1"}), "'x'"));
+    CHECK(mentions(refusal({"-M", "kernel-irqchip=maybe"}), "kernel-irqchip"));
+}
+
 TEST_CASE("options: what isn't implemented is refused by name") {
     CHECK(mentions(refusal({"-enable-kvm"}), "option -enable-kvm is not implemented in kiln"));
     CHECK(mentions(refusal({"--gdb", "tcp::1234"}), "option -gdb is not implemented"));

@@ -122,6 +122,76 @@ TEST_CASE("PCI: only dword accesses reach the address register") {
     CHECK(b.ports.read(0xcf8, 2) == 0xffff);
 }
 
+TEST_CASE("PCI: MSI's messages, and its transactions need bus mastering") {
+    Bench b;
+    struct Bridge : Upstream {
+        bool read(Bdf who, uint64_t address, void* out, uint64_t size) override {
+            std::fill_n(static_cast<uint8_t*>(out), size, uint8_t(0x33));
+            requester = who, at = address;
+            return address < 0x1000;
+        }
+        bool write(Bdf who, uint64_t address, const void* in, uint64_t size) override {
+            requester = who, at = address, data = 0, writes++;
+            std::copy_n(static_cast<const uint8_t*>(in), size, reinterpret_cast<uint8_t*>(&data));
+            return address < 0x1000;
+        }
+        Bdf requester;
+        uint64_t at = 0;
+        uint32_t data = 0;
+        unsigned writes = 0;
+    } bridge;
+    b.bus.upstream = &bridge;
+    IrqInput pin;
+    TestFunction f;
+    f.setInterruptPin(1);
+    f.addMsi(0x50, 4);
+    uint32_t word = 0;
+    CHECK(!f.dmaRead(0, &word, 4));  // on no bus yet
+    CHECK(word == 0xffffffff);
+    b.bus.add(kHere, f, &pin);
+    CHECK(!f.dmaRead(0, &word, 4));
+    CHECK(!f.dmaWrite(0, &word, 4));
+    b.out(kHere, 4, 4, 2);
+    CHECK(f.dmaRead(0x10, &word, 4));
+    CHECK((word == 0x33333333 && bridge.requester == kHere && bridge.at == 0x10));
+    CHECK(!f.dmaWrite(0x1000, &word, 4));
+
+    CHECK(b.in(kHere, 0x50) == 0x00840005);
+    b.out(kHere, 0x54, 0xfee01008), b.out(kHere, 0x58, 0x12), b.out(kHere, 0x5c, 0x4173);
+    bridge.writes = 0;
+    f.sendMsi();
+    CHECK(bridge.writes == 0);
+    f.setIntx(true);
+    CHECK(pin.level());
+    b.out(kHere, 0x52, 0x71, 2);  // more messages than it has
+    CHECK(!pin.level());          // INTx is silent now
+    for (unsigned n = 0; n < 4; n++) {
+        f.sendMsi(n);
+        CHECK((bridge.at == 0x12fee01008 && bridge.data == (0x4170 | n)));
+    }
+    b.out(kHere, 0x5c, 0x4170);
+    f.sendMsi(2);
+    CHECK(bridge.data == 0x4172);
+    b.out(kHere, 0x52, 0x01, 2);  // one message: its data as it is
+    f.sendMsi(2);
+    CHECK(bridge.data == 0x4170);
+    b.out(kHere, 0x52, 0, 2);
+    CHECK(pin.level());
+}
+
+TEST_CASE("PCI: a byte's place left in the address register counts, but not for dwords") {
+    Bench b;
+    TestFunction f;
+    b.bus.add(kHere, f);
+    b.ports.write(0xcf8, 4, 0x80000002 | unsigned(kHere.value) << 8);
+    CHECK(b.ports.read(0xcf8, 4) == (0x80000000 | unsigned(kHere.value) << 8));
+    CHECK(b.ports.read(0xcfc, 2) == 0x5678);
+    CHECK(b.ports.read(0xcfe, 2) == 0x5678);
+    CHECK(b.ports.read(0xcfc, 1) == 0x78);
+    CHECK(b.ports.read(0xcfd, 1) == 0x56);
+    CHECK(b.ports.read(0xcfc, 4) == 0x56781234);
+}
+
 TEST_CASE("Q35: ECAM moves, shrinks and closes") {
     Bench b;
     RamBlock ram("ram", 2 << 20), bios("bios", 256 << 10);
@@ -207,7 +277,7 @@ TEST_CASE("ICH9: PCI interrupts reach the 8259 and the I/O APIC") {
     std::array<IrqInput, 16> pic;
     std::array<IrqInput, 8> ioApic;
     Ich9Lpc::Wires wires;
-    for (unsigned i = 0; i < 16; i++) wires.pic[i] = &pic[i];
+    for (unsigned i = 0; i < 16; i++) wires.isa[i] = &pic[i];
     for (unsigned i = 0; i < 8; i++) wires.ioApic[i] = &ioApic[i];
     Ich9Lpc lpc(b.bus, wires);
     Bdf here(0, 0x1f, 0);

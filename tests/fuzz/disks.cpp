@@ -171,7 +171,7 @@ class Run {
     IrqInput irq6_, irq14_, irq15_;
     I8237Pair dma_{memory_, log_};
     Floppy floppy_{clock_, log_, dma_, irq6_};
-    IdeController ide_{memory_, clock_, log_, irq14_, irq15_};
+    IdeController ide_{clock_, log_, irq14_, irq15_};
     unsigned base_ = 0x1f0;
 };
 

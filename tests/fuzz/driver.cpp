@@ -18,8 +18,8 @@
 namespace kiln::fuzz {
 namespace {
 
-constexpr const Target* kTargets[] = {&kProcessor, &kDevices, &kDisks,   &kImages, &kKernels,
-                                      &kFwCfg,     &kPci,     &kMonitor, &kOptions};
+constexpr const Target* kTargets[] = {&kProcessor, &kDevices, &kDisks,     &kImages,  &kKernels,
+                                      &kFwCfg,     &kPci,     &kRemapping, &kMonitor, &kOptions};
 
 using test::below;
 using test::oneIn;

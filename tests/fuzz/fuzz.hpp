@@ -56,6 +56,7 @@ struct Target {
     unsigned smokeInputs;  // for the normal tests: as many as about a second takes
 };
 
-extern const Target kProcessor, kDevices, kDisks, kImages, kKernels, kFwCfg, kPci, kMonitor, kOptions;
+extern const Target kProcessor, kDevices, kDisks, kImages, kKernels, kFwCfg, kPci, kRemapping, kMonitor,
+    kOptions;
 
 }  // namespace kiln::fuzz

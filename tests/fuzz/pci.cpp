@@ -53,7 +53,7 @@ void run(std::span<const uint8_t> input) {
 
 std::vector<Bytes> seeds() {
     std::vector<Bytes> all;
-    for (uint8_t function = 0; function < 4; function++) {
+    for (uint8_t function = 0; function < 5; function++) {
         Bytes ones, enable;
         for (unsigned offset = 0; offset < 256; offset += 4) {
             ones.insert(ones.end(), {0x42, function, uint8_t(offset), 1});

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Boots Debian's kernel to busybox, runs a command there, and checks what came over the serial port.
-Usage: test_linux_boot.py [--smp N [--threads]] KILN DIRECTORY... (the first with vmlinuz and initrd.gz, from
-make_linux_guest.sh, counts). With several processors the command also loads all of them at once.
+Usage: test_linux_boot.py [--smp N [--threads]] [--iommu] KILN DIRECTORY... (the first with vmlinuz and initrd.gz, from
+make_linux_guest.sh, counts). With several processors the command also loads all of them at once; with --iommu all interrupts
+are remapped.
 
 Skipped (exit status 77) when there is no Linux guest."""
 import argparse
@@ -24,7 +25,7 @@ EXPECTED = [
     ("the command's exit status", r"^kiln guest: exit status 3"),
     ("the power-off", r"reboot: Power down"),
 ]
-BAD = r"Kernel panic|BUG:|Oops|general protection|segfault|WARNING: CPU|invalid opcode|Call Trace"
+BAD = r"Kernel panic|BUG:|DRHD: handling fault status|Oops|general protection|segfault|WARNING: CPU|invalid opcode|Call Trace"
 
 
 # What several processors must say in place of the command's output.
@@ -35,10 +36,18 @@ EXPECTED_SMP = [
 ]
 
 
+# What the remapping unit's driver must say, and before what.
+EXPECTED_IOMMU = [
+    ("the processor", ("interrupt remapping", r"DMAR-IR: Enabled IRQ remapping in x2apic mode")),
+    ("the start of init", ("DMA remapping", r"DMAR: Intel\(R\) Virtualization Technology for Directed I/O")),
+]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--smp", type=int, default=1)
     parser.add_argument("--threads", action="store_true")
+    parser.add_argument("--iommu", action="store_true")
     parser.add_argument("kiln")
     parser.add_argument("places", nargs="+")
     a = parser.parse_args()
@@ -62,10 +71,15 @@ def main():
         expected[at:at] = smp[:1]
         at = [what for what, _ in expected].index("the command's output")
         expected[at:at + 2] = smp[1:]
+    if a.iommu:
+        for before, more in EXPECTED_IOMMU:
+            expected.insert([what for what, _ in expected].index(before), more)
     run = [kiln, "-m", "256M", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
-           "-initrd", initrd, "-append", "console=ttyS0 kiln.run=" + command, "-smp", str(a.smp)]
+           "-initrd", initrd, "-append", "console=ttyS0 intel_iommu=on kiln.run=" + command, "-smp", str(a.smp)]
     if a.threads:
         run += ["-accel", "interp,thread=multi"]
+    if a.iommu:
+        run += ["-device", "intel-iommu"]
     try:
         done = subprocess.run(run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT)
         output, problems = done.stdout, []
