@@ -72,7 +72,7 @@ class Cpu : public CpuState {
     void leave();  // stop at the end of the current block
     uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
     bool idle() const { return halted || waitingForSipi; }
-    bool wakeable() const;  // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
+    bool wakeable() const;     // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
     bool pauseLeaves = false;  // PAUSE ends the slice: other processors wait for this thread
     bool spun = false;         // it did so
     uint64_t tsc();
@@ -239,6 +239,16 @@ class Cpu : public CpuState {
         return true;
     }
 
+    // The slice is over behind an IN or OUT, perhaps because that has asked for it: a processor that resets
+    // the machine or puts it to sleep runs no instruction more.
+    bool overBehindIo(const Insn& i) {
+        if (slice_ > 0) [[likely]]
+            return false;
+        refund(&i);
+        if (slice_ > 0) leave();
+        return true;
+    }
+
     // -- control registers, MSRs, CPUID, TLB (control_registers.cpp, msr.cpp, cpuid.cpp)
     void setCr0(uint64_t v);
     void setCr3(uint64_t v);
@@ -314,8 +324,8 @@ class Cpu : public CpuState {
     CpuPorts io;
     std::atomic<bool> ignne = false;  // IGNNE#: x87 exceptions don't stop the processor, while CR0.NE = 0
     const unsigned id;
-    // Every processor has a host thread of its own. Then LOCK needs the host's atomic instructions, and what is
-    // outside RAM needs the device lock.
+    // Every processor has a host thread of its own. Then LOCK needs the host's atomic instructions, and what
+    // is outside RAM needs the device lock.
     const bool threaded = io.memory.threads.several();
     GuestThreads& threads() const { return io.memory.threads; }
     const CpuModel& model;

@@ -36,17 +36,23 @@ struct Out {
     }
 };
 
-// An SMI that the access makes comes before the next instruction.
+// Leaves the block.
+void behind(Cpu& c, const Insn* i) {
+    c.rip = c.nextRip(*i) & c.ipMask();
+    c.next = nullptr;
+}
+
+// An SMI that the access makes comes before the next instruction, and so does whatever ends the slice.
 template <class Access>
 void portAccess(Cpu& c, const Insn* i) {
     c.at = i;
     uint16_t port = Access::run(c, *i);
     if (c.smiBehindIo(*i, port, sizeof(typename Access::Value), Access::kIn)) [[unlikely]] {
-        c.rip = c.nextRip(*i) & c.ipMask();
         c.refund(i);
-        c.next = nullptr;
-        return;
+        return behind(c, i);
     }
+    if (c.overBehindIo(*i)) [[unlikely]]
+        return behind(c, i);
     KILN_DISPATCH(c, i + 1);
 }
 

@@ -16,6 +16,8 @@ enum Pm1 : uint16_t {
 constexpr uint16_t kStatusBits = kTimer | 1 << 4 | kGlobal | kPowerButton | kRtc | 1 << 11 | kWake;
 constexpr uint16_t kEnableBits = kTimer | kGlobal | kPowerButton | kRtc;
 constexpr uint16_t kSciEnable = 1 << 0, kSleepEnable = 1 << 13, kControlBits = 0x1C03;
+constexpr uint16_t kSleepType = 0x1C00;
+constexpr uint16_t kResumeWell = 0xFF00;  // bits of PM1 status and enable that S3 keeps (13.8.3.1)
 constexpr uint32_t kGlobalSmi = 1 << 0, kApmSmi = 1 << 5;  // SMI_EN and, the latter, SMI_STS
 constexpr uint64_t kHalfPeriod = 1 << 23;  // ticks between two changes of the timer's highest bit
 
@@ -36,9 +38,21 @@ void AcpiPm::reset() {
     pm1Status_ = pm1Enable_ = pm1Control_ = 0;
     gpeStatus_ = gpeEnable_ = 0;
     smiEnable_ = smiStatus_ = 0;
-    smiLocked_ = false;
+    smiLocked_ = asleep_ = false;
     apm_.control = apm_.status = 0;
     seenHalves_ = clock_.ticks(kTimerHz) / kHalfPeriod;
+    update();
+}
+
+void AcpiPm::resetForWake() {
+    const uint16_t status = pm1Status_, enable = pm1Enable_, control = pm1Control_;
+    const uint64_t gpeStatus = gpeStatus_, gpeEnable = gpeEnable_;
+    reset();
+    pm1Status_ = (status & kResumeWell) | kWake;
+    pm1Enable_ = enable & kResumeWell;
+    pm1Control_ = control & kSleepType;
+    gpeStatus_ = gpeStatus;
+    gpeEnable_ = gpeEnable;
     update();
 }
 
@@ -51,6 +65,7 @@ void AcpiPm::state(StateVisitor& visit) {
     visit("smiEnable", smiEnable_);
     visit("smiStatus", smiStatus_);
     visit("smiLocked", smiLocked_);
+    visit("asleep", asleep_);
     visit("seenHalves", seenHalves_);
     visit("apmControl", apm_.control);
     visit("apmStatus", apm_.status);
@@ -75,6 +90,18 @@ void AcpiPm::update() {
         overflow_.arm(Clock::timeOfTick((seenHalves_ + 1) * kHalfPeriod, kTimerHz));
     else
         overflow_.disarm();
+    if (asleep_ && wakeEvent()) wake();
+}
+
+// What ends S3 (ICH9 5.13.6.4): the power button whether enabled or not, the others when enabled.
+bool AcpiPm::wakeEvent() const {
+    return (pm1Status_ & (kPowerButton | (pm1Enable_ & kRtc))) || (gpeStatus_ & gpeEnable_);
+}
+
+void AcpiPm::wake() {
+    if (!asleep_) return;
+    asleep_ = false;
+    if (onWake) onWake();
 }
 
 void AcpiPm::pressPowerButton() {
@@ -96,12 +123,20 @@ void AcpiPm::writeControl(uint16_t value) {
     pm1Control_ = value & kControlBits;
     update();
     if (!(value & kSleepEnable)) return;
-    unsigned type = value >> 10 & 7;
-    bool off = type == kSoftOff || type == 7 || type == 6;  // suspend to disk ends like soft off
-    if (off && onPowerOff)
-        onPowerOff();
-    else
-        pm1Status_ |= kWake;  // a state we do not have: awake again
+    switch (value >> 10 & 7) {
+        case kSoftOff:
+        case 6:  // suspend to disk
+        case 7:
+            if (onPowerOff) onPowerOff();
+            break;
+        case kSuspendToRam:
+        case 5:
+            asleep_ = true;
+            if (onSuspend) onSuspend();
+            update();  // an event may be there already
+            break;
+        default: pm1Status_ |= kWake;  // a state we do not have: awake again
+    }
 }
 
 // -- registers, byte by byte

@@ -2,8 +2,11 @@
 // timer, GPE0, SMI_EN and SMI_STS, and the APM ports 0xB2/0xB3. Writing the ACPI enable value to 0xB2 turns
 // SCI mode on at once, without an SMI handler's help; any other value is an SMI when SMI_EN says so.
 //
-// Not modelled: sources of SMI other than APM, sleep states other than soft off, processor throttling, the
-// TCO watchdog, sources of GPE0 other than raiseGpe().
+// Sleeping states are S3, which the power button, the RTC's alarm, a GPE or the user end, and soft off; S4
+// ends like soft off.
+//
+// Not modelled: sources of SMI other than APM, S1, processor throttling, the TCO watchdog, sources of GPE0
+// other than raiseGpe().
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -18,9 +21,10 @@ namespace kiln {
 class AcpiPm : public Device, public IoHandler {
   public:
     static constexpr uint64_t kTimerHz = 3'579'545;
-    // For the FADT: what SMI_CMD takes, and SLP_TYP of soft off (7, the data sheet's, is understood as well).
+    // For the FADT and the DSDT: what SMI_CMD takes, and SLP_TYP of soft off and of suspend to RAM (the data
+    // sheet's 7 and 5 are understood as well).
     static constexpr uint8_t kAcpiEnable = 2, kAcpiDisable = 3;
-    static constexpr uint8_t kSoftOff = 0;
+    static constexpr uint8_t kSoftOff = 0, kSuspendToRam = 1;
     // Offsets from PMBASE, and the length of the block.
     static constexpr uint64_t kPm1Event = 0x00, kPm1Control = 0x04, kPmTimer = 0x08, kGpe0 = 0x20,
                               kSmiEnable = 0x30;
@@ -29,16 +33,19 @@ class AcpiPm : public Device, public IoHandler {
     AcpiPm(Clock& clock, IrqInput& sci);
 
     std::function<void()> onPowerOff;
+    std::function<void()> onSuspend, onWake;            // S3 begins, and should end with resetForWake()
     std::function<void()> onSmi;                        // to the processor that wrote port 0xB2
     void lockSmi(bool locked) { smiLocked_ = locked; }  // GEN_PMCON_1.SMI_LOCK: GBL_SMI_EN stays as it is
     void pressPowerButton();
     void rtcAlarm();
     void raiseGpe(unsigned n);  // 0..63
+    void wake();                // when asleep
 
     IoHandler& apmPorts() { return apm_; }  // 2 ports: 0xB2, 0xB3
 
     std::string_view name() const override { return "acpi-pm"; }
     void reset() override;
+    void resetForWake();  // what S3 keeps under power stays
     void state(StateVisitor& visit) override;
 
     uint64_t ioRead(uint64_t offset, unsigned size) override;
@@ -59,6 +66,7 @@ class AcpiPm : public Device, public IoHandler {
     uint32_t timer() const { return uint32_t(clock_.ticks(kTimerHz)) & 0xFFFFFF; }
     void noteOverflow();
     void update();
+    bool wakeEvent() const;
 
     Clock& clock_;
     IrqLine sci_;
@@ -68,6 +76,7 @@ class AcpiPm : public Device, public IoHandler {
     uint64_t gpeStatus_ = 0, gpeEnable_ = 0;
     uint32_t smiEnable_ = 0, smiStatus_ = 0;
     bool smiLocked_ = false;
+    bool asleep_ = false;
     uint64_t seenHalves_ = 0;  // how often bit 23 of the timer had changed when TMR_STS was looked at last
 };
 

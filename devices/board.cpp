@@ -43,6 +43,9 @@ constexpr uint64_t kLargestFirmware = 16 * kMiB, kFirmwareGranule = 64 << 10;
 constexpr Bdf kMch(0, 0, 0), kVga(0, 1, 0), kLpc(0, 31, 0), kIde(0, 31, 1);
 constexpr unsigned kFirstFreeSlot = 2;
 
+// CMOS RAM's shutdown status, and what tells SeaBIOS that it wakes from S3 (src/resume.c).
+constexpr uint8_t kCmosShutdown = 0x0f, kShutdownS3 = 0xfe;
+
 constexpr Nanos kRepeatDelay = kSecond / 2, kRepeatPeriod = kSecond / 11;  // the keyboard's defaults
 
 struct UartPlace {
@@ -199,6 +202,11 @@ void Board::buildIsa(const MachineConfig& config) {
     io_.ports.map(0xf0, 2, *p.coprocessor);
     add(p.pm, io_.clock, p.isa[9]);
     p.pm->onPowerOff = io_.powerOff;
+    p.pm->onSuspend = [this] {
+        parts_->rtc->setCmos(kCmosShutdown, kShutdownS3);
+        io_.suspend();
+    };
+    p.pm->onWake = io_.wake;
     p.pm->onSmi = io_.smi;
     p.rtc->onAlarm = [this] { parts_->pm->rtcAlarm(); };
     io_.ports.map(0xb2, 2, p.pm->apmPorts());
@@ -358,8 +366,11 @@ void Board::fillFwCfg(const MachineConfig& config) {
     range(0, lowRam_);
     if (highRam_) range(kHighRamBase, highRam_);
     fw.addFile("etc/e820", std::move(e820));
-    // S3 and S4 are off, S5's SLP_TYP is 0.
-    fw.addFile("etc/system-states", {0x80, 0, 0, 0x01, 0x02, 0x80});
+    // By state: bit 7 says that there is one, the others are its SLP_TYP. S4 is off.
+    fw.addFile("etc/system-states",
+               {0x80, 0, 0, 0x80 | AcpiPm::kSuspendToRam, 0x02, 0x80 | AcpiPm::kSoftOff});
+    // The firmware runs the video BIOS when it wakes up: text modes are nobody else's business.
+    fw.addFile("etc/s3-resume-vga-init", {1, 0, 0, 0, 0, 0, 0, 0});
     offerAcpi(fw, {.topology = cpus, .hpet = config.hpet, .iommu = config.iommu});
     offerSmbios(fw, lowRam_ + highRam_, cpus);
 
@@ -377,6 +388,18 @@ void Board::reset() {
     parts_->pci->reset();
 }
 
+// What S3 keeps: RAM, the clock and its RAM, the resume well of the PM block, and, since the firmware leaves
+// its resume code in shadow RAM, what is seen there.
+void Board::resetForWake() {
+    const Q35Mch::Shadow shadow = parts_->mch->shadow();
+    repeatTimer_.disarm();
+    for (Device* d : devices_)
+        if (d != parts_->rtc.get() && d != parts_->pm.get()) d->reset();
+    parts_->pci->reset();
+    parts_->pm->resetForWake();
+    parts_->mch->setShadow(shadow);
+}
+
 void Board::state(StateVisitor& visit) {
     parts_->pci->state(visit);
     for (Device* d : devices_) d->state(visit);
@@ -386,7 +409,7 @@ void Board::state(StateVisitor& visit) {
 void Board::key(uint8_t hidUsage, bool down) {
     parts_->keyboard->keyboard().key(hidUsage, down);
     if (down)
-        repeated_ = hidUsage, repeatTimer_.arm(io_.clock.now() + kRepeatDelay);
+        parts_->pm->wake(), repeated_ = hidUsage, repeatTimer_.arm(io_.clock.now() + kRepeatDelay);
     else if (hidUsage == repeated_)
         repeatTimer_.disarm();
 }
@@ -407,6 +430,7 @@ void Board::serialInput(unsigned port, std::span<const uint8_t> bytes) {
 void Board::coprocessorError(bool raised) { parts_->coprocessor->ferr(raised); }
 
 void Board::powerButton() { parts_->pm->pressPowerButton(); }
+void Board::wake() { parts_->pm->wake(); }
 
 const Frame* Board::render(bool always) {
     if (!parts_->renderer) return nullptr;

@@ -30,6 +30,7 @@ struct BoardPorts {
     ApicBus& apicBus;
     std::function<void(const char* why)> reset{};
     std::function<void()> powerOff{};
+    std::function<void()> suspend{}, wake{};  // S3 begins; ends, with Board::resetForWake()
     std::function<void(int code)> exit{};
     std::function<void(bool enabled)> a20{};
     std::function<void(bool active)> ignne{};
@@ -52,6 +53,7 @@ class Board {
     Board& operator=(const Board&) = delete;
 
     void reset();
+    void resetForWake();  // from S3
     void state(StateVisitor& visit);
 
     void key(uint8_t hidUsage, bool down);
@@ -59,6 +61,7 @@ class Board {
     void serialInput(unsigned port, std::span<const uint8_t> bytes);
     void coprocessorError(bool raised);  // the processor's FERR#
     void powerButton();
+    void wake();  // from S3, if the machine is there
     // The picture when it changed since the last call, or `always`; null without a display adapter or a
     // change.
     const Frame* render(bool always);

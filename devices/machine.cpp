@@ -1,6 +1,7 @@
 #include "devices/machine.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "devices/board.hpp"
 
@@ -53,6 +54,14 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
     BoardPorts wires{*log_, gate_, clock_, memory_, ports_, apicBus_};
     wires.reset = [this](const char* why) { requestReset(why); };
     wires.powerOff = [this] { requestPowerOff(); };
+    wires.suspend = [this] {
+        suspendRequested_ = true;
+        interrupt();
+    };
+    wires.wake = [this] {
+        wakeRequested_ = true;
+        interrupt();
+    };
     wires.exit = [this](int code) { requestExit(code); };
     wires.ignne = [this](bool active) {
         for (auto& p : processors_) p->cpu->ignne = active;
@@ -211,8 +220,15 @@ void Machine::requestExit(int code, std::string message) {
 
 void Machine::pressPowerButton() { board_->powerButton(); }
 
+void Machine::wake() { board_->wake(); }
+
 void Machine::reset() {
+    suspended_ = suspendRequested_ = wakeRequested_ = false;
     board_->reset();
+    resetProcessors();
+}
+
+void Machine::resetProcessors() {
     for (auto& p : processors_) {
         p->apic->reset();
         p->cpu->reset();
@@ -249,6 +265,15 @@ void Machine::serveRequests() {
         else if (!result_)
             result_ = RunResult{};
     }
+    if (std::exchange(suspendRequested_, false)) {
+        (*log_)(LogCategory::Cpu, "suspend to RAM");
+        suspended_ = true;
+    }
+    if (std::exchange(wakeRequested_, false) && std::exchange(suspended_, false)) {
+        (*log_)(LogCategory::Cpu, "wake from suspend to RAM");
+        board_->resetForWake();
+        resetProcessors();
+    }
     if (resetRequested_) {
         resetRequested_.reset();
         if (config_.noReboot && !result_) result_ = RunResult{};
@@ -284,6 +309,7 @@ void Machine::idle() {
 }
 
 void Machine::state(StateVisitor& visit) {
+    visit("suspended", suspended_);
     board_->state(visit);
     for (auto& p : processors_) {
         p->apic->state(visit);
@@ -332,7 +358,7 @@ void Machine::runInTurns() {
             continue;
         }
         clock_.runDue();
-        if (switchToRunnable())
+        if (!suspended_ && switchToRunnable())
             runSlice();
         else
             idle();

@@ -148,6 +148,8 @@ class Machine {
     bool stopped() const { return stopped_; }
     void requestReset(std::string why = "reset");
     void requestPowerOff();
+    void wake();  // from S3, suspend to RAM
+    bool suspended() const { return suspended_; }
     void requestExit(int code, std::string message = {});
     void pressPowerButton();
     Log& log() { return *log_; }
@@ -182,6 +184,7 @@ class Machine {
     void switchTo(unsigned number);
     bool switchToRunnable();
     void reset();
+    void resetProcessors();
     void serveRequests();
     void tripleFault();
     void runSlice();
@@ -222,6 +225,8 @@ class Machine {
     bool stopped_ = false;
     std::optional<std::string> resetRequested_;
     bool powerOffRequested_ = false;
+    bool suspendRequested_ = false, wakeRequested_ = false;
+    bool suspended_ = false;  // the guest is in S3: no processor runs, time and timers do
     std::optional<std::string> tripleFault_;
     unsigned faultedCpu_ = 0;
     unsigned quickFaults_ = 0;  // triple faults soon after a reset, one after the other

@@ -35,9 +35,11 @@ void Machine::kick(unsigned n) {
 
 void Machine::processorThread(unsigned n) {
     Processor& p = *processors_[n];
+    // Not a slice more while somebody waits for the machine's thread: it may be for a reset, or for sleep.
+    auto mayRun = [this] { return !paused_ && !interrupted_.load(std::memory_order_relaxed); };
     std::unique_lock lock(restMutex_);
     for (;;) {
-        p.wake.wait(lock, [&] { return ending_ || (!paused_ && (!p.cpu->idle() || p.cpu->wakeable())); });
+        p.wake.wait(lock, [&] { return ending_ || (mayRun() && (!p.cpu->idle() || p.cpu->wakeable())); });
         if (ending_) break;
         active_++;
         lock.unlock();
@@ -124,7 +126,7 @@ void Machine::runThreads() {
             gate_.wait(kLongestWait);
             continue;
         }
-        resumeThreads();
+        if (!suspended_) resumeThreads();
         do
             if (Nanos wait = serveTimers()) gate_.wait(wait);
         while (!interrupted_.load(std::memory_order_relaxed) && !gate_.pending() && !frameIsDue());

@@ -1,5 +1,6 @@
 #include "devices/q35_mch.hpp"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 
@@ -156,6 +157,17 @@ void Q35Mch::configWrite(uint16_t offset, unsigned size, uint32_t value) {
 
 void Q35Mch::reset() {
     PciFunction::reset();
+    update();
+}
+
+Q35Mch::Shadow Q35Mch::shadow() const {
+    Shadow pams;
+    std::copy_n(&config_[kPam0], pams.size(), pams.begin());
+    return pams;
+}
+
+void Q35Mch::setShadow(const Shadow& pams) {
+    std::copy(pams.begin(), pams.end(), &config_[kPam0]);
     update();
 }
 

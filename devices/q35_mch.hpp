@@ -26,6 +26,10 @@ class Q35Mch : public PciFunction {
     void reset() override;
     void state(StateVisitor& visit) override;
     void configWrite(uint16_t offset, unsigned size, uint32_t value) override;
+    // PAM0 to PAM6: what is seen at 0xC0000-0xFFFFF.
+    using Shadow = std::array<uint8_t, 7>;
+    Shadow shadow() const;
+    void setShadow(const Shadow& pams);
 
     bool ecamEnabled() const { return config_[0x60] & 1; }
     PhysAddr ecamBase() const;

@@ -165,6 +165,7 @@ const std::vector<Monitor::Command>& Monitor::commands() {
         {"cont", "", "lets it go on", &Monitor::resume},
         {"system_reset", "", "the reset button", &Monitor::reset},
         {"system_powerdown", "", "the power button", &Monitor::powerdown},
+        {"system_wakeup", "", "ends the guest's suspend to RAM, as a key does", &Monitor::wakeup},
         {"screendump", "FILE", "writes the screen to a PNG file", &Monitor::screendump},
         {"sendkey", "KEYS", "presses keys together, such as ctrl-alt-delete", &Monitor::sendkey},
         {"type", "TEXT", "types a text on a US keyboard; \\n is Enter", &Monitor::type},
@@ -261,6 +262,11 @@ std::string Monitor::reset(const Arguments&) {
 
 std::string Monitor::powerdown(const Arguments&) {
     machine_.pressPowerButton();
+    return {};
+}
+
+std::string Monitor::wakeup(const Arguments&) {
+    machine_.wake();
     return {};
 }
 
@@ -379,7 +385,10 @@ std::string Monitor::infoCpus(const Arguments&) {
         const Cpu& c = machine_.cpu(n);
         out += fmt::format("{} CPU {:2}: APIC id {:2}, rip={:016x} {}, {} instructions{}\n",
                            n == selected_ ? "*" : " ", n, machine_.apic(n).initialId(), c.rip, modeOf(c),
-                           c.executed(), c.waitingForSipi ? ", waits for SIPI" : c.halted ? ", halted" : "");
+                           c.executed(),
+                           c.waitingForSipi ? ", waits for SIPI"
+                           : c.halted       ? ", halted"
+                                            : "");
     }
     return out;
 }
@@ -387,7 +396,10 @@ std::string Monitor::infoCpus(const Arguments&) {
 std::string Monitor::infoVersion(const Arguments&) { return std::string("kiln ") + kVersion + "\n"; }
 
 std::string Monitor::infoStatus(const Arguments&) {
-    return fmt::format("{}, {} instructions, {:.3f} s\n", machine_.stopped() ? "stopped" : "running",
+    return fmt::format("{}, {} instructions, {:.3f} s\n",
+                       machine_.stopped()     ? "stopped"
+                       : machine_.suspended() ? "suspended"
+                                              : "running",
                        machine_.executed(), double(machine_.clock().now()) / 1e9);
 }
 

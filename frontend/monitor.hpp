@@ -55,6 +55,7 @@ class Monitor {
     std::string resume(const Arguments& a);
     std::string reset(const Arguments& a);
     std::string powerdown(const Arguments& a);
+    std::string wakeup(const Arguments& a);
     std::string screendump(const Arguments& a);
     std::string sendkey(const Arguments& a);
     std::string type(const Arguments& a);

@@ -20,7 +20,7 @@ entry:
         shl bx, 1
         jmp [cs:programs + bx]
 
-programs dw hello, three_resets, power_off, ten_ticks, sum_keys, dirty_shadow, all_processors
+programs dw hello, three_resets, power_off, ten_ticks, sum_keys, dirty_shadow, all_processors, suspend
 
 ; 0: a letter on the debug console, then code 7
 hello:
@@ -52,12 +52,7 @@ three_resets:
 
 ; 2: ACPI soft off
 power_off:
-        mov eax, 0x8000f840     ; the LPC bridge's PMBASE
-        mov ecx, 0x601
-        call write_config
-        mov eax, 0x8000f844     ; ACPI_CNTL
-        mov ecx, 0x80
-        call write_config
+        call map_pm
         mov dx, 0x604
         mov ax, 0x2000          ; SLP_EN, SLP_TYP 0
         out dx, ax
@@ -209,6 +204,68 @@ helper:
         cli
         hlt
 helper_end:
+
+; 7: suspend to RAM until the alarm of the RTC, or until somebody wakes the machine, and look what is left
+suspend:
+        mov al, 0x0f            ; shutdown status
+        out 0x70, al
+        in al, 0x71
+        cmp al, 0xfe
+        je .awake
+        mov byte [0x600], 0x5a
+        mov eax, 0x80000090     ; PAM1, byte 1: 0xC0000 is RAM
+        mov ecx, 0x3300
+        call write_config
+        mov ax, 0xc000
+        mov es, ax
+        mov byte [es:0], 0xa5
+        call map_pm
+        mov dx, 0x602
+        mov ax, 0x400           ; RTC_EN
+        out dx, ax
+        mov al, 0x34            ; 64 KiB above 16 MiB
+        out 0x70, al
+        in al, 0x71
+        test al, al
+        jnz .sleep
+        mov si, .alarm          ; every second
+.set:
+        mov ax, [cs:si]
+        out 0x70, al
+        mov al, ah
+        out 0x71, al
+        add si, 2
+        cmp si, .alarm_end
+        jb .set
+.sleep:
+        mov dx, 0x604
+        mov ax, 0x2400          ; SLP_EN, SLP_TYP 1
+        out dx, ax
+        mov byte [0x600], 0     ; never
+        jmp $
+.alarm  db 1, 0xff, 3, 0xff, 5, 0xff, 0x0b, 0x22
+.alarm_end:
+.awake:
+        mov ax, 0xc000
+        mov es, ax
+        mov bl, [0x600]
+        add bl, [es:0]          ; FFh
+        call map_pm
+        mov dx, 0x600
+        in ax, dx
+        shr ax, 15              ; WAK_STS
+        add bl, al              ; 0
+        mov al, bl
+        add al, 3
+        jmp exit
+map_pm:
+        mov eax, 0x8000f840     ; the LPC bridge's PMBASE
+        mov ecx, 0x601
+        call write_config
+        mov eax, 0x8000f844     ; ACPI_CNTL
+        mov ecx, 0x80
+        jmp write_config
+
         align 8
 flat_gdt dw 15
         dd 0xf0000 + flat_gdt

@@ -17,7 +17,16 @@ using namespace kiln;
 
 namespace {
 
-enum Program : uint8_t { kHello, kThreeResets, kPowerOff, kTenTicks, kSumKeys, kDirtyShadow, kAllProcessors };
+enum Program : uint8_t {
+    kHello,
+    kThreeResets,
+    kPowerOff,
+    kTenTicks,
+    kSumKeys,
+    kDirtyShadow,
+    kAllProcessors,
+    kSuspend
+};
 
 struct RomFile {
     explicit RomFile(Program program) {
@@ -90,6 +99,33 @@ TEST_CASE("machine: soft off ends the run, or stops the machine") {
     asker.join();
 }
 
+TEST_CASE("machine: suspend to RAM keeps RAM, its shadow and the clock, and starts the firmware anew") {
+    RomFile rom(kSuspend);
+    CHECK(Machine(counted(configFor(rom)), {}).run().exitCode == 7);  // woken by the RTC's alarm
+    for (bool threads : {false, true}) {
+        CAPTURE(threads);
+        MachineConfig config = configFor(rom);
+        config.threads = threads;
+        config.memory = 17 << 20;  // tells the program not to set the alarm
+        Machine m(config, {});
+        Monitor monitor(m);
+        unsigned looks = 0;
+        auto look = m.gate().openChannel("look", [&](std::span<const uint8_t>) {
+            if (m.suspended() && ++looks == 3) {
+                CHECK(monitor.execute("info status").starts_with("suspended"));
+                monitor.execute("system_wakeup");
+            }
+        });
+        std::thread user([&] {
+            const uint8_t any[] = {0};
+            for (int n = 0; n < 100; n++) m.gate().post(look, any), usleep(10'000);
+        });
+        CHECK(m.run().exitCode == 7);
+        CHECK(looks >= 3);
+        user.join();
+    }
+}
+
 TEST_CASE("machine: counted time is the same in every run, and idle time costs nothing") {
     RomFile rom(kTenTicks);
     uint64_t instructions[2], hashes[2];
@@ -114,6 +150,7 @@ TEST_CASE("machine: all processors start, in turns or on threads of their own") 
     RomFile rom(kAllProcessors);
     for (unsigned cpus : {1, 2, 5, 64}) {
         for (bool threads : {false, true}) {
+        CAPTURE(threads);
             CAPTURE(cpus);
             CAPTURE(threads);
             MachineConfig c = configFor(rom);

@@ -10,7 +10,8 @@ DefinitionBlock ("", "DSDT", 2, "KILN", "KILNDSDT", 1)
         Name (PICF, 0)
         Method (_PIC, 1) { PICF = Arg0 }
         // The power button is a fixed feature (PM1_STS), no device.
-        // S5 (soft off): SLP_TYP 0. No other sleeping state.
+        // SLP_TYP of S3 (suspend to RAM) and S5 (soft off). No other sleeping state.
+        Name (_S3, Package () { 1, 0, 0, 0 })
         Name (_S5, Package () { 0, 0, 0, 0 })
     }
 
