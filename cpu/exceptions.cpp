@@ -51,6 +51,9 @@ void Cpu::deliverFault(Fault f) {
             }
             bool doubleFault = (isContributory(f.vector) && isContributory(second.vector)) ||
                                (f.vector == kPF && (isContributory(second.vector) || second.vector == kPF));
+            // A handler of #AC on a misaligned stack at CPL 3: processors try for ever, too. From a slice to
+            // the next, so that others get their turn.
+            if (f.vector == kAC && second.vector == kAC) return leave();
             first = f.vector;
             if (second.vector == kPF) cr2 = second.cr2;  // also when it ends as a double fault
             f = doubleFault ? Fault{kDF, true, 0} : second;

@@ -62,42 +62,44 @@ void Cpu::wake() {
     disarmMonitor();
 }
 
+// Behind a delivery lies the next boundary, before the handler's first instruction.
+constexpr int kEventsAtOnce = 4;
+
 void Cpu::handleEvents() {
-    if (!wakeable()) return;
-    DeviceGuard guard(threads());
-    LocalApic& a = io.apic;
-    if (!smm && (a.initPending() || a.sipiPending())) {
-        uint8_t page = 0;
-        if (a.takeInit()) {
-            init();
-            waitingForSipi = !a.isBsp();
+    for (int n = 0; n < kEventsAtOnce && wakeable(); n++) {
+        DeviceGuard guard(threads());
+        LocalApic& a = io.apic;
+        if (!smm && (a.initPending() || a.sipiPending())) {
+            uint8_t page = 0;
+            if (a.takeInit()) {
+                init();
+                waitingForSipi = !a.isBsp();
+            }
+            if (a.takeSipi(page) && waitingForSipi) {
+                waitingForSipi = false;
+                setReal(Cs, uint16_t(page << 8));
+                rip = 0;
+                segmentsChanged();
+            }
         }
-        if (a.takeSipi(page) && waitingForSipi) {
-            waitingForSipi = false;
-            setReal(Cs, uint16_t(page << 8));
-            rip = 0;
-            segmentsChanged();
+        if (waitingForSipi) return;  // everything else stays pending
+        if (a.smiPending() && !smm) {
+            a.takeSmi();
+            enterSmm();
+        } else if (pendingDebug) {
+            debugTrap();
+        } else if (a.nmiPending() && !nmiBlocked) {
+            a.takeNmi();
+            wake();
+            nmiBlocked = true;
+            deliver(kNMI, Source::External);
+        } else if (a.intrPending() && flags.test(flag::IF)) {
+            wake();
+            int vector = a.acknowledgeIntr();
+            if (vector >= 0) deliver(uint8_t(vector), Source::External);
+        } else if (mwaiting && mwaitOver()) {
+            wake();
         }
-    }
-    if (waitingForSipi) return;  // everything else stays pending
-    if (a.smiPending() && !smm) {
-        a.takeSmi();
-        enterSmm();
-        return;
-    }
-    if (pendingDebug) {
-        debugTrap();
-    } else if (a.nmiPending() && !nmiBlocked) {
-        a.takeNmi();
-        wake();
-        nmiBlocked = true;
-        deliver(kNMI, Source::External);
-    } else if (a.intrPending() && flags.test(flag::IF)) {
-        wake();
-        int vector = a.acknowledgeIntr();
-        if (vector >= 0) deliver(uint8_t(vector), Source::External);
-    } else if (mwaiting && mwaitOver()) {
-        wake();
     }
 }
 
@@ -211,7 +213,9 @@ void Cpu::step(bool alone) {
         handleEvents();
     else if (pendingDebug && !movSsShadow)
         debugTrap();
-    if (idle()) return leave();
+    // Delivery meets a breakpoint of its own again and again: the next slice goes on with it.
+    const bool again = pendingDebug && !movSsShadow;
+    if (again || idle()) return leave();
     if (breakpoints_.code && codeBreakpoint()) return;
     if (shadow || alone || runAlone_ || flags.test(flag::TF | flag::RF) || watchesCode()) {
         if (alone && io.log.on(LogCategory::Exec)) io.log(LogCategory::Exec, "{}", disassemble(rip));

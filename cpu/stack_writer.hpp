@@ -25,12 +25,16 @@ class StackWriter {
     void push(unsigned width, uint64_t value) {
         unsigned size = 1u << width;
         uint64_t sp = (sp_ - size) & mask_;
-        cpu_.storeLinear(linear(sp, size), size, value, user_);
+        const uint64_t at = linear(sp, size);
+        if (user_ && cpu_.alignmentChecked() && at & (size - 1)) raise(kAC, error_ & kExternal);
+        cpu_.storeLinear(at, size, value, user_);
         sp_ = (sp_ & ~mask_) | sp;
     }
     uint64_t sp() const { return sp_; }
 
   private:
+    static constexpr uint32_t kExternal = 1;  // EXT, the only bit of an error code that #AC has
+
     uint64_t linear(uint64_t sp, unsigned size) {
         if (long_) {
             if (!cpu_.canonical(sp)) raise(kSS, error_);
