@@ -388,16 +388,17 @@ void Board::reset() {
     parts_->pci->reset();
 }
 
-// What S3 keeps: RAM, the clock and its RAM, the resume well of the PM block, and, since the firmware leaves
-// its resume code in shadow RAM, what is seen there.
+// S3 keeps RAM, the clock and its RAM, and the resume well of the PM block. Besides, as the firmware does not
+// set it up again (its own resume code lies in shadow RAM): where the bridges have memory and ports.
 void Board::resetForWake() {
-    const Q35Mch::Shadow shadow = parts_->mch->shadow();
     repeatTimer_.disarm();
+    const Parts& p = *parts_;
+    const std::initializer_list<const Device*> kept = {p.rtc.get(), p.pm.get(), p.mch.get(), p.lpc.get()};
     for (Device* d : devices_)
-        if (d != parts_->rtc.get() && d != parts_->pm.get()) d->reset();
-    parts_->pci->reset();
-    parts_->pm->resetForWake();
-    parts_->mch->setShadow(shadow);
+        if (std::find(kept.begin(), kept.end(), d) == kept.end()) d->reset();
+    p.pm->resetForWake();
+    p.mch->resetForWake();
+    p.lpc->resetForWake();
 }
 
 void Board::state(StateVisitor& visit) {

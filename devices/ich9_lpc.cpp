@@ -140,6 +140,12 @@ void Ich9Lpc::reset() {
     update();
 }
 
+void Ich9Lpc::resetForWake() {
+    resetKeeping({{kPmBase, 5}, {kGpioBase, 5}, {kPirqA, 4}, {kPirqE, 4}, {kLpcDecode, 16}, {kRcba, 4}});
+    resetRegister_ = 0;
+    update();
+}
+
 void Ich9Lpc::state(StateVisitor& visit) {
     PciFunction::state(visit);
     visit("reset_control", resetRegister_);

@@ -48,6 +48,7 @@ class Ich9Lpc : public PciFunction {
 
     std::string_view name() const override { return "ich9-lpc"; }
     void reset() override;
+    void resetForWake();  // keeps where its blocks are and how PIRQs are routed
     void state(StateVisitor& visit) override;
     void configWrite(uint16_t offset, unsigned size, uint32_t value) override;
 

@@ -95,6 +95,7 @@ void Q35Mch::mapSegment(Segment& s, uint8_t attributes) {
 }
 
 void Q35Mch::updateEcam() {
+    if (ecamEnabled()) std::copy_n(&config_[kPciExBar], lastPciExBar_.size(), lastPciExBar_.begin());
     unsigned buses = ecamEnabled() ? ecamBuses() : 0;
     if (buses == ecamMappedBuses_ && (buses == 0 || ecamBase() == ecamAt_)) return;
     if (ecam_) bus_.memory.unmap(ecam_);
@@ -157,22 +158,21 @@ void Q35Mch::configWrite(uint16_t offset, unsigned size, uint32_t value) {
 
 void Q35Mch::reset() {
     PciFunction::reset();
+    lastPciExBar_ = {};
     update();
 }
 
-Q35Mch::Shadow Q35Mch::shadow() const {
-    Shadow pams;
-    std::copy_n(&config_[kPam0], pams.size(), pams.begin());
-    return pams;
-}
-
-void Q35Mch::setShadow(const Shadow& pams) {
-    std::copy(pams.begin(), pams.end(), &config_[kPam0]);
+// SeaBIOS uses ECAM when it wakes up, without having enabled it. Then it closes ECAM by the first of the
+// three writes that are to enable it, as it sends the others through ECAM: until the next wake.
+void Q35Mch::resetForWake() {
+    resetKeeping({{kPam0, 7}});
+    std::copy(lastPciExBar_.begin(), lastPciExBar_.end(), &config_[kPciExBar]);
     update();
 }
 
 void Q35Mch::state(StateVisitor& visit) {
     PciFunction::state(visit);
+    visit("last_pciexbar", lastPciExBar_);
     update();  // after a load
 }
 

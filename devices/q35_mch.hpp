@@ -24,12 +24,9 @@ class Q35Mch : public PciFunction {
 
     std::string_view name() const override { return "q35-mch"; }
     void reset() override;
+    void resetForWake();  // keeps the memory map
     void state(StateVisitor& visit) override;
     void configWrite(uint16_t offset, unsigned size, uint32_t value) override;
-    // PAM0 to PAM6: what is seen at 0xC0000-0xFFFFF.
-    using Shadow = std::array<uint8_t, 7>;
-    Shadow shadow() const;
-    void setShadow(const Shadow& pams);
 
     bool ecamEnabled() const { return config_[0x60] & 1; }
     PhysAddr ecamBase() const;
@@ -66,6 +63,7 @@ class Q35Mch : public PciFunction {
     Region* ecam_ = nullptr;
     PhysAddr ecamAt_;
     unsigned ecamMappedBuses_ = 0;
+    std::array<uint8_t, 8> lastPciExBar_{};  // with ECAM enabled
     const uint64_t lowRam_;
     Region* smram_;                                      // shown to everybody
     Region *tseg_ = nullptr, *tsegBlackHole_ = nullptr;  // for SMM; for everybody else

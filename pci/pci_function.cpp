@@ -153,8 +153,12 @@ void PciFunction::setIntx(bool level) {
     intx_.set(level && !intxMasked());
 }
 
-void PciFunction::reset() {
+void PciFunction::reset() { resetKeeping({}); }
+
+void PciFunction::resetKeeping(std::initializer_list<ConfigRange> ranges) {
+    const auto before = config_;
     config_ = powerOn_;
+    for (ConfigRange r : ranges) std::copy_n(&before[r.first], r.count, &config_[r.first]);
     intxAsserted_ = false;
     updateMappings();
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,10 @@ class PciFunction : public Device {
     bool busMaster() const { return config_[4] & 4; }  // DMA allowed
 
   protected:
+    struct ConfigRange {
+        unsigned first, count;
+    };
+    void resetKeeping(std::initializer_list<ConfigRange> ranges);  // these bytes stay
     // Raw bytes of configuration space and which of their bits the guest may write.
     std::array<uint8_t, 256> config_{};
     std::array<uint8_t, 256> writable_{};
