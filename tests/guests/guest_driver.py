@@ -129,6 +129,13 @@ class Guest:
         if error:
             raise GuestError(error)
 
+    def answer(self, what):
+        """Types a string, presses a tuple of keys."""
+        if isinstance(what, tuple):
+            self.keys(*what)
+        elif what:
+            self.type(what)
+
     def keys(self, *chords):
         for chord in chords:
             error = self.monitor("sendkey " + chord).strip()

@@ -48,6 +48,16 @@ menuentry "GNU Mach" {
     multiboot /boot/gnumach.gz
 }
 """
+EFI_MENU = """insmod all_video
+set timeout=10
+menuentry "Linux" {
+    linux /boot/vmlinuz console=ttyS0 console=tty0
+    initrd /boot/initrd.gz
+}
+menuentry "Memtest86+" {
+    linux /boot/memtest.efi
+}
+"""
 DISK_MENU = """set timeout=2
 menuentry "Debian" {
     linux /vmlinuz root=/dev/sda2 console=tty0 console=ttyS0,115200
@@ -179,6 +189,7 @@ class Maker:
         self.copy(self.packages.file("ipxe", "usr/lib/ipxe/ipxe.iso"), "ipxe.iso")
         for board in ("qemu-x86", "qemu-x86_64"):
             self.copy(self.packages.file("u-boot-qemu", "usr/lib/u-boot/%s/u-boot.rom" % board), "u-boot-%s.rom" % board)
+        self.copy(self.packages.file("ovmf", "usr/share/ovmf/OVMF.fd"), "OVMF.fd")
 
     def isolinux(self):
         need("xorriso")
@@ -213,6 +224,20 @@ class Maker:
                 f.write(MULTIBOOT_MENU)
             run("grub-mkrescue", "-d", GRUB_MODULES, "-o", self.path("multiboot.iso"), root)
 
+    def efi(self):
+        """A CD-ROM that UEFI firmware starts GRUB from."""
+        need("grub-mkrescue", "xorriso", "mformat")
+        with tempfile.TemporaryDirectory() as root:
+            os.makedirs(root + "/boot/grub")
+            self.initrd("initrd-amd64.gz", self.packages.file("busybox-static", "bin/busybox"))
+            shutil.copy(self.packages.kernel("linux-image-amd64"), root + "/boot/vmlinuz")
+            shutil.copy(self.path("initrd-amd64.gz"), root + "/boot/initrd.gz")
+            shutil.copy(self.packages.file("memtest86+", "boot/memtest86+x64.efi"), root + "/boot/memtest.efi")
+            with open(root + "/boot/grub/grub.cfg", "w") as f:
+                f.write(EFI_MENU)
+            run("grub-mkrescue", "-d", self.packages.file("grub-efi-amd64-bin", "usr/lib/grub/x86_64-efi"), "-o",
+                self.path("efi.iso"), root)
+
     def disk(self):
         need("debootstrap", "mke2fs", "grub-mkimage")
         if os.getuid() != 0:
@@ -234,8 +259,8 @@ class Maker:
         os.rename(self.path("debian.img.new"), self.path("debian.img"))
 
     # What to make, and the last file it leaves.
-    PARTS = {"kernels": "vmlinuz-686-pae", "installer": "installer-i386-gtk.initrd", "firmware": "u-boot-qemu-x86_64.rom",
-             "isolinux": "isolinux.iso", "multiboot": "multiboot.iso", "disk": "debian.img"}
+    PARTS = {"kernels": "vmlinuz-686-pae", "installer": "installer-i386-gtk.initrd", "firmware": "OVMF.fd",
+             "isolinux": "isolinux.iso", "multiboot": "multiboot.iso", "efi": "efi.iso", "disk": "debian.img"}
 
 
 def main():
