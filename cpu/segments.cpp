@@ -155,8 +155,8 @@ void Cpu::loadTaskRegister(uint16_t selector) {
     if (longMode()) s.base |= upperDescriptor(selector) << 32;
     if (!canonicalBase(s.base)) raise(kGP, selector & ~3u);
     s.rights |= 2;  // busy; another processor may have been quicker
-    uint8_t was = atomicallySystem<uint8_t>(gdtr.base + (selector & ~7u) + 5,
-                                            [](uint8_t v) { return uint8_t(v | 2); });
+    uint8_t was =
+        atomicallySystem<uint8_t>(gdtr.base + (selector & ~7u) + 5, [](uint8_t v) { return uint8_t(v | 2); });
     if (was & 2) raise(kGP, selector & ~3u);
     tr = s;
 }
@@ -372,11 +372,14 @@ void Cpu::callThroughGate(CallGate g) {
     commitCode(g.cs, g.descriptor, g.offset);
 }
 
-// After a return to an outer level, data segments that the outer level may not use become null (5.8.6).
+// After a return to an outer level, data segments that the outer level may not use become null (5.8.6), and
+// what is null already loses its RPL (vol. 2, IRET).
 void Cpu::dropInnerSegments() {
     for (SegReg r : {Es, Ds, Fs, Gs}) {
         Segment& s = seg[r];
-        if (!s.unusable && s.dpl() < cpl && !s.conforming())
+        if (s.unusable)
+            s.selector = 0;
+        else if (s.dpl() < cpl && !s.conforming())
             s = Segment{.selector = 0, .base = code64() ? s.base : 0, .unusable = true};
     }
 }

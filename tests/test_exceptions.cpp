@@ -354,6 +354,29 @@ TEST_CASE("long mode: frames have SS:RSP always, aligned; IST; null SS at the in
     }
 }
 
+TEST_CASE("a return to an outer level leaves of null selectors not even the RPL") {
+    for (Mode mode : {Mode::Protected32, Mode::Long64})
+        for (bool far : {false, true}) {
+            CAPTURE(far);
+            const bool wide = mode == Mode::Long64;
+            SystemGuest g(mode);
+            for (SegReg r : {Es, Ds, Fs, Gs}) g.cpu.loadSegment(r, r == Es ? kData3 : 3);
+            if (wide) g.cpu.seg[Fs].base = 0x1234'56789abc;  // by its MSR
+            std::vector<uint64_t> frame = {kCodeAt, kCode3, 2, 0x70000, kData3};
+            if (far) frame.erase(frame.begin() + 2);
+            g.cpu.gpr[Rsp] = 0x78000;
+            for (size_t n = 0; n < frame.size(); n++)
+                wide ? g.put<uint64_t>(0x78000 + n * 8, frame[n])
+                     : g.put<uint32_t>(0x78000 + n * 4, uint32_t(frame[n]));
+            const uint8_t opcode = far ? 0xcb : 0xcf;
+            wide ? stepRaw(g, {0x48, opcode}, 0x58000) : stepRaw(g, {opcode}, 0x58000);
+            REQUIRE(g.cpu.cpl == 3);
+            CHECK(g.cpu.seg[Es].selector == kData3);
+            for (SegReg r : {Ds, Fs, Gs}) CHECK(g.cpu.seg[r].selector == 0);
+            CHECK(g.cpu.seg[Fs].base == (wide ? 0x1234'56789abc : 0));
+        }
+}
+
 TEST_CASE("long mode: gates that are refused") {
     struct {
         const char* what;
