@@ -369,8 +369,6 @@ void Board::fillFwCfg(const MachineConfig& config) {
     // By state: bit 7 says that there is one, the others are its SLP_TYP. S4 is off.
     fw.addFile("etc/system-states",
                {0x80, 0, 0, 0x80 | AcpiPm::kSuspendToRam, 0x02, 0x80 | AcpiPm::kSoftOff});
-    // The firmware runs the video BIOS when it wakes up: text modes are nobody else's business.
-    fw.addFile("etc/s3-resume-vga-init", {1, 0, 0, 0, 0, 0, 0, 0});
     offerAcpi(fw, {.topology = cpus, .hpet = config.hpet, .iommu = config.iommu});
     offerSmbios(fw, lowRam_ + highRam_, cpus);
 
@@ -389,11 +387,13 @@ void Board::reset() {
 }
 
 // S3 keeps RAM, the clock and its RAM, and the resume well of the PM block. Besides, as the firmware does not
-// set it up again (its own resume code lies in shadow RAM): where the bridges have memory and ports.
+// set it up again: where the bridges have memory and ports (its own resume code lies in shadow RAM), and the
+// picture, since text modes are nobody else's business.
 void Board::resetForWake() {
     repeatTimer_.disarm();
     const Parts& p = *parts_;
-    const std::initializer_list<const Device*> kept = {p.rtc.get(), p.pm.get(), p.mch.get(), p.lpc.get()};
+    const std::initializer_list<const Device*> kept = {p.rtc.get(), p.pm.get(), p.mch.get(), p.lpc.get(),
+                                                       p.vga.get()};
     for (Device* d : devices_)
         if (std::find(kept.begin(), kept.end(), d) == kept.end()) d->reset();
     p.pm->resetForWake();
