@@ -33,6 +33,7 @@ void IdeChannel::interruptChanged() {
 
 uint8_t IdeChannel::readRegister(unsigned offset) {
     IdeDevice* d = selected();
+    if (!drives_[0] && !drives_[1]) return 0;  // not even the device register: no one is there to keep it
     if (offset == kDevice) return uint8_t((d ? d->deviceHead : deviceHead_) | 0xa0);
     if (!d) return 0;
     const IdeDevice::TaskFile& file = control_ & kHighOrder ? d->previous : d->now;

@@ -129,6 +129,22 @@ TEST_CASE("IDE: reset shows signatures, absent drives show nothing") {
     CHECK(b.in(0x175) == 0xeb);
 }
 
+// Linux 2.4 takes a device register that remembers for a drive, and probes it for its interrupt.
+TEST_CASE("IDE: a cable without drives keeps nothing") {
+    Bench b;
+    b.ide.attachDisk(0, numbered(2048));
+    b.bus.reset();
+    for (uint8_t select : {0xa0, 0xb0}) {
+        b.out(0x1f6, select);
+        CHECK(b.in(0x1f6) == select);
+        b.out(0x176, select);
+        CHECK(b.in(0x176) == 0);
+        b.out(0x172, 0x55);
+        CHECK(b.in(0x172) == 0);
+        CHECK(b.in(0x177) == 0);
+    }
+}
+
 TEST_CASE("IDE: IDENTIFY DEVICE") {
     Bench b;
     b.ide.attachDisk(0, numbered(20000));
