@@ -51,13 +51,14 @@ Q35Mch::Q35Mch(PciBus& bus, RamBlock& ram, RamBlock& bios, uint64_t lowRam)
     update();
 }
 
-PhysAddr Q35Mch::ecamBase() const {
-    uint64_t value = get32(kPciExBar) | uint64_t(get32(kPciExBar + 4)) << 32;
-    return PhysAddr(value & 0xffc000000 & ~(uint64_t(ecamBuses()) * 0x100000 - 1));
+uint64_t Q35Mch::pciExBar() const { return get32(kPciExBar) | uint64_t(get32(kPciExBar + 4)) << 32; }
+
+PhysAddr Q35Mch::ecamBase(uint64_t bar) {
+    return PhysAddr(bar & 0xffc000000 & ~(uint64_t(ecamBuses(bar)) * 0x100000 - 1));
 }
 
-unsigned Q35Mch::ecamBuses() const {
-    unsigned length = config_[kPciExBar] >> 1 & 3;
+unsigned Q35Mch::ecamBuses(uint64_t bar) {
+    unsigned length = bar >> 1 & 3;
     return length == 0 ? 256 : length == 1 ? 128 : 64;  // 3 is reserved
 }
 
@@ -95,13 +96,20 @@ void Q35Mch::mapSegment(Segment& s, uint8_t attributes) {
 }
 
 void Q35Mch::updateEcam() {
-    if (ecamEnabled()) std::copy_n(&config_[kPciExBar], lastPciExBar_.size(), lastPciExBar_.begin());
-    unsigned buses = ecamEnabled() ? ecamBuses() : 0;
-    if (buses == ecamMappedBuses_ && (buses == 0 || ecamBase() == ecamAt_)) return;
+    if (ecamEnabled()) {
+        if (window_ == Window::HeldClosed) window_ = Window::Free;
+        lastPciExBar_ = pciExBar();
+    } else if (window_ == Window::Held) {
+        window_ = Window::HeldClosed;
+    }
+    const bool open = ecamEnabled() || window_ == Window::HeldClosed;
+    unsigned buses = open ? ecamBuses(lastPciExBar_) : 0;
+    PhysAddr base = ecamBase(lastPciExBar_);
+    if (buses == ecamMappedBuses_ && (buses == 0 || base == ecamAt_)) return;
     if (ecam_) bus_.memory.unmap(ecam_);
     ecam_ = nullptr;
     ecamMappedBuses_ = buses;
-    ecamAt_ = ecamBase();
+    ecamAt_ = base;
     if (buses) ecam_ = bus_.memory.mapIo(ecamAt_, uint64_t(buses) << 20, bus_.ecam(), kPriority);
 }
 
@@ -158,21 +166,24 @@ void Q35Mch::configWrite(uint16_t offset, unsigned size, uint32_t value) {
 
 void Q35Mch::reset() {
     PciFunction::reset();
-    lastPciExBar_ = {};
+    window_ = Window::Free;
+    lastPciExBar_ = 0;
     update();
 }
 
 // SeaBIOS uses ECAM when it wakes up, without having enabled it. Then it closes ECAM by the first of the
-// three writes that are to enable it, as it sends the others through ECAM: until the next wake.
+// three writes that are to enable it, and sends the others through ECAM. So the window stays where it is
+// until they have arrived.
 void Q35Mch::resetForWake() {
-    resetKeeping({{kPam0, 7}});
-    std::copy(lastPciExBar_.begin(), lastPciExBar_.end(), &config_[kPciExBar]);
+    resetKeeping({{kPam0, 7}, {kPciExBar, 8}});
+    window_ = ecamEnabled() ? Window::Held : Window::Free;
     update();
 }
 
 void Q35Mch::state(StateVisitor& visit) {
     PciFunction::state(visit);
     visit("last_pciexbar", lastPciExBar_);
+    visit("window", window_);
     update();  // after a load
 }
 

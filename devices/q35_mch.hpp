@@ -29,8 +29,8 @@ class Q35Mch : public PciFunction {
     void configWrite(uint16_t offset, unsigned size, uint32_t value) override;
 
     bool ecamEnabled() const { return config_[0x60] & 1; }
-    PhysAddr ecamBase() const;
-    unsigned ecamBuses() const;
+    PhysAddr ecamBase() const { return ecamBase(pciExBar()); }
+    unsigned ecamBuses() const { return ecamBuses(pciExBar()); }
 
   private:
     // One piece of the attribute map. As a handler it serves what is neither RAM nor ROM alone: reads of
@@ -44,6 +44,9 @@ class Q35Mch : public PciFunction {
         uint8_t* ram = nullptr;
         Region* region = nullptr;
     };
+    uint64_t pciExBar() const;
+    static PhysAddr ecamBase(uint64_t bar);
+    static unsigned ecamBuses(uint64_t bar);
     uint8_t attributesOf(unsigned segment) const;
     void mapSegment(Segment& segment, uint8_t attributes);
     // What hides TSEG.
@@ -63,7 +66,8 @@ class Q35Mch : public PciFunction {
     Region* ecam_ = nullptr;
     PhysAddr ecamAt_;
     unsigned ecamMappedBuses_ = 0;
-    std::array<uint8_t, 8> lastPciExBar_{};  // with ECAM enabled
+    uint64_t lastPciExBar_ = 0;                                                     // with ECAM enabled
+    enum class Window : uint8_t { Free, Held, HeldClosed } window_ = Window::Free;  // see resetForWake
     const uint64_t lowRam_;
     Region* smram_;                                      // shown to everybody
     Region *tseg_ = nullptr, *tsegBlackHole_ = nullptr;  // for SMM; for everybody else

@@ -214,6 +214,29 @@ TEST_CASE("Q35: ECAM moves, shrinks and closes") {
     CHECK(b.memory.access(PhysAddr(0xe8000000), 4) == 0xffffffff);
 }
 
+TEST_CASE("Q35: firmware that wakes up closes and opens ECAM through ECAM") {
+    Bench b;
+    RamBlock ram("ram", 2 << 20), bios("bios", 128 << 10);
+    Q35Mch mch(b.bus, ram, bios);
+    b.bus.add(Bdf(0, 0, 0), mch);
+    const PhysAddr window(0xb0000060);
+    b.out(Bdf(0, 0, 0), 0x60, 0xb0000001), b.out(Bdf(0, 0, 0), 0x96, 0x11, 1);
+    mch.resetForWake();
+    CHECK(b.in(Bdf(0, 0, 0), 0x96, 1) == 0x11);
+    for (unsigned n = 0; n < 2; n++) {  // asleep again before firmware was done
+        b.memory.access(window, 4, 0);
+        CHECK(!mch.ecamEnabled());
+        CHECK(b.memory.access(window, 4) == 0);
+        b.memory.access(window, 4, 0xb0000001);
+        CHECK((mch.ecamEnabled() && b.memory.access(window, 4) == 0xb0000001));
+        if (n == 0) mch.resetForWake();
+    }
+    b.memory.access(window, 4, 0);  // only once
+    CHECK(b.memory.access(window, 4) == 0xffffffff);
+    mch.resetForWake();  // closed it stays
+    CHECK(b.memory.access(window, 4) == 0xffffffff);
+}
+
 TEST_CASE("Q35: the attribute map in all four combinations") {
     Bench b;
     RamBlock ram("ram", 2 << 20), bios("bios", 256 << 10);
