@@ -373,7 +373,8 @@ void LocalApic::writeSvr(uint32_t value) {
 }
 
 void LocalApic::writeLvt(Lvt entry, uint32_t value) {
-    TimerMode before = timerMode();
+    const TimerMode before = timerMode();
+    const uint32_t count = currentCount();
     lvt_[entry] = value & kLvtWritable[entry];
     if (!softwareEnabled()) lvt_[entry] |= kMasked;
     updateAttention();
@@ -383,6 +384,10 @@ void LocalApic::writeLvt(Lvt entry, uint32_t value) {
         tscDeadline_ = 0;
         timerRunning_ = false;
         initialCount_ = 0;
+    } else if (timerMode() != before) {  // the count goes on from where it is, or stays at zero
+        startCount_ = count;
+        timerStart_ = clock_.now();
+        timerRunning_ = count != 0;
     }
     armTimer();
 }

@@ -141,8 +141,10 @@ void Machine::switchTo(unsigned number) {
     executedByOthers_ -= running().executed();
 }
 
-// The next processor in turn that has something to do. False: all of them wait.
+// The next processor in turn that has something to do. False: all of them wait. What has come for the one
+// whose turn is over it takes first: an NMI that waited for a whole round would be one with the next.
 bool Machine::switchToRunnable() {
+    if (cpus() > 1 && running().wakeable()) running().run(1);
     for (unsigned i = 1; i <= cpus(); i++) {
         unsigned n = running_ + i < cpus() ? running_ + i : running_ + i - cpus();
         const Cpu& c = *processors_[n]->cpu;

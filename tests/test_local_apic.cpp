@@ -213,6 +213,36 @@ TEST_CASE("local APIC: one-shot and periodic timer") {
     CHECK(f.clock.nextDeadline() == kNever);
 }
 
+TEST_CASE("local APIC: between one-shot and periodic the count goes on from where it is") {
+    for (uint32_t masked : {0u, 0x10000u}) {
+        CAPTURE(masked);
+        Fixture f;
+        f.write(f.cpu0, 0x3E0, 0xB);
+        f.write(f.cpu0, 0x320, masked | 0x40);
+        f.write(f.cpu0, 0x380, 1000);
+        f.advance(600);
+        f.write(f.cpu0, 0x320, masked | 0x20040);
+        CHECK(f.read(f.cpu0, 0x390) == 400);
+        f.advance(600);
+        CHECK(f.read(f.cpu0, 0x390) == 800);  // once round
+        f.write(f.cpu0, 0x320, masked | 0x40);
+        CHECK(f.read(f.cpu0, 0x390) == 800);
+        CHECK(f.cpu0.interruptPending() == !masked);
+        if (!masked) f.cpu0.acknowledge(), f.write(f.cpu0, 0xB0, 0);
+        f.advance(799);
+        CHECK(f.read(f.cpu0, 0x390) == 1);
+        CHECK_FALSE(f.cpu0.interruptPending());
+        f.advance(1);
+        CHECK(f.read(f.cpu0, 0x390) == 0);
+        CHECK(f.cpu0.interruptPending() == !masked);
+        f.write(f.cpu0, 0x320, masked | 0x20040);
+        f.advance(1500);
+        CHECK(f.read(f.cpu0, 0x390) == 0);
+        CHECK(f.read(f.cpu0, 0x380) == 1000);
+        CHECK(f.clock.nextDeadline() == kNever);
+    }
+}
+
 TEST_CASE("local APIC: an expiry that is due is not lost by a write that comes before it is served") {
     Fixture f;
     f.write(f.cpu0, 0x3E0, 0xB);
