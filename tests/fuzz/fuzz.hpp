@@ -21,7 +21,7 @@ class Input {
     T take() {
         T v{};
         size_t n = std::min(left_.size(), sizeof v);
-        std::memcpy(&v, left_.data(), n);
+        if (n) std::memcpy(&v, left_.data(), n);
         left_ = left_.subspan(n);
         return v;
     }
