@@ -105,6 +105,8 @@ GUESTS = {
     "ovmf_linux": ("GRUB for UEFI, Linux's shell with two processors", [Walk("-m 1G -smp 2 -bios @OVMF.fd -cdrom @efi.iso", [
         hear("The highlighted entry", "\n", 300), hear("efi: EFI v2", within=300), hear("Run /init as init", within=300),
         hear("2 processors on the screen", within=60, meanwhile='echo "$(nproc) processors on the screen" >/dev/ttyS0\n')])]),
+    "qboot": ("loads Linux through fw_cfg", [Walk("-bios @qboot.rom -kernel @vmlinuz -initrd @initrd.gz -append console=ttyS0", [
+        hear("kiln guest: Linux", within=300)])]),
     "xen": ("hypervisor, Linux as dom0 to its shell", multiboot(
         0, hear("Xen version 4.17", within=300), hear("Dom0 alloc", within=300), hear("kiln guest: Linux", within=600))),
     "invaders": ("the invaders", multiboot(1, see(r"-\*-.*-\*-", ("spc",)))),

@@ -190,6 +190,7 @@ class Maker:
         for board in ("qemu-x86", "qemu-x86_64"):
             self.copy(self.packages.file("u-boot-qemu", "usr/lib/u-boot/%s/u-boot.rom" % board), "u-boot-%s.rom" % board)
         self.copy(self.packages.file("ovmf", "usr/share/ovmf/OVMF.fd"), "OVMF.fd")
+        self.copy(self.packages.file("qemu-system-data", "usr/share/qemu/qboot.rom"), "qboot.rom")
 
     def isolinux(self):
         need("xorriso")
@@ -259,7 +260,7 @@ class Maker:
         os.rename(self.path("debian.img.new"), self.path("debian.img"))
 
     # What to make, and the last file it leaves.
-    PARTS = {"kernels": "vmlinuz-686-pae", "installer": "installer-i386-gtk.initrd", "firmware": "OVMF.fd",
+    PARTS = {"kernels": "vmlinuz-686-pae", "installer": "installer-i386-gtk.initrd", "firmware": "qboot.rom",
              "isolinux": "isolinux.iso", "multiboot": "multiboot.iso", "efi": "efi.iso", "disk": "debian.img"}
 
 
