@@ -31,8 +31,8 @@ const RowTable& rowTable() {
     static const RowTable table = [] {
         RowTable t{};
         for (auto rows : {moveRows(), arithmeticRows(), shiftRows(), bitRows(), bcdRows(), controlRows(),
-                          stackRows(), stringRows(), ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows(), bmiRows(),
-                          xsaveRows(), monitorRows()})
+                          stackRows(), stringRows(), ioRows(), systemRows(), x87Rows(), mmxRows(), sseRows(),
+                          bmiRows(), xsaveRows(), monitorRows()})
             for (const Row& row : rows) {
                 add(t, row.mnemonic, row);
                 if (row.facts & kVex) add(t, vexTwin(row.mnemonic), row);
@@ -151,7 +151,8 @@ bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t off
         out.run = tooLong;
         return true;
     }
-    out.length = 1;
+    // All bytes that may have been looked at: when one of them changes, it may be an instruction after all.
+    out.length = uint8_t(std::min<size_t>(bytes.size(), kMaxLength));
     out.run = undefinedOpcode;
     if (!ZYAN_SUCCESS(status)) return true;
     out.length = z.length;

@@ -30,7 +30,8 @@ struct Caught {
 class GuestBench {
   public:
     enum class Mode { Real16, Protected32, Compat32, Long64 };
-    static constexpr uint64_t kLow = 0x100000;  // bytes of identity-mapped low memory
+    static constexpr uint64_t kLow = 0x100000;     // bytes of identity-mapped low memory
+    static constexpr uint64_t kHandlers = 0x6000;  // vector n's HLT is at kHandlers + 8 * n
 
     explicit GuestBench(Mode mode, unsigned cpl = 0, std::shared_ptr<const CpuModel> model = kilnModel());
 
@@ -68,7 +69,7 @@ class GuestBench {
 
   private:
     static constexpr uint64_t kGdt = 0x1000, kIdt = 0x2000, kTss = 0x3000, kStackTop = 0x6000,
-                              kHandlers = 0x6000, kTables = 0x8000;
+                              kTables = 0x8000;
     void enterReal();
     void enterProtected();
     void enterLong();

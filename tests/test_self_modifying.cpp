@@ -138,6 +138,17 @@ TEST_CASE("an instruction across two pages: either half changes, or the second p
     CHECK(run(g, kAt) == 0x020122aa);
 }
 
+TEST_CASE("an undefined opcode across two pages becomes an instruction when its second half changes") {
+    constexpr uint64_t kEdge = kCodeAt + 0x1000, kAt = kEdge - 1;
+    SystemGuest g(Mode::Long64);
+    g.write(kAt, Bytes{0x0f, 0x04, 0xf4});
+    CHECK(run(g, kAt) == 0);  // ends in the handler of #UD
+    CHECK(g.cpu.rip == GuestBench::kHandlers + 8 * kUD + 1);
+    g.put<uint8_t>(kEdge, 0xa2);  // CPUID
+    CHECK(run(g, kAt) >= 7);
+    CHECK(g.cpu.rip == kEdge + 2);
+}
+
 TEST_CASE("code changed through another mapping of its page") {
     SystemGuest g(Mode::Long64);
     g.map(0x90000, kCodeAt);

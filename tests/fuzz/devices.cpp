@@ -90,8 +90,8 @@ void run(std::span<const uint8_t> input) {
         b.serveReset();
     }
     b.pass(kSecond / 100);
-    StateHash hash;
-    b.board->state(hash);
+    StateGlance glance;
+    b.board->state(glance);
 }
 
 // Steps as step() takes them.

@@ -43,8 +43,8 @@ class Run {
 
     void all() {
         while (!in_.empty()) step();
-        StateHash hash;
-        ide_.state(hash), floppy_.state(hash), dma_.state(hash);
+        StateGlance glance;
+        ide_.state(glance), floppy_.state(glance), dma_.state(glance);
     }
 
   private:
