@@ -216,7 +216,8 @@ void Cpu::step(bool alone) {
     // Delivery meets a breakpoint of its own again and again: the next slice goes on with it.
     const bool again = pendingDebug && !movSsShadow;
     if (again || idle()) return leave();
-    if (breakpoints_.code && codeBreakpoint()) return;
+    // One on the handler of #DB itself is met without end, and nothing is executed.
+    if (breakpoints_.code && codeBreakpoint()) return leave();
     if (shadow || alone || runAlone_ || flags.test(flag::TF | flag::RF) || watchesCode()) {
         if (alone && io.log.on(LogCategory::Exec)) io.log(LogCategory::Exec, "{}", disassemble(rip));
         runSingle();

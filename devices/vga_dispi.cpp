@@ -44,7 +44,7 @@ uint16_t VgaCore::dispiRead(unsigned index) const {
 }
 
 void VgaCore::dispiWrite(unsigned index, uint16_t value) {
-    switch (Dispi(index)) {
+    switch (Dispi(std::min(index, VgaRegisters::kDispiCount))) {
         case Dispi::Id:
             if (value >= kFirstId && value <= kLastId) r_.get(Dispi::Id) = value;
             break;

@@ -295,6 +295,21 @@ TEST_CASE("an instruction breakpoint is hit by a jump from another page, by line
     CHECK(g.cpu.gpr[Rbx] == 2);
 }
 
+TEST_CASE(
+    "an instruction breakpoint on the handler of #DB itself: nothing is executed, yet run() comes back") {
+    for (Mode mode : kModes) {
+        CAPTURE(unsigned(mode));
+        SystemGuest g(mode);
+        const uint64_t handler = GuestBench::kHandlers + 8 * kDB;
+        watch(g, 0, handler, kFetch, kLength1);
+        g.cpu.rip = handler;
+        const uint64_t sp = g.cpu.gpr[Rsp], before = g.cpu.executed();
+        g.cpu.run(1'000'000);
+        CHECK(g.cpu.executed() == before);
+        CHECK(g.cpu.gpr[Rsp] < sp);
+    }
+}
+
 TEST_CASE("an instruction breakpoint comes before the instruction's own faults") {
     SystemGuest g(Mode::Long64);
     watch(g, 0, 0x700000, kFetch, kLength1);

@@ -390,6 +390,10 @@ TEST_SUITE("vga pictures") {
         g.dispi(Dispi::Id, 0xB0C0);
         CHECK(g.dispi(Dispi::Id) == 0xB0C0);
         CHECK(g.dispi(Dispi::VideoMemory64K) == 256);
+        g.vga.dispi().ioWrite(0, 2, 0x2D01);  // no register, though its low byte is that of XRes
+        g.vga.dispi().ioWrite(1, 2, 640);
+        CHECK(g.vga.dispi().ioRead(1, 2) == 0xFFFF);
+        CHECK(g.dispi(Dispi::XRes) != 640);
         g.dispi(Dispi::Enable, 2);
         CHECK(g.dispi(Dispi::XRes) == 2560);
         CHECK(g.dispi(Dispi::YRes) == 1600);
