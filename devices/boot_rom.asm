@@ -129,19 +129,7 @@ read_item:
         shl eax, 16
         mov ax, DMA_READ | DMA_SELECT
         bswap eax
-        mov [descriptor], eax
-        bswap ecx
-        mov [descriptor + 4], ecx
-        mov dword [descriptor + 8], 0
-        bswap edi
-        mov [descriptor + 12], edi
-        mov dx, DMA_PORT
-        xor eax, eax
-        out dx, eax
-        add dx, 4
-        mov eax, descriptor
-        bswap eax
-        out dx, eax
+        START_DMA descriptor
 .wait:
         mov eax, [descriptor]
         bswap eax

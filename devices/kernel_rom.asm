@@ -102,19 +102,7 @@ boot:
 ; One DMA transfer in real mode: ecx bytes to edi, as [control] says.
 start_read16:
         mov eax, [control]
-        mov [descriptor], eax
-        bswap ecx
-        mov [descriptor + 4], ecx
-        mov dword [descriptor + 8], 0
-        bswap edi
-        mov [descriptor + 12], edi
-        mov dx, DMA_PORT
-        xor eax, eax
-        out dx, eax
-        add dx, 4
-        mov eax, descriptor
-        bswap eax
-        out dx, eax
+        START_DMA descriptor
         ret                     ; done when OUT is
 
 ; ACPI 6.4, 15.1: INT 15h, AX=E820h. Carry: there is no map.
@@ -385,19 +373,7 @@ bits 32
 read:
         mov eax, [control]
         mov dword [control], DMA_READ << 24     ; big-endian
-        mov [descriptor], eax
-        bswap ecx
-        mov [descriptor + 4], ecx
-        mov dword [descriptor + 8], 0
-        bswap edi
-        mov [descriptor + 12], edi
-        mov dx, DMA_PORT
-        xor eax, eax
-        out dx, eax
-        add dx, 4
-        mov eax, descriptor
-        bswap eax
-        out dx, eax
+        START_DMA descriptor
         ret
 
 ; ACPI 6.4, 5.2.5.1: in the first KiB of the extended BIOS data area, or between 0xE0000 and 1 MiB.
