@@ -3,8 +3,9 @@
 // Controller 1.0).
 //
 // A position without a drive reads as zeros (device 0 answers for an absent device 1), so that software finds
-// nothing there without waiting; the device register reads as written when the cable has another drive. A transaction that is refused on its way to
-// memory stops the engine with the error bit set, and the drive waits for the driver to give up.
+// nothing there without waiting; the device register reads as written when the cable has another drive. A
+// transaction that is refused on its way to memory stops the engine with the error bit set, and the drive
+// waits for the driver to give up.
 #pragma once
 #include <memory>
 
