@@ -1,250 +1,202 @@
 #!/usr/bin/env python3
-"""Boots one CD image (Debian's kernel, busybox, an integer program) in kiln, Bochs and QEMU TCG, interleaved, and prints how long
-each took from process start to the guest's shell and for each program, with the ratios to kiln.
+"""Times programs in kiln beside Debian's QEMU (TCG) and the host itself: the same binaries, the same Debian kernel, one processor,
+between marker lines on the serial port, every result compared with the host's. bench/README.md tells more.
 
-Usage: bench/bench.py [--kiln build/kiln] [--base OLDER_KILN] [--rounds 3] [--only kiln,qemu,bochs] [--work DIR]
-
-Needs, besides what building kiln needs: gcc libc6-dev grub-pc-bin grub-common xorriso mtools bochs bochs-term bochsbios vgabios
-qemu-system-x86 (all in Debian 12); an emulator that is not installed is left out, and said to be.
+  bench/bench.py --quick                              everything, short programs, one round
+  bench/bench.py --rows integer,real --rounds 5
+  bench/bench.py --kiln-args '-accel jit'
+  bench/bench.py --kiln new=build/kiln --kiln 'old=../old/kiln -accel interp'
+  bench/bench.py --only kiln,bochs,qemu --rows integer,boot --base OLDER_KILN
 """
 import argparse
 import os
-import re
+import shlex
 import shutil
-import signal
-import socket
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
-import tty
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
-PROGRAMS = ["sieve", "sort", "crc32", "calls", "hash"]
-EXPECTED = {"SIEVE": 148933, "SORT": 2989120932, "CRC32": 3673658080, "CALLS": 1346269, "HASH": 1238632}
-PROMPT = "kiln guest: Linux"
-LIMIT = 1800  # seconds for one run
+import catalog
+import machines
+import measure
+import report
+from guest import CannotMake, Guest
 
-
-def make_guest(work):
-    """The CD image: GRUB, kernel, initramfs with the program."""
-    program = os.path.join(work, "integer")
-    defines = [f"-D{k}={v}u" for k, v in EXPECTED.items()]
-    subprocess.run(["gcc", "-O2", "-static", *defines, os.path.join(HERE, "integer.c"), "-o", program], check=True)
-    subprocess.run([os.path.join(ROOT, "tests/guests/make_linux_guest.sh"), work], check=True,
-                   env={**os.environ, "KILN_GUEST_PROGRAMS": program})
-    tree = os.path.join(work, "cd")
-    os.makedirs(os.path.join(tree, "boot/grub"), exist_ok=True)
-    for name in ("vmlinuz", "initrd.gz"):
-        shutil.copy(os.path.join(work, name), os.path.join(tree, "boot", name))
-    with open(os.path.join(tree, "boot/grub/grub.cfg"), "w") as f:
-        f.write("set timeout=0\nmenuentry bench {\n"
-                "  linux /boot/vmlinuz console=ttyS0 quiet kiln.run=integer\n  initrd /boot/initrd.gz\n}\n")
-    image = os.path.join(work, "bench.iso")
-    subprocess.run(["grub-mkrescue", "-o", image, tree], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return image
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# What is called, and the Debian packages that have it.
+TOOLS = {"gcc": "gcc libc6-dev", "cpio": "cpio", "taskset": "util-linux", "nasm": "nasm", "apt-get": "apt", "dpkg-deb": "dpkg"}
+MULTILIB = "/usr/include/x86_64-linux-gnu/gnu/stubs-32.h"
+CD_TOOLS = {"grub-mkrescue": "grub-common grub-pc-bin", "xorriso": "xorriso", "mformat": "mtools"}
+BOCHS_TOOLS = {"bochs": "bochs bochs-term bochsbios vgabios", "script": "bsdutils"}
 
 
-def bochs_config(work, image, serial):
-    rc = os.path.join(work, "bochsrc")
-    with open(rc, "w") as f:
-        f.write(f"""display_library: term
-sound: waveoutdrv=dummy
-megs: 512
-romimage: file=/usr/share/bochs/BIOS-bochs-latest
-vgaromimage: file=/usr/share/vgabios/vgabios.bin
-ata0-master: type=cdrom, path="{image}", status=inserted
-boot: cdrom
-com1: enabled=1, mode=term, dev={serial}
-cpu: model=core2_penryn_t9600, count=1, ips=100000000, reset_on_triple_fault=0
-clock: sync=none
-log: {work}/bochs.log
-panic: action=fatal
-error: action=ignore
-info: action=ignore
-""")
-    with open(rc + ".commands", "w") as f:
-        f.write("continue\n")  # Debian's Bochs stops in its debugger first
-    return rc
+def options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--kiln", action="append", metavar="[NAME=]PATH [ARGS]", help="a kiln, by default build/kiln; several are compared")
+    add("--kiln-args", default="", metavar="ARGS", help="options for every kiln")
+    add("--base", metavar="PATH", help="an earlier kiln, to see whether the first is slower")
+    add("--qemu", metavar="PATH", help="a QEMU; by default bookworm-backports', fetched, or the installed one")
+    add("--only", default="kiln,qemu,native", help="of kiln, qemu, native, bochs; default %(default)s")
+    add("--rows", default="", metavar="ROWS", help="comma-separated, of " + ", ".join(r.key for r in catalog.ROWS))
+    add("--programs", default="", metavar="NAMES", help="only these programs of the rows")
+    add("--rounds", type=int, default=3)
+    add("--scale", type=float, default=1.0, help="length of the programs; 1 is 0.1 to 0.5 s on the host")
+    add("--quick", action="store_true", help="--scale 0.1 --rounds 1")
+    add("--limit", type=int, default=600, help="seconds without a line before a run is given up")
+    add("--nice", type=int, default=0, help="priority of what is measured: negative as root, on a machine that has other work")
+    add("--work", default=os.path.join(ROOT, "build/bench"), help="where things are made and kept; default build/bench")
+    add("--json", metavar="FILE", help="write every sample there")
+    args = parser.parse_args()
+    if args.quick:
+        args.scale, args.rounds = 0.1, 1
+    args.only = args.only.split(",")
+    unknown = set(args.only) - {"kiln", "qemu", "native", "bochs"}
+    if unknown:
+        raise CannotMake(f"--only: there is no {', '.join(sorted(unknown))}; there are kiln, qemu, native, bochs")
+    if args.rounds < 1 or args.scale <= 0:
+        raise CannotMake("--rounds and --scale must be above 0")
+    return args
 
 
-def monitor_path(work):
-    return os.path.join(work, "kiln.monitor")
+def selected(args):
+    rows = catalog.chosen([key for key in args.rows.split(",") if key])
+    names = {name for name in args.programs.split(",") if name}
+    unknown = names - {p.name for row in rows for p in row.programs}
+    if unknown:
+        raise ValueError(f"no row chosen has a program {', '.join(sorted(unknown))}")
+    for row in rows:
+        row.programs = [p for p in row.programs if not names or p.name in names]
+    return [row for row in rows if row.programs]
 
 
-def instructions(work):
-    """How many instructions kiln's guest has executed, from the monitor."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(5)
-        s.connect(monitor_path(work))
-        s.sendall(b"info status\n")
-        answer = ""
-        while not (m := re.search(r"(\d+) instructions", answer)):
-            answer += s.recv(4096).decode()
-        return int(m[1])
+def need(rows, args):
+    """One sentence that lists every missing package."""
+    tools = dict(TOOLS)
+    programs = [p for row in rows for p in row.programs]
+    if "bochs" in args.only or any(getattr(p, "cd", False) for p in programs):
+        tools.update(CD_TOOLS)
+    if "bochs" in args.only:
+        tools.update(BOCHS_TOOLS)
+    missing = {package for tool, package in tools.items() if not shutil.which(tool)}
+    if any("-m32" in catalog.BUILDS[p.build][1] for p in programs if isinstance(p, catalog.Own)) and not os.path.exists(MULTILIB):
+        missing.add("gcc-multilib")
+    if missing:
+        raise CannotMake(f"missing on this machine: apt-get install {' '.join(sorted(missing))}")
 
 
-class FileTail:
-    """What has been added to a file since the last read."""
-    def __init__(self, path):
-        self.path, self.at = path, 0
-        if os.path.exists(path):
-            os.remove(path)
-
-    def read(self):
-        if not os.path.exists(self.path):
-            return ""
-        with open(self.path, errors="replace") as f:
-            f.seek(self.at)
-            text = f.read()
-            self.at = f.tell()
-        return text
-
-
-class Terminal:
-    """A pseudo-terminal: Bochs buffers what its serial port writes to a file, but not to a terminal."""
-    def __init__(self):
-        self.master, self.slave = os.openpty()
-        tty.setraw(self.slave)
-        os.set_blocking(self.master, False)
-        self.path = os.ttyname(self.slave)
-
-    def read(self):
-        try:
-            return os.read(self.master, 65536).decode(errors="replace")
-        except BlockingIOError:
-            return ""
+def kilns(args, work):
+    specifications = args.kiln or ["kiln=" + os.path.join(ROOT, "build/kiln")]
+    if args.base:
+        specifications = [*specifications, "base=" + args.base]
+    found = []
+    for text in specifications:
+        words = shlex.split(text)
+        name, equals, path = words[0].partition("=")
+        if not equals:
+            name, path = "kiln" if not found else f"kiln{len(found) + 1}", name
+        if not shutil.which(path):
+            raise CannotMake(f"{path} is not there: build it, or name another with --kiln")
+        if name in {m.name for m in found} | {"qemu", "native", "bochs"}:
+            raise CannotMake(f"two machines are called {name}: write --kiln NAME=PATH")
+        found.append(machines.Kiln(name, [shutil.which(path), *words[1:], *shlex.split(args.kiln_args)], work))
+    return found
 
 
-def start_kiln(args, work, image, program=None):
-    tail = FileTail(os.path.join(work, "kiln.serial"))
-    return [program or args.kiln, "-m", "512M", "-display", "none", "-monitor", "unix:" + monitor_path(work), "-cdrom", image,
-            "-boot", "d", "-serial", "file:" + tail.path, "-no-reboot"], tail
-
-
-def start_base(args, work, image):
-    return start_kiln(args, work, image, args.base)
-
-
-def start_bochs(args, work, image):
-    terminal = Terminal()
-    rc = bochs_config(work, image, terminal.path)
-    # Its text display wants a terminal, too.
-    return ["script", "-qfc", f"bochs -q -f {rc} -rc {rc}.commands", "/dev/null"], terminal
-
-
-def start_qemu(args, work, image):
-    tail = FileTail(os.path.join(work, "qemu.serial"))
-    return ["qemu-system-x86_64", "-accel", "tcg", "-M", "q35", "-m", "512M", "-display", "none", "-monitor", "none",
-            "-cdrom", image, "-boot", "d", "-serial", "file:" + tail.path, "-no-reboot"], tail
-
-
-def emulators(args):
-    """name -> what gives its command and the serial line to read, for those chosen and installed."""
-    table = {"kiln": (args.kiln, start_kiln), "bochs": ("bochs", start_bochs), "qemu": ("qemu-system-x86_64", start_qemu),
-             "base": (args.base, start_base)}
-    present = {}
-    for name in args.only.split(",") + (["base"] if args.base else []):
-        program, start = table[name]
-        if shutil.which(program):
-            present[name] = start
+def contestants(args, guest, work):
+    chosen = kilns(args, work) if "kiln" in args.only else []
+    if "qemu" in args.only:
+        chosen.append(machines.Qemu("qemu", [args.qemu] if args.qemu else machines.newest_qemu(guest, work), work))
+    if "bochs" in args.only:
+        chosen.append(machines.Bochs("bochs", ["bochs"], work))
+    if "native" in args.only:
+        if os.uname().machine == "x86_64":
+            chosen.append(machines.Native(work))
         else:
-            print(f"{name}: left out, {program} is not installed")
-    return present
+            say("native: left out, this host is no x86-64")
+    return chosen
 
 
-def run_once(command, serial, count):
-    """Seconds from process start to the shell and for each program, read off the serial line. `count` tells the
-    instructions executed so far, or is None; then `boot rate` and `integer rate` are in instructions a second."""
-    result, begun, text = {}, {}, ""
-    start = time.monotonic()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               start_new_session=True, env={**os.environ, "TERM": "xterm"})
-    try:
-        while time.monotonic() - start < LIMIT:
-            ended = process.poll() is not None
-            time.sleep(0.002)
-            now = time.monotonic()
-            text += serial.read()
-            while "\n" in text:
-                line, text = text.split("\n", 1)
-                if PROMPT in line:
-                    result["boot"] = now - start
-                    if count:
-                        result["boot rate"] = count() / (now - start)
-                m = re.search(r"KILN-BENCH (\w+) (begin|end)(?: (\w+))?", line)
-                if m and m[2] == "begin":
-                    begun[m[1]] = now
-                    if count and m[1] == PROGRAMS[0]:
-                        first = now, count()
-                elif m:
-                    if m[3] != "ok":
-                        raise RuntimeError(f"{m[1]} gave a wrong result")
-                    result[m[1]] = now - begun[m[1]]
-                    if count and m[1] == PROGRAMS[-1]:
-                        result["integer rate"] = (count() - first[1]) / (now - first[0])
-                    if m[1] == PROGRAMS[-1]:
-                        return result
-            if ended:
-                raise RuntimeError(f"ended early, exit status {process.returncode}")
-        raise RuntimeError("took too long")
-    finally:
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def take(samples, machine, run, reference):
+    """A run's programs into the samples, their results compared with the reference's."""
+    for name, result in run.results.items():
+        if name in run.seconds and result == reference.setdefault(name, result):
+            samples.add(machine.name, name, run.seconds[name])
+        elif name in run.seconds:
+            samples.fail(machine.name, name, "wrong result")
+    for name, why in run.failures.items():
+        samples.fail(machine.name, name, why)
+        say(f"{machine.name}: {name} failed: {why}")
+    for key, value in run.rates.items():
+        samples.figure(machine.name, key, value)
+    samples.figure(machine.name, "beside", run.beside)
+
+
+def one_round(machine, guest, programs, samples, reference, limit):
+    def attempt(name, measurement):
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+            return measurement()
+        except measure.Failure as e:
+            samples.fail(machine.name, name, str(e))
+            say(f"{machine.name}: {name}: {e}")
 
-
-def geometric_mean(values):
-    return statistics.geometric_mean(values) if values else float("nan")
+    inside = [p.name for p in programs if isinstance(p, (catalog.Own, catalog.Real))]
+    take(samples, machine, measure.programs(machine, guest, inside, limit, say), reference)
+    if machine.name == "native":
+        return
+    for program in programs:
+        if isinstance(program, catalog.Boot):
+            run = attempt(program.name, lambda: measure.boot(machine, guest, program.cd, limit))
+            if run:
+                samples.add(machine.name, program.name, run.seconds["shell"])
+                take(samples, machine, run, reference)
+        elif isinstance(program, catalog.Bare) and machine.bare:
+            run = attempt(program.name, lambda: measure.bare(machine, guest, program, limit))
+            if run:
+                take(samples, machine, run, reference)
+    if machine.bare:
+        samples.figure(machine.name, "first", attempt("first", lambda: measure.first_instruction(machine, guest, limit)))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kiln", default=os.path.join(ROOT, "build/kiln"))
-    parser.add_argument("--base", help="an earlier kiln, to see whether this one is slower")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="kiln,bochs,qemu")
-    parser.add_argument("--work", default=None)
-    args = parser.parse_args()
-    work = os.path.abspath(args.work or tempfile.mkdtemp(prefix="kiln-bench-"))
+    args = options()
+    rows = selected(args)
+    need(rows, args)
+    work = os.path.abspath(args.work)
     os.makedirs(work, exist_ok=True)
-    image = make_guest(work)
-    chosen = emulators(args)
-    samples = {name: {} for name in chosen}
-    for n in range(args.rounds):
-        for name, start in chosen.items():  # interleaved: all see the same noise
-            print(f"round {n + 1}/{args.rounds}: {name} ...", end=" ", flush=True)
-            try:
-                count = (lambda: instructions(work)) if name == "kiln" else None
-                command, serial = start(args, work, image)
-                for key, seconds in run_once(command, serial, count).items():
-                    samples[name].setdefault(key, []).append(seconds)
-                print(f"boot {samples[name]['boot'][-1]:.1f} s")
-            except RuntimeError as e:
-                print(f"failed: {e}")
-    median = {n: {k: statistics.median(v) for k, v in s.items()} for n, s in samples.items()}
-    for m in median.values():
-        if all(p in m for p in PROGRAMS):
-            m["integer"] = geometric_mean([m[p] for p in PROGRAMS])
-    rows = ["boot", *PROGRAMS, "integer"]
-    names = list(chosen)
-    print("\nmedian seconds" + "".join(f"{n:>12}" for n in names) + "".join(f"{n + '/kiln':>14}" for n in names if n != "kiln"))
-    for row in rows:
-        line = f"{row:14}" + "".join(f"{median[n].get(row, float('nan')):12.3f}" for n in names)
-        base = median.get("kiln", {}).get(row)
-        for n in names:
-            if n != "kiln":
-                line += f"{median[n][row] / base:14.2f}" if base and row in median[n] else f"{'-':>14}"
-        print(line)
-    for key in ("boot rate", "integer rate"):
-        if key in median.get("kiln", {}):
-            print(f"kiln, {key}: {median['kiln'][key] / 1e6:.0f} million guest instructions a second")
-    print("\nA ratio above 1 means kiln is that many times as fast. boot: process start to the guest's shell.")
+    guest = Guest(work, rows, args.scale)
+    guest.build()
+    chosen = contestants(args, guest, work)
+    programs = [p for row in rows for p in row.programs]
+    samples = report.Samples()
+    if args.nice:
+        os.setpriority(os.PRIO_PROCESS, 0, args.nice)
+    # The host's results are what counts; they come first.
+    reference = {p.name: p.expected(args.scale) for p in programs if isinstance(p, catalog.Bare)}
+    order = sorted(chosen, key=lambda machine: machine.name != "native")
+    for n in range(args.rounds):  # interleaved: all see the same noise
+        for machine in order:
+            say(f"round {n + 1}/{args.rounds}: {machine.name}")
+            one_round(machine, guest, programs, samples, reference, args.limit)
+    load = os.getloadavg()[0]
+    facts = {"date": time.strftime("%Y-%m-%d"), "scale": args.scale, "rounds": args.rounds}
+    print(f"{facts['date']}, {report.host()['processor']}, scale {args.scale}, medians of {args.rounds}, load {load:.1f}")
+    for machine in chosen:
+        print(f"* {machine.name}: {machine.version()} {shlex.join(machine.command[1:])}".rstrip())
+    print("\n" + report.row_table(samples, rows, chosen))
+    print("\n" + report.program_table(samples, rows, chosen))
+    print("\n" + "\n".join(report.figure_lines(samples)))
+    if args.json:
+        with open(args.json, "w") as f:
+            f.write(report.as_json(samples, rows, chosen, facts) + "\n")
+    return 1 if samples.wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (CannotMake, ValueError, OSError) as e:
+        sys.exit(f"bench: {e}")
