@@ -86,10 +86,10 @@ struct KeyGenerationAssist {
 
 std::span<const Row> aesRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_AESENC, xmm<Encrypt<false>>, kVex},
-        {ZYDIS_MNEMONIC_AESENCLAST, xmm<Encrypt<true>>, kVex},
-        {ZYDIS_MNEMONIC_AESDEC, xmm<Decrypt<false>>, kVex},
-        {ZYDIS_MNEMONIC_AESDECLAST, xmm<Decrypt<true>>, kVex},
+        {ZYDIS_MNEMONIC_AESENC, xmm<Encrypt<false>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_AESENCLAST, xmm<Encrypt<true>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_AESDEC, xmm<Decrypt<false>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_AESDECLAST, xmm<Decrypt<true>>, kVex | kEvex},
         {ZYDIS_MNEMONIC_AESIMC, xmm128<InverseMixColumns>, kVex},
         {ZYDIS_MNEMONIC_AESKEYGENASSIST, xmm128<KeyGenerationAssist>, kVex},
     };

@@ -94,7 +94,7 @@ template <unsigned fromWord>
 void zeroRegisters(Cpu& c, const Insn&) {
     c.checkAvx();
     for (unsigned n = 0; n < (c.code64() ? 16 : 8); n++)
-        for (unsigned word = fromWord; word < 4; word++) c.vec[n].q[word] = 0;
+        for (unsigned word = fromWord; word < 8; word++) c.vec[n].q[word] = 0;
 }
 
 // -- VTESTPS, VTESTPD: PTEST of the sign bits

@@ -29,6 +29,7 @@ struct DoublesByVector {  // bit 1 of the control chooses
 };
 template <class ByImmediate, class ByVector>
 Handler permuteInLanes(const Shape& s) {
+    if (s.evex()) return s.isImm(2) ? straight<evexBody<ByImmediate>> : straight<evexBody<ByVector>>;
     return byVexLength(s, [&]<class E>() {
         return s.isImm(2) ? vectorForm<E, ByImmediate>(s) : vectorForm<E, ByVector>(s);
     });
@@ -58,6 +59,7 @@ Handler permuteQuadsForm(const Shape& s) {
 
 template <class T, class F>
 Handler variableShift(const Shape& s) {
+    if (s.evex()) return straight<evexBody<Lanes<T, F>>>;
     return byVexLength(s, [&]<class E>() { return vectorForm<E, Lanes<T, F>>(s); });
 }
 
@@ -66,18 +68,22 @@ Handler variableShift(const Shape& s) {
 std::span<const Row> avxPermuteRows() {
     using namespace lane;
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_VPERMILPS, permuteInLanes<FloatsByImmediate, FloatsByVector>},
-        {ZYDIS_MNEMONIC_VPERMILPD, permuteInLanes<DoublesByImmediate, DoublesByVector>},
+        {ZYDIS_MNEMONIC_VPERMILPS, permuteInLanes<FloatsByImmediate, FloatsByVector>, kEvex},
+        {ZYDIS_MNEMONIC_VPERMILPD, permuteInLanes<DoublesByImmediate, DoublesByVector>, kEvex},
         {ZYDIS_MNEMONIC_VPERMD, permuteDwordsForm},
         {ZYDIS_MNEMONIC_VPERMPS, permuteDwordsForm},
         {ZYDIS_MNEMONIC_VPERMQ, permuteQuadsForm},
         {ZYDIS_MNEMONIC_VPERMPD, permuteQuadsForm},
 
-        {ZYDIS_MNEMONIC_VPSLLVD, variableShift<uint32_t, ShiftLeft>},
-        {ZYDIS_MNEMONIC_VPSLLVQ, variableShift<uint64_t, ShiftLeft>},
-        {ZYDIS_MNEMONIC_VPSRLVD, variableShift<uint32_t, ShiftRight>},
-        {ZYDIS_MNEMONIC_VPSRLVQ, variableShift<uint64_t, ShiftRight>},
-        {ZYDIS_MNEMONIC_VPSRAVD, variableShift<int32_t, ShiftRight>},
+        {ZYDIS_MNEMONIC_VPSLLVD, variableShift<uint32_t, ShiftLeft>, kEvex},
+        {ZYDIS_MNEMONIC_VPSLLVQ, variableShift<uint64_t, ShiftLeft>, kEvex},
+        {ZYDIS_MNEMONIC_VPSRLVD, variableShift<uint32_t, ShiftRight>, kEvex},
+        {ZYDIS_MNEMONIC_VPSRLVQ, variableShift<uint64_t, ShiftRight>, kEvex},
+        {ZYDIS_MNEMONIC_VPSRAVD, variableShift<int32_t, ShiftRight>, kEvex},
+        {ZYDIS_MNEMONIC_VPSRAVQ, xmm<Lanes<int64_t, ShiftRight>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPSLLVW, xmm<Lanes<uint16_t, ShiftLeft>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPSRLVW, xmm<Lanes<uint16_t, ShiftRight>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPSRAVW, xmm<Lanes<int16_t, ShiftRight>>, kOnlyEvex},
     };
     return rows;
 }

@@ -312,6 +312,13 @@ class Cpu : public CpuState {
     void checkAvx() {
         if (avxTrap_) avxFault();
     }
+    // EVEX and the opmask instructions want the three components of AVX-512 as well.
+    void checkAvx512() {
+        if (avx512Trap_) avx512Fault();
+    }
+    bool avx512Enabled() const {
+        return avxEnabled() && (xcr0 & xfeature::AVX512) == xfeature::AVX512;
+    }
     bool avxEnabled() const {
         constexpr uint64_t kNeeded = xfeature::SSE | xfeature::AVX;
         return protectedMode() && cr4 & cr4::OSXSAVE && (xcr0 & kNeeded) == kNeeded;
@@ -437,6 +444,7 @@ class Cpu : public CpuState {
     void mmxFault();
     [[noreturn]] void sseFault();
     [[noreturn]] void avxFault();
+    [[noreturn]] void avx512Fault();
 
     void enterHandlerReal(uint8_t vector);
     bool redirects(uint8_t vector);
@@ -492,7 +500,7 @@ class Cpu : public CpuState {
     uint64_t lookupTag_ = 0;      // epoch and mode: equal means a JumpEntry is still good
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;
-    uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0, avxTrap_ = 0;
+    uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0, avxTrap_ = 0, avx512Trap_ = 0;
 
     int64_t slice_ = 0;  // instructions left; a block's are taken off when it is entered
     int64_t sliceLength_ = 0;

@@ -178,7 +178,7 @@ uint64_t CpuModel::eferSupported() const {
 uint64_t CpuModel::xcr0Supported() const {
     if (!has(Feature::XSAVE)) return 0;
     return xfeature::X87 | (has(Feature::SSE) ? xfeature::SSE : 0) | (has(Feature::AVX) ? xfeature::AVX : 0) |
-           (has(Feature::PKU) ? xfeature::PKRU : 0);
+           (has(Feature::AVX512F) ? xfeature::AVX512 : 0) | (has(Feature::PKU) ? xfeature::PKRU : 0);
 }
 
 std::shared_ptr<const CpuModel> kilnModel() {

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "cpu/evex.hpp"
 #include "cpu/handlers.hpp"
 #include "cpu/state.hpp"
 
@@ -106,9 +107,21 @@ void setOperands(Insn& out, const Shape& shape) {
             default: break;
         }
     }
-    if (shape.vex() && !shape.isReg(2)) out.c = out.b;
+    if ((shape.vex() || shape.evex()) && !shape.isReg(2)) out.c = out.b;
     // A memory offset that does not fit `disp` (MOV with a 64-bit offset): in imm.
     if (shape.z.raw.disp.size == 64) out.imm = uint64_t(shape.z.raw.disp.value);
+    if (shape.evex()) out.imm = uint8_t(out.imm) | uint64_t(Evex::describe(shape)) << 32;
+}
+
+// Takes the opmask of EVEX out of the list: the others are numbered as if it weren't there.
+void dropOpmask(ZydisDecodedInstruction& z, ZydisDecodedOperand* operands) {
+    for (unsigned n = 0; n < z.operand_count_visible; n++) {
+        if (operands[n].encoding != ZYDIS_OPERAND_ENCODING_MASK) continue;
+        std::move(operands + n + 1, operands + z.operand_count, operands + n);
+        z.operand_count--;
+        z.operand_count_visible--;
+        return;
+    }
 }
 
 // Segment of the implied source of string instructions and of XLAT: DS or the prefix's.
@@ -162,11 +175,13 @@ bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t off
         return true;
     }
     if (!sets_.offers(z, mode)) return true;
+    if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) dropOpmask(z, operands);
     Shape shape{z, operands, mode};
     const Row* row = nullptr;
     Handler handler = nullptr;
     for (const Row* candidate : rowTable()[z.mnemonic]) {
         if (!candidate || candidate->facts & (mode == CodeMode::Code64 ? kNo64 : kNoLegacy)) continue;
+        if (shape.evex() ? !(candidate->facts & (kEvex | kOnlyEvex)) : candidate->facts & kOnlyEvex) continue;
         row = candidate;
         if ((handler = row->select(shape))) break;
     }

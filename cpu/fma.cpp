@@ -1,7 +1,7 @@
 // FMA: +-(x * y) +- z rounded once (SDM vol. 1, 14.5; vol. 2, VFMADD132PD and relatives).
 #include <cmath>
 
-#include "cpu/sse_float.hpp"
+#include "cpu/evex_float.hpp"
 
 namespace kiln {
 namespace {
@@ -29,6 +29,14 @@ struct Fma {
         if (order == 132) return fused(quick, e, one, three, two, negateProduct, minus);
         if (order == 213) return fused(quick, e, two, one, three, negateProduct, minus);
         return fused(quick, e, two, three, one, negateProduct, minus);
+    }
+};
+template <class Op>
+struct Fused {
+    static constexpr bool kKeepsDestination = true;
+    template <class Bits>
+    static Bits lane(EvexFloat& f, const FloatLane<Bits>& l) {
+        return Op::of(f.quick, f.e, l.d, l.a, l.b, l.n);
     }
 };
 template <class Op>
@@ -61,11 +69,13 @@ struct Scalar {
 
 template <class Bits, unsigned order, bool negateProduct, Addend addend>
 Handler packed(const Shape& s) {
+    if (s.evex()) return straight<evexPacked<Fused<Fma<order, negateProduct, addend>>, Bits>>;
     return byVexLength(
         s, [&]<class E>() { return familyForm<Packed<Fma<order, negateProduct, addend>>, Bits, E>(s); });
 }
 template <class Bits, unsigned order, bool negateProduct, Addend addend>
 Handler scalar(const Shape& s) {
+    if (s.evex()) return straight<evexScalar<Fused<Fma<order, negateProduct, addend>>, Bits>>;
     return familyForm<Scalar<Fma<order, negateProduct, addend>>, Bits, Vex128>(s);
 }
 
@@ -74,13 +84,13 @@ Handler scalar(const Shape& s) {
 std::span<const Row> fmaRows() {
     using Single = uint32_t;
     using Double = uint64_t;
-#define KILN_PACKED(name, order, negate, addend)                                         \
-    {ZYDIS_MNEMONIC_##name##order##PS, packed<Single, order, negate, Addend::addend>}, { \
-        ZYDIS_MNEMONIC_##name##order##PD, packed<Double, order, negate, Addend::addend>  \
+#define KILN_PACKED(name, order, negate, addend)                                                \
+    {ZYDIS_MNEMONIC_##name##order##PS, packed<Single, order, negate, Addend::addend>, kEvex}, { \
+        ZYDIS_MNEMONIC_##name##order##PD, packed<Double, order, negate, Addend::addend>, kEvex  \
     }
-#define KILN_SCALAR(name, order, negate, addend)                                         \
-    {ZYDIS_MNEMONIC_##name##order##SS, scalar<Single, order, negate, Addend::addend>}, { \
-        ZYDIS_MNEMONIC_##name##order##SD, scalar<Double, order, negate, Addend::addend>  \
+#define KILN_SCALAR(name, order, negate, addend)                                                \
+    {ZYDIS_MNEMONIC_##name##order##SS, scalar<Single, order, negate, Addend::addend>, kEvex}, { \
+        ZYDIS_MNEMONIC_##name##order##SD, scalar<Double, order, negate, Addend::addend>, kEvex  \
     }
 #define KILN_ORDERS(KIND, name, negate, addend) \
     KIND(name, 132, negate, addend), KIND(name, 213, negate, addend), KIND(name, 231, negate, addend)

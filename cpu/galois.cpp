@@ -50,10 +50,10 @@ struct Affine {
 
 std::span<const Row> galoisRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_PCLMULQDQ, xmm<CarrylessMultiply>, kVex},
-        {ZYDIS_MNEMONIC_GF2P8MULB, xmm<Lanes<uint8_t, MultiplyBytes>>, kVex},
-        {ZYDIS_MNEMONIC_GF2P8AFFINEQB, xmm<Affine<false>>, kVex},
-        {ZYDIS_MNEMONIC_GF2P8AFFINEINVQB, xmm<Affine<true>>, kVex},
+        {ZYDIS_MNEMONIC_PCLMULQDQ, xmm<CarrylessMultiply>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_GF2P8MULB, xmm<Lanes<uint8_t, MultiplyBytes>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_GF2P8AFFINEQB, xmm<Affine<false>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_GF2P8AFFINEINVQB, xmm<Affine<true>>, kVex | kEvex},
     };
     return rows;
 }

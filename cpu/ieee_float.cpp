@@ -1,35 +1,13 @@
 #include "cpu/ieee_float.hpp"
 
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
 
+#include "cpu/ieee_number.hpp"
+
 namespace kiln {
 namespace {
-
-using U128 = unsigned __int128;
-
-// Shifts right; bits that fall out leave a trace in bit 0, which is all that rounding needs to know of them.
-template <class Wide>
-Wide shiftRightSticky(Wide v, int count) {
-    if (count == 0) return v;
-    if (count >= int(8 * sizeof v)) return v != 0;
-    return v >> count | Wide((v & ((Wide(1) << count) - 1)) != 0);
-}
-
-// v without its lowest `drop` bits (1..63), rounded.
-uint64_t roundOff(uint64_t v, int drop, RoundingMode mode, bool sign) {
-    uint64_t kept = v >> drop, rest = v & ((1ull << drop) - 1), half = 1ull << (drop - 1);
-    bool up = false;
-    switch (mode) {
-        case RoundingMode::Nearest: up = rest > half || (rest == half && kept & 1); break;
-        case RoundingMode::Down: up = sign && rest; break;
-        case RoundingMode::Up: up = !sign && rest; break;
-        case RoundingMode::Truncate: break;
-    }
-    return kept + up;
-}
 
 uint64_t squareRoot(U128 v) {  // rounded down
     uint64_t root = 0;
@@ -47,59 +25,7 @@ uint64_t squareRoot(U128 v) {  // rounded down
     return root;
 }
 
-template <class Bits>
-bool negative(Bits v) {
-    return v & Format<Bits>::kSign;
-}
-template <class Bits>
-Bits withSign(bool sign, Bits v) {
-    return sign ? Bits(v | Format<Bits>::kSign) : v;
-}
-
 }  // namespace
-
-// significand * 2^(exponent - 63), with bit 63 of the significand set.
-struct Ieee::Number {
-    bool sign;
-    int exponent;
-    uint64_t significand;
-
-    template <class Bits>
-    explicit Number(Bits v) : sign(negative(v)) {
-        using F = Format<Bits>;
-        int biased = int(magnitude(v) >> F::kFraction);
-        uint64_t fraction = v & (F::kMinNormal - 1);
-        if (biased)
-            fraction |= F::kMinNormal;
-        else
-            biased = 1;
-        int shift = std::countl_zero(fraction);
-        significand = fraction << shift;
-        exponent = biased - F::kBias + (63 - F::kFraction) - shift;
-    }
-};
-
-// -- what most operations share
-
-template <class Bits>
-Bits Ieee::flushDenormal(Bits v) const {
-    return control_ & mxcsr::DAZ && isDenormal(v) ? Bits(v & Format<Bits>::kSign) : v;
-}
-template <class Bits>
-void Ieee::noteDenormals(Bits a, Bits b) {
-    if (isDenormal(a) || isDenormal(b)) raised |= mxcsr::DE;
-}
-template <class Bits>
-Bits Ieee::invalid() {
-    raised |= mxcsr::IE;
-    return Format<Bits>::kIndefinite;
-}
-// The first operand if it is a NaN, else the second, made quiet (SDM vol. 1, table 4-7).
-template <class Bits>
-Bits Ieee::propagateNan(Bits a, Bits b) {
-    if (isSignalling(a) || isSignalling(b)) raised |= mxcsr::IE;
-    return (isNan(a) ? a : b) | Format<Bits>::kQuiet;
-}
 
 template <class Bits>
 Bits Ieee::overflow(bool sign) {
@@ -387,9 +313,17 @@ Bits Ieee::fromInteger(int64_t v) {
     return round<Bits>(v < 0, 63 - shift, absolute << shift);
 }
 
+template <class Bits>
+Bits Ieee::fromUnsigned(uint64_t v) {
+    if (v == 0) return 0;
+    int shift = std::countl_zero(v);
+    return round<Bits>(false, 63 - shift, v << shift);
+}
+
 template <class Int, class Bits>
 Int Ieee::toInteger(Bits v, RoundingMode mode) {
-    constexpr Int indefinite = std::numeric_limits<Int>::min();
+    constexpr bool hasSign = std::numeric_limits<Int>::is_signed;
+    constexpr Int indefinite = hasSign ? std::numeric_limits<Int>::min() : std::numeric_limits<Int>::max();
     v = flushDenormal(v);
     if (magnitude(v) == 0) return 0;
     int exponent = int(magnitude(v) >> Format<Bits>::kFraction) - Format<Bits>::kBias;
@@ -407,7 +341,10 @@ Int Ieee::toInteger(Bits v, RoundingMode mode) {
         integer = roundOff(scaled, 2, mode, x.sign);
         inexact = scaled & 3;
     }
-    if (integer > uint64_t(std::numeric_limits<Int>::max()) + x.sign) {
+    const uint64_t most = hasSign  ? uint64_t(std::numeric_limits<Int>::max()) + x.sign
+                          : x.sign ? 0
+                                   : uint64_t(std::numeric_limits<Int>::max());
+    if (integer > most) {
         raised |= mxcsr::IE;
         return indefinite;
     }
@@ -448,20 +385,24 @@ uint32_t approximateReciprocalSqrt(uint32_t v) {
     return uint32_t(result) << F::kFraction | (fraction & 0xfff) << 11;
 }
 
-#define KILN_IEEE(Bits)                                            \
-    template Bits Ieee::add(Bits, Bits);                           \
-    template Bits Ieee::sub(Bits, Bits);                           \
-    template Bits Ieee::mul(Bits, Bits);                           \
-    template Bits Ieee::div(Bits, Bits);                           \
-    template Bits Ieee::mulAdd(Bits, Bits, Bits, bool, bool);      \
-    template Bits Ieee::sqrt(Bits);                                \
-    template Bits Ieee::min(Bits, Bits);                           \
-    template Bits Ieee::max(Bits, Bits);                           \
-    template Order Ieee::compare(Bits, Bits, bool);                \
-    template Bits Ieee::roundToIntegral(Bits, RoundingMode, bool); \
-    template Bits Ieee::fromInteger<Bits>(int64_t);                \
-    template int32_t Ieee::toInteger<int32_t>(Bits, RoundingMode); \
-    template int64_t Ieee::toInteger<int64_t>(Bits, RoundingMode);
+#define KILN_IEEE(Bits)                                              \
+    template Bits Ieee::add(Bits, Bits);                             \
+    template Bits Ieee::sub(Bits, Bits);                             \
+    template Bits Ieee::mul(Bits, Bits);                             \
+    template Bits Ieee::div(Bits, Bits);                             \
+    template Bits Ieee::mulAdd(Bits, Bits, Bits, bool, bool);        \
+    template Bits Ieee::sqrt(Bits);                                  \
+    template Bits Ieee::min(Bits, Bits);                             \
+    template Bits Ieee::max(Bits, Bits);                             \
+    template Order Ieee::compare(Bits, Bits, bool);                  \
+    template Bits Ieee::roundToIntegral(Bits, RoundingMode, bool);   \
+    template Bits Ieee::fromInteger<Bits>(int64_t);                  \
+    template Bits Ieee::fromUnsigned<Bits>(uint64_t);                \
+    template int32_t Ieee::toInteger<int32_t>(Bits, RoundingMode);   \
+    template int64_t Ieee::toInteger<int64_t>(Bits, RoundingMode);   \
+    template uint32_t Ieee::toInteger<uint32_t>(Bits, RoundingMode); \
+    template uint64_t Ieee::toInteger<uint64_t>(Bits, RoundingMode); \
+    template Bits Ieee::round(bool, int, uint64_t);
 KILN_IEEE(uint32_t)
 KILN_IEEE(uint64_t)
 #undef KILN_IEEE

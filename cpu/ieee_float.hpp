@@ -81,12 +81,31 @@ class Ieee {
     template <class Bits>
     Bits roundToIntegral(Bits v, RoundingMode mode, bool reportInexact);
 
+    // AVX-512 (ieee_avx512.cpp). The number's exponent, and its significand: `interval` says where it shall
+    // lie, `signs` what becomes of its sign (VGETMANT's immediate). v * 2^floor(by).
+    template <class Bits>
+    Bits exponentOf(Bits v);
+    template <class Bits>
+    Bits significandOf(Bits v, unsigned interval, unsigned signs);
+    template <class Bits>
+    Bits scale(Bits v, Bits by);
+    // To a multiple of 2^-places; and what that leaves.
+    template <class Bits>
+    Bits roundToPlaces(Bits v, unsigned places, RoundingMode mode, bool reportInexact);
+    template <class Bits>
+    Bits reduce(Bits v, unsigned places, RoundingMode mode, bool reportInexact);
+    // VRANGE: minimum or maximum, of numbers or magnitudes, with a chosen sign.
+    template <class Bits>
+    Bits range(Bits a, Bits b, unsigned imm);
+
     // Between binary16, binary32 and binary64.
     template <class To, class From>
     To resize(From v);
     template <class Bits>
     Bits fromInteger(int64_t v);
-    // The lowest number ("integer indefinite") when the value does not fit.
+    template <class Bits>
+    Bits fromUnsigned(uint64_t v);
+    // The lowest number ("integer indefinite"), of unsigned ones the highest, when the value does not fit.
     template <class Int, class Bits>
     Int toInteger(Bits v, RoundingMode mode);
 
@@ -111,6 +130,12 @@ class Ieee {
 
     uint32_t control_;
 };
+
+// VRCP14 and VRSQRT14 of one number, as Intel's processors have them; they raise nothing.
+template <class Bits>
+Bits reciprocal14(Bits v, uint32_t control);
+template <class Bits>
+Bits reciprocalSqrt14(Bits v, uint32_t control);
 
 // RCPSS and RSQRTSS of one number: like Intel's tables, the value at the middle of one of 2048 segments,
 // rounded to 12 bits. They raise nothing and treat denormals as zeros.

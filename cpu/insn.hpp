@@ -23,7 +23,8 @@ enum class Rep : uint8_t { None, RepE, RepNe };  // F3, F2
 // 32 bytes. Operands are numbered as the manual writes them: a register in operand 1 is in `a`, in operand 2
 // in `b`, in operand 3 in `c`, in operand 4 in `d`. General registers are byte offsets into RegisterFile (AH
 // is 1), all others are register numbers. VEX instructions whose only source register is operand 2 have it in
-// `c` as well, so that the last source is always there.
+// `c` as well, so that the last source is always there. EVEX instructions have their opmask, vector length,
+// broadcast and rounding in the upper half of `imm` (evex.hpp), and their opmask is not counted as an operand.
 struct Insn {
     Handler run;
     union {
@@ -87,6 +88,7 @@ struct Shape {
     unsigned bits(unsigned n) const { return operands[n].size; }  // of operand n
     unsigned operandBits() const { return z.operand_width; }      // effective operand size
     bool vex() const { return z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX; }
+    bool evex() const { return z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX; }
     bool ymm() const { return z.avx.vector_length == 256; }  // VEX.L, where it matters
     // Index 0..3 for 8, 16, 32, 64 bits.
     static unsigned log2Bytes(unsigned bits) { return bits == 8 ? 0 : bits == 16 ? 1 : bits == 32 ? 2 : 3; }
@@ -99,6 +101,8 @@ enum Fact : uint16_t {
     kNoLegacy = 2,   // #UD outside 64-bit mode
     kNo64 = 4,       // #UD in 64-bit mode (Zydis refuses most by itself)
     kVex = 8,        // the row serves the mnemonic with a V in front, too: its VEX forms
+    kEvex = 16,      // and EVEX forms, of that mnemonic or of its own
+    kOnlyEvex = 32,  // EVEX forms only: another row has the others
 };
 
 // One row an instruction: the body (chosen among its forms by `select`) and the facts Zydis does not know.

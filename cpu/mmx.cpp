@@ -2,6 +2,7 @@
 // added to both (SDM vol. 1, chapter 9, 10.4.4, 11.4.2, 12.5). Moves are in sse_move.cpp.
 #include <limits>
 
+#include "cpu/evex_elements.hpp"
 #include "cpu/lane_ops.hpp"
 #include "cpu/simd.hpp"
 
@@ -227,8 +228,20 @@ void shiftByImmediate(Cpu& c, const Insn& i) {
     E::settle(c);
     E::set(c, i.a, shiftLanes<T, F>(E::get(c, E::first(i)), uint8_t(i.imm)));
 }
+// Under EVEX the count is 128 bits wide as well, and the immediate's form has its source in memory, too.
+template <class T, class F>
+void evexShiftByCount(Cpu& c, const Insn& i) {
+    c.checkAvx512();
+    const Evex x(i);
+    const uint64_t n = x.memory() ? c.loadOperand<Xmm>(i).q[0] : c.vec[i.c].q[0];
+    const unsigned count = x.count<T>();
+    Vector r = c.vec[i.b];
+    for (unsigned k = 0; k < count; k++) r.set<T>(k, F::of(r.get<T>(k), n));
+    evexWrite(c, i.a, x, x.mask(c, count), r, count, kLog2<T>);
+}
 template <class T, class F>
 Handler shift(const Shape& s) {
+    if (s.evex()) return s.isImm(2) ? straight<evexByImmediate<T, F>> : straight<evexShiftByCount<T, F>>;
     auto form = [&]<class E>() {
         if (hasMemory(s)) return straight<shiftByCount<E, T, F, FromMem>>;
         return s.isImm(E::kVex ? 2 : 1) ? straight<shiftByImmediate<E, T, F>>
@@ -254,42 +267,42 @@ std::span<const Row> mmxRows() {
     using U32 = uint32_t;
     using U64 = uint64_t;
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_PADDB, mmOrXmm<Lanes<U8, AddWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PADDW, mmOrXmm<Lanes<U16, AddWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PADDD, mmOrXmm<Lanes<U32, AddWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PADDQ, mmOrXmm<Lanes<U64, AddWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBB, mmOrXmm<Lanes<U8, SubWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBW, mmOrXmm<Lanes<U16, SubWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBD, mmOrXmm<Lanes<U32, SubWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBQ, mmOrXmm<Lanes<U64, SubWrap>>, kVex},
-        {ZYDIS_MNEMONIC_PADDSB, mmOrXmm<Lanes<I8, AddSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PADDSW, mmOrXmm<Lanes<I16, AddSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PADDUSB, mmOrXmm<Lanes<U8, AddSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PADDUSW, mmOrXmm<Lanes<U16, AddSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBSB, mmOrXmm<Lanes<I8, SubSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBSW, mmOrXmm<Lanes<I16, SubSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBUSB, mmOrXmm<Lanes<U8, SubSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PSUBUSW, mmOrXmm<Lanes<U16, SubSaturate>>, kVex},
-        {ZYDIS_MNEMONIC_PMULLW, mmOrXmm<Lanes<U16, MulLow>>, kVex},
-        {ZYDIS_MNEMONIC_PMULHW, mmOrXmm<Lanes<I16, MulHigh>>, kVex},
-        {ZYDIS_MNEMONIC_PMULHUW, mmOrXmm<Lanes<U16, MulHigh>>, kVex},
-        {ZYDIS_MNEMONIC_PMULHRSW, mmOrXmm<Lanes<I16, MulHighRounded>>, kVex},
-        {ZYDIS_MNEMONIC_PMULUDQ, mmOrXmm<MultiplyEvenUnsigned>, kVex},
-        {ZYDIS_MNEMONIC_PMADDWD, mmOrXmm<MultiplyAddWords>, kVex},
-        {ZYDIS_MNEMONIC_PMADDUBSW, mmOrXmm<MultiplyAddBytes>, kVex},
-        {ZYDIS_MNEMONIC_PSADBW, mmOrXmm<SumOfDifferences>, kVex},
-        {ZYDIS_MNEMONIC_PAVGB, mmOrXmm<Lanes<U8, Average>>, kVex},
-        {ZYDIS_MNEMONIC_PAVGW, mmOrXmm<Lanes<U16, Average>>, kVex},
-        {ZYDIS_MNEMONIC_PMINUB, mmOrXmm<Lanes<U8, Min>>, kVex},
-        {ZYDIS_MNEMONIC_PMAXUB, mmOrXmm<Lanes<U8, Max>>, kVex},
-        {ZYDIS_MNEMONIC_PMINSW, mmOrXmm<Lanes<I16, Min>>, kVex},
-        {ZYDIS_MNEMONIC_PMAXSW, mmOrXmm<Lanes<I16, Max>>, kVex},
+        {ZYDIS_MNEMONIC_PADDB, mmOrXmm<Lanes<U8, AddWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PADDW, mmOrXmm<Lanes<U16, AddWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PADDD, mmOrXmm<Lanes<U32, AddWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PADDQ, mmOrXmm<Lanes<U64, AddWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBB, mmOrXmm<Lanes<U8, SubWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBW, mmOrXmm<Lanes<U16, SubWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBD, mmOrXmm<Lanes<U32, SubWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBQ, mmOrXmm<Lanes<U64, SubWrap>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PADDSB, mmOrXmm<Lanes<I8, AddSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PADDSW, mmOrXmm<Lanes<I16, AddSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PADDUSB, mmOrXmm<Lanes<U8, AddSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PADDUSW, mmOrXmm<Lanes<U16, AddSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBSB, mmOrXmm<Lanes<I8, SubSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBSW, mmOrXmm<Lanes<I16, SubSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBUSB, mmOrXmm<Lanes<U8, SubSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSUBUSW, mmOrXmm<Lanes<U16, SubSaturate>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMULLW, mmOrXmm<Lanes<U16, MulLow>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMULHW, mmOrXmm<Lanes<I16, MulHigh>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMULHUW, mmOrXmm<Lanes<U16, MulHigh>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMULHRSW, mmOrXmm<Lanes<I16, MulHighRounded>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMULUDQ, mmOrXmm<MultiplyEvenUnsigned>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMADDWD, mmOrXmm<MultiplyAddWords>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMADDUBSW, mmOrXmm<MultiplyAddBytes>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSADBW, mmOrXmm<SumOfDifferences>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PAVGB, mmOrXmm<Lanes<U8, Average>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PAVGW, mmOrXmm<Lanes<U16, Average>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMINUB, mmOrXmm<Lanes<U8, Min>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMAXUB, mmOrXmm<Lanes<U8, Max>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMINSW, mmOrXmm<Lanes<I16, Min>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMAXSW, mmOrXmm<Lanes<I16, Max>>, kVex | kEvex},
         {ZYDIS_MNEMONIC_PSIGNB, mmOrXmm<Lanes<I8, Sign>>, kVex},
         {ZYDIS_MNEMONIC_PSIGNW, mmOrXmm<Lanes<I16, Sign>>, kVex},
         {ZYDIS_MNEMONIC_PSIGND, mmOrXmm<Lanes<I32, Sign>>, kVex},
-        {ZYDIS_MNEMONIC_PABSB, mmOrXmm<Each<I8, Absolute>>, kVex},
-        {ZYDIS_MNEMONIC_PABSW, mmOrXmm<Each<I16, Absolute>>, kVex},
-        {ZYDIS_MNEMONIC_PABSD, mmOrXmm<Each<I32, Absolute>>, kVex},
+        {ZYDIS_MNEMONIC_PABSB, mmOrXmm<Each<I8, Absolute>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PABSW, mmOrXmm<Each<I16, Absolute>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PABSD, mmOrXmm<Each<I32, Absolute>>, kVex | kEvex},
         {ZYDIS_MNEMONIC_PHADDW, mmOrXmm<Horizontal<U16, AddWrap>>, kVex},
         {ZYDIS_MNEMONIC_PHADDD, mmOrXmm<Horizontal<U32, AddWrap>>, kVex},
         {ZYDIS_MNEMONIC_PHADDSW, mmOrXmm<Horizontal<I16, AddSaturate>>, kVex},
@@ -308,27 +321,30 @@ std::span<const Row> mmxRows() {
         {ZYDIS_MNEMONIC_POR, mmOrXmm<Lanes<U64, Or>>, kVex},
         {ZYDIS_MNEMONIC_PXOR, mmOrXmm<Lanes<U64, Xor>>, kVex},
 
-        {ZYDIS_MNEMONIC_PACKSSWB, mmOrXmm<Pack<I16, I8>>, kVex},
-        {ZYDIS_MNEMONIC_PACKSSDW, mmOrXmm<Pack<I32, I16>>, kVex},
-        {ZYDIS_MNEMONIC_PACKUSWB, mmOrXmm<Pack<I16, U8>>, kVex},
-        {ZYDIS_MNEMONIC_PUNPCKLBW, interleaveLow<U8>, kVex},
-        {ZYDIS_MNEMONIC_PUNPCKLWD, interleaveLow<U16>, kVex},
-        {ZYDIS_MNEMONIC_PUNPCKLDQ, interleaveLow<U32>, kVex},
-        {ZYDIS_MNEMONIC_PUNPCKHBW, mmOrXmm<Interleave<U8, true>>, kVex},
-        {ZYDIS_MNEMONIC_PUNPCKHWD, mmOrXmm<Interleave<U16, true>>, kVex},
-        {ZYDIS_MNEMONIC_PUNPCKHDQ, mmOrXmm<Interleave<U32, true>>, kVex},
-        {ZYDIS_MNEMONIC_PSHUFB, mmOrXmm<ShuffleBytes>, kVex},
-        {ZYDIS_MNEMONIC_PALIGNR, mmOrXmm<AlignRight>, kVex},
+        {ZYDIS_MNEMONIC_PACKSSWB, mmOrXmm<Pack<I16, I8>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PACKSSDW, mmOrXmm<Pack<I32, I16>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PACKUSWB, mmOrXmm<Pack<I16, U8>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PUNPCKLBW, interleaveLow<U8>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PUNPCKLWD, interleaveLow<U16>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PUNPCKLDQ, interleaveLow<U32>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PUNPCKHBW, mmOrXmm<Interleave<U8, true>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PUNPCKHWD, mmOrXmm<Interleave<U16, true>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PUNPCKHDQ, mmOrXmm<Interleave<U32, true>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSHUFB, mmOrXmm<ShuffleBytes>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PALIGNR, mmOrXmm<AlignRight>, kVex | kEvex},
         {ZYDIS_MNEMONIC_PSHUFW, mm<ShuffleWordsMm>},
 
-        {ZYDIS_MNEMONIC_PSLLW, shift<U16, ShiftLeft>, kVex},
-        {ZYDIS_MNEMONIC_PSLLD, shift<U32, ShiftLeft>, kVex},
-        {ZYDIS_MNEMONIC_PSLLQ, shift<U64, ShiftLeft>, kVex},
-        {ZYDIS_MNEMONIC_PSRLW, shift<U16, ShiftRight>, kVex},
-        {ZYDIS_MNEMONIC_PSRLD, shift<U32, ShiftRight>, kVex},
-        {ZYDIS_MNEMONIC_PSRLQ, shift<U64, ShiftRight>, kVex},
-        {ZYDIS_MNEMONIC_PSRAW, shift<I16, ShiftRight>, kVex},
-        {ZYDIS_MNEMONIC_PSRAD, shift<I32, ShiftRight>, kVex},
+        {ZYDIS_MNEMONIC_PSLLW, shift<U16, ShiftLeft>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSLLD, shift<U32, ShiftLeft>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSLLQ, shift<U64, ShiftLeft>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSRLW, shift<U16, ShiftRight>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSRLD, shift<U32, ShiftRight>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSRLQ, shift<U64, ShiftRight>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSRAW, shift<I16, ShiftRight>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSRAD, shift<I32, ShiftRight>, kVex | kEvex},
+
+        {ZYDIS_MNEMONIC_VPSRAQ, shift<int64_t, ShiftRight>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPABSQ, xmm<Each<int64_t, Absolute>>, kOnlyEvex},
 
         {ZYDIS_MNEMONIC_EMMS, only<emms>},
     };

@@ -92,6 +92,7 @@ void Cpu::segmentsChanged() {
     mmxTrap_ = em || ts;
     sseTrap_ = em || ts || !(cr4 & cr4::OSFXSR);
     avxTrap_ = ts || !avxEnabled();
+    avx512Trap_ = ts || !avx512Enabled();
 }
 
 void Cpu::setCpl(unsigned level) {

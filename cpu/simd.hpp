@@ -2,9 +2,10 @@
 // lanes into bodies for MM, XMM and YMM registers alike (SDM vol. 1, chapters 9 to 14).
 //
 //     struct AddWrap { template <class T> static T of(T a, T b) { return T(a + b); } };
-//     {ZYDIS_MNEMONIC_PADDB, mmOrXmm<Lanes<uint8_t, AddWrap>>, kVex}
+//     {ZYDIS_MNEMONIC_PADDB, mmOrXmm<Lanes<uint8_t, AddWrap>>, kVex | kEvex}
 //
-// This row makes PADDB for MM and XMM registers and, by kVex, VPADDB for XMM and YMM registers.
+// This row makes PADDB for MM and XMM registers and, by kVex, VPADDB for XMM and YMM registers; by kEvex also
+// for ZMM registers, with opmasks.
 //
 // An operation is a type with `run(V a, V b)` or `run(V a, V b, uint8_t imm)`, where a is the first source, b
 // the last one, and V is Mm or Xmm; on YMM registers it runs on both 128-bit lanes. An operation whose lanes
@@ -16,6 +17,7 @@
 #include <cstdint>
 
 #include "cpu/body.hpp"
+#include "cpu/evex.hpp"
 
 namespace kiln {
 
@@ -48,8 +50,6 @@ template <class V, class T, size_t N>
 }
 
 // -- registers
-using Ymm = Vector;
-
 [[gnu::always_inline]] inline Xmm getXmm(const Cpu& c, unsigned n) { return c.vec[n].get<Xmm>(0); }
 [[gnu::always_inline]] inline void setXmm(Cpu& c, unsigned n, const Xmm& v) { c.vec[n].set<Xmm>(0, v); }
 
@@ -91,7 +91,7 @@ struct Sse : TwoOperands {
     [[gnu::always_inline]] static Xmm get(const Cpu& c, unsigned n) { return getXmm(c, n); }
     [[gnu::always_inline]] static void set(Cpu& c, unsigned n, const Xmm& v) { setXmm(c, n, v); }
 };
-// A destination apart from the sources; bits above the result are cleared.
+// A destination apart from the sources; bits above the result are cleared, up to the register's top.
 template <class Wide>
 struct Vex {
     static constexpr bool kVex = true;
@@ -107,10 +107,16 @@ struct Vex {
     [[gnu::always_inline]] static void set(Cpu& c, unsigned n, const V& v) {
         c.vec[n].set<V>(0, v);
         if constexpr (sizeof(V) == 16) c.vec[n].set<Xmm>(1, Xmm{});
+        c.vec[n].set<Ymm>(1, Ymm{});
     }
 };
 using Vex128 = Vex<Xmm>;
 using Vex256 = Vex<Ymm>;
+// EVEX without an opmask: scalar moves and the like, which differ from VEX in what they need enabled and in
+// reaching 32 registers.
+struct Evex128 : Vex<Xmm> {
+    static void check(Cpu& c) { c.checkAvx512(); }
+};
 
 // A scalar result: the first source's other lanes join it.
 template <class E, class T>
@@ -234,6 +240,23 @@ void vectorBody(Cpu& c, const Insn& i) {
     E::set(c, i.a, apply<Op>(E::get(c, E::first(i)), b, i));
 }
 
+// The same under EVEX, with the elements that Zydis knows for the mask's. Instructions with one source have
+// it as the first one, too, where Op looks there.
+template <class Op, bool oneSource = false>
+void evexBody(Cpu& c, const Insn& i) {
+    c.checkAvx512();
+    const Evex x(i);
+    const unsigned count = x.bytes() >> x.elementLog2();
+    const uint64_t mask = x.mask(c, count);
+    const Vector b = evexSource(c, i, x, mask, count), a = oneSource ? b : c.vec[i.b];
+    unsigned shift = 0;
+    if constexpr (requires { Op::kImmediateBits; }) shift = Op::kImmediateBits;
+    Vector r;
+    for (unsigned n = 0; n < x.bytes() / 16; n++)
+        r.set<Xmm>(n, applyLane<Op>(a.get<Xmm>(n), b.get<Xmm>(n), uint8_t(uint8_t(i.imm) >> shift * n)));
+    evexWrite(c, i.a, x, mask, r, count, x.elementLog2());
+}
+
 // -- selectors
 inline bool isXmm(const Shape& s, unsigned n) {
     return s.isReg(n) && ZydisRegisterGetClass(s.operands[n].reg.value) == ZYDIS_REGCLASS_XMM;
@@ -255,6 +278,12 @@ Handler byEncoding128(const Shape& s, Visit visit) {
     return s.vex() ? visit.template operator()<Vex128>() : visit.template operator()<Sse>();
 }
 
+// The same with an EVEX form without opmask.
+template <class Visit>
+Handler byAnyEncoding128(const Shape& s, Visit visit) {
+    return s.evex() ? visit.template operator()<Evex128>() : byEncoding128(s, visit);
+}
+
 // Instructions that exist under VEX only.
 template <class Visit>
 Handler byVexLength(const Shape& s, Visit visit) {
@@ -265,8 +294,10 @@ template <class E, class Op, class MemSource = FromMem>
 Handler vectorForm(const Shape& s) {
     return hasMemory(s) ? straight<vectorBody<E, Op, MemSource>> : straight<vectorBody<E, Op, FromReg>>;
 }
+// In rows with kEvex, the EVEX form's elements are those that Zydis names.
 template <class Op, class MemSource = FromMem>
 Handler xmm(const Shape& s) {
+    if (s.evex()) return straight<evexBody<Op>>;
     return byEncoding(s, [&]<class E>() { return vectorForm<E, Op, MemSource>(s); });
 }
 template <class Op, class MemSource = FromMem>
@@ -318,5 +349,13 @@ std::span<const Row> f16cRows();
 std::span<const Row> aesRows();
 std::span<const Row> galoisRows();
 std::span<const Row> shaRows();
+std::span<const Row> opmaskRows();
+std::span<const Row> avx512MoveRows();
+std::span<const Row> avx512IntegerRows();
+std::span<const Row> avx512NarrowRows();
+std::span<const Row> avx512PermuteRows();
+std::span<const Row> avx512FloatRows();
+std::span<const Row> avx512ConvertRows();
+std::span<const Row> avx512GatherRows();
 
 }  // namespace kiln

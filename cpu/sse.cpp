@@ -16,9 +16,12 @@ void alignmentFault(Cpu& c, const Insn& i, uint64_t offset, Access access, unsig
 std::span<const Row> sseRows() {
     static const std::vector<Row> rows = [] {
         std::vector<Row> all;
-        for (auto part : {sseMoveRows(), sseIntegerRows(), sseShuffleRows(), sseStringRows(), sseFloatRows(),
-                          sseConvertRows(), avxMoveRows(), avxPermuteRows(), avxGatherRows(), fmaRows(),
-                          f16cRows(), aesRows(), galoisRows(), shaRows()})
+        for (auto part : {sseMoveRows(),       sseIntegerRows(),   sseShuffleRows(),    sseStringRows(),
+                          sseFloatRows(),      sseConvertRows(),   avxMoveRows(),       avxPermuteRows(),
+                          avxGatherRows(),     fmaRows(),          f16cRows(),          aesRows(),
+                          galoisRows(),        shaRows(),          opmaskRows(),        avx512MoveRows(),
+                          avx512IntegerRows(), avx512NarrowRows(), avx512PermuteRows(), avx512GatherRows(),
+                          avx512FloatRows(),   avx512ConvertRows()})
             all.insert(all.end(), part.begin(), part.end());
         return all;
     }();

@@ -1,8 +1,8 @@
 // SSE floating-point arithmetic and comparison, single and double, scalar and packed (SDM vol.
 // 1, 10.4, 11.4.1, 12.4, 12.9). Conversions and rounding are in sse_convert.cpp.
-#include "cpu/sse_float.hpp"
-
 #include <cmath>
+
+#include "cpu/evex_float.hpp"
 
 namespace kiln {
 
@@ -16,12 +16,17 @@ void settleFlags(Cpu& c, uint32_t raised) {
 
 namespace {
 
+// Rows with kEvex are of families with lane(), see evex_float.hpp.
 template <class Family, class Bits>
 Handler scalar(const Shape& s) {
+    if constexpr (requires(EvexFloat & f, FloatLane<Bits> l) { Family::lane(f, l); })
+        if (s.evex()) return straight<evexScalar<Family, Bits>>;
     return byEncoding128(s, [&]<class E>() { return familyForm<Family, Bits, E>(s); });
 }
 template <class Family, class Bits>
 Handler packed(const Shape& s) {
+    if constexpr (requires(EvexFloat & f, FloatLane<Bits> l) { Family::lane(f, l); })
+        if (s.evex()) return straight<evexPacked<Family, Bits>>;
     return byEncoding(s, [&]<class E>() { return familyForm<Family, Bits, E>(s); });
 }
 template <class E, class Bits>
@@ -31,7 +36,14 @@ Bits firstLow(const Cpu& c, const Insn& i) {
 
 // -- ADD, SUB, MUL, DIV
 template <class Op>
-struct Scalar {
+struct Computed {
+    template <class Bits>
+    static Bits lane(EvexFloat& f, const FloatLane<Bits>& l) {
+        return compute<Op>(f.quick, f.e, l.a, l.b);
+    }
+};
+template <class Op>
+struct Scalar : Computed<Op> {
     template <class E, class Bits>
     static bool quick(Cpu& c, const Insn& i) {
         E::check(c);
@@ -51,7 +63,7 @@ struct Scalar {
     }
 };
 template <class Op>
-struct Packed {
+struct Packed : Computed<Op> {
     template <class E, class Bits>
     static bool onHost(Cpu& c, const Insn& i, const typename E::V& b) {
         auto x = split<Bits>(E::get(c, E::first(i))), y = split<Bits>(b);
@@ -111,7 +123,14 @@ Bits select(Ieee& e, Bits a, Bits b) {
     return Op::exact(e, a, b);
 }
 template <class Op>
-struct ScalarSelect {
+struct Selected {
+    template <class Bits>
+    static Bits lane(EvexFloat& f, const FloatLane<Bits>& l) {
+        return select<Op>(f.e, l.a, l.b);
+    }
+};
+template <class Op>
+struct ScalarSelect : Selected<Op> {
     template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         E::check(c);
@@ -123,7 +142,7 @@ struct ScalarSelect {
     }
 };
 template <class Op>
-struct PackedSelect {
+struct PackedSelect : Selected<Op> {
     template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         E::check(c);
@@ -138,8 +157,8 @@ struct PackedSelect {
 // -- one operand: SQRT, RCP, RSQRT
 struct Sqrt {
     template <class Bits>
-    static Bits of(Cpu& c, Ieee& e, Bits v) {
-        if (hostRounds(c)) [[likely]] {
+    static Bits of(bool quick, Ieee& e, Bits v) {
+        if (quick) [[likely]] {
             Bits r =
                 fromHost(std::sqrt(toHost(magnitude(v))));  // never of a negative: that would call for errno
             if (magnitude(v) == 0) return v;
@@ -149,30 +168,38 @@ struct Sqrt {
     }
 };
 struct Rcp {
-    static uint32_t of(Cpu&, Ieee&, uint32_t v) { return approximateReciprocal(v); }
+    static uint32_t of(bool, Ieee&, uint32_t v) { return approximateReciprocal(v); }
 };
 struct Rsqrt {
-    static uint32_t of(Cpu&, Ieee&, uint32_t v) { return approximateReciprocalSqrt(v); }
+    static uint32_t of(bool, Ieee&, uint32_t v) { return approximateReciprocalSqrt(v); }
 };
 template <class Op>
-struct ScalarUnary {
+struct Unary {
+    template <class Bits>
+    static Bits lane(EvexFloat& f, const FloatLane<Bits>& l) {
+        return Op::of(f.quick, f.e, l.b);
+    }
+};
+template <class Op>
+struct ScalarUnary : Unary<Op> {
     template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         E::check(c);
         Ieee e(c.mxcsr);
-        Bits r = Op::of(c, e, scalarSource<E, Bits, Source>(c, i));
+        Bits r = Op::of(hostRounds(c), e, scalarSource<E, Bits, Source>(c, i));
         settle(c, e);
         setLow<E>(c, i, r);
     }
 };
 template <class Op>
-struct PackedUnary {
+struct PackedUnary : Unary<Op> {
     template <class E, class Bits, class Source>
     static void run(Cpu& c, const Insn& i) {
         E::check(c);
         auto x = split<Bits>(Source::template load<E>(c, i));
         Ieee e(c.mxcsr);
-        for (Bits& lane : x) lane = Op::of(c, e, lane);
+        const bool quick = hostRounds(c);
+        for (Bits& v : x) v = Op::of(quick, e, v);
         settle(c, e);
         E::set(c, i.a, join<typename E::V>(x));
     }
@@ -290,6 +317,13 @@ struct PackedCompare {
 // CMPSD is the string instruction's name, too.
 Handler cmpsd(const Shape& s) { return isXmm(s, 0) ? scalar<ScalarCompare, uint64_t>(s) : nullptr; }
 
+struct CompareToMask {
+    template <class Bits>
+    static bool holds(EvexFloat& f, Bits a, Bits b, uint8_t imm) {
+        return predicate<Vex128>(f.e, a, b, imm);
+    }
+};
+
 // COMIS and UCOMIS: ZF, PF, CF tell the order; OF, SF, AF are cleared.
 inline constexpr uint64_t kOrderFlags[4] = {flag::CF, flag::ZF, 0, flag::ZF | flag::PF | flag::CF};
 template <bool signalQuiet>
@@ -313,6 +347,16 @@ struct CompareToFlags {
         c.flags.setArithmetic(kOrderFlags[int(o)]);
     }
 };
+template <bool signalQuiet, class Bits>
+void evexCompareToFlags(Cpu& c, const Insn& i) {
+    c.checkAvx512();
+    const Evex x(i);
+    const Bits b = evexSource(c, i, x, 1, 1).template get<Bits>(0);
+    EvexFloat f(c, x);
+    const Order o = order(f.e, c.vec[i.a].get<Bits>(0), b, signalQuiet);
+    f.settle();
+    c.flags.setArithmetic(kOrderFlags[int(o)]);
+}
 
 }  // namespace
 
@@ -320,34 +364,34 @@ std::span<const Row> sseFloatRows() {
     using Single = uint32_t;
     using Double = uint64_t;
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_ADDSS, scalar<Scalar<Add>, Single>, kVex},
-        {ZYDIS_MNEMONIC_ADDSD, scalar<Scalar<Add>, Double>, kVex},
-        {ZYDIS_MNEMONIC_ADDPS, packed<Packed<Add>, Single>, kVex},
-        {ZYDIS_MNEMONIC_ADDPD, packed<Packed<Add>, Double>, kVex},
-        {ZYDIS_MNEMONIC_SUBSS, scalar<Scalar<Sub>, Single>, kVex},
-        {ZYDIS_MNEMONIC_SUBSD, scalar<Scalar<Sub>, Double>, kVex},
-        {ZYDIS_MNEMONIC_SUBPS, packed<Packed<Sub>, Single>, kVex},
-        {ZYDIS_MNEMONIC_SUBPD, packed<Packed<Sub>, Double>, kVex},
-        {ZYDIS_MNEMONIC_MULSS, scalar<Scalar<Mul>, Single>, kVex},
-        {ZYDIS_MNEMONIC_MULSD, scalar<Scalar<Mul>, Double>, kVex},
-        {ZYDIS_MNEMONIC_MULPS, packed<Packed<Mul>, Single>, kVex},
-        {ZYDIS_MNEMONIC_MULPD, packed<Packed<Mul>, Double>, kVex},
-        {ZYDIS_MNEMONIC_DIVSS, scalar<Scalar<Div>, Single>, kVex},
-        {ZYDIS_MNEMONIC_DIVSD, scalar<Scalar<Div>, Double>, kVex},
-        {ZYDIS_MNEMONIC_DIVPS, packed<Packed<Div>, Single>, kVex},
-        {ZYDIS_MNEMONIC_DIVPD, packed<Packed<Div>, Double>, kVex},
-        {ZYDIS_MNEMONIC_MINSS, scalar<ScalarSelect<Min>, Single>, kVex},
-        {ZYDIS_MNEMONIC_MINSD, scalar<ScalarSelect<Min>, Double>, kVex},
-        {ZYDIS_MNEMONIC_MINPS, packed<PackedSelect<Min>, Single>, kVex},
-        {ZYDIS_MNEMONIC_MINPD, packed<PackedSelect<Min>, Double>, kVex},
-        {ZYDIS_MNEMONIC_MAXSS, scalar<ScalarSelect<Max>, Single>, kVex},
-        {ZYDIS_MNEMONIC_MAXSD, scalar<ScalarSelect<Max>, Double>, kVex},
-        {ZYDIS_MNEMONIC_MAXPS, packed<PackedSelect<Max>, Single>, kVex},
-        {ZYDIS_MNEMONIC_MAXPD, packed<PackedSelect<Max>, Double>, kVex},
-        {ZYDIS_MNEMONIC_SQRTSS, scalar<ScalarUnary<Sqrt>, Single>, kVex},
-        {ZYDIS_MNEMONIC_SQRTSD, scalar<ScalarUnary<Sqrt>, Double>, kVex},
-        {ZYDIS_MNEMONIC_SQRTPS, packed<PackedUnary<Sqrt>, Single>, kVex},
-        {ZYDIS_MNEMONIC_SQRTPD, packed<PackedUnary<Sqrt>, Double>, kVex},
+        {ZYDIS_MNEMONIC_ADDSS, scalar<Scalar<Add>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ADDSD, scalar<Scalar<Add>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ADDPS, packed<Packed<Add>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ADDPD, packed<Packed<Add>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SUBSS, scalar<Scalar<Sub>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SUBSD, scalar<Scalar<Sub>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SUBPS, packed<Packed<Sub>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SUBPD, packed<Packed<Sub>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MULSS, scalar<Scalar<Mul>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MULSD, scalar<Scalar<Mul>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MULPS, packed<Packed<Mul>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MULPD, packed<Packed<Mul>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_DIVSS, scalar<Scalar<Div>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_DIVSD, scalar<Scalar<Div>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_DIVPS, packed<Packed<Div>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_DIVPD, packed<Packed<Div>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MINSS, scalar<ScalarSelect<Min>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MINSD, scalar<ScalarSelect<Min>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MINPS, packed<PackedSelect<Min>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MINPD, packed<PackedSelect<Min>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MAXSS, scalar<ScalarSelect<Max>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MAXSD, scalar<ScalarSelect<Max>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MAXPS, packed<PackedSelect<Max>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MAXPD, packed<PackedSelect<Max>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SQRTSS, scalar<ScalarUnary<Sqrt>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SQRTSD, scalar<ScalarUnary<Sqrt>, Double>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SQRTPS, packed<PackedUnary<Sqrt>, Single>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SQRTPD, packed<PackedUnary<Sqrt>, Double>, kVex | kEvex},
         {ZYDIS_MNEMONIC_RCPSS, scalar<ScalarUnary<Rcp>, Single>, kVex},
         {ZYDIS_MNEMONIC_RCPPS, packed<PackedUnary<Rcp>, Single>, kVex},
         {ZYDIS_MNEMONIC_RSQRTSS, scalar<ScalarUnary<Rsqrt>, Single>, kVex},
@@ -370,6 +414,15 @@ std::span<const Row> sseFloatRows() {
         {ZYDIS_MNEMONIC_COMISD, scalar<CompareToFlags<true>, Double>, kVex},
         {ZYDIS_MNEMONIC_UCOMISS, scalar<CompareToFlags<false>, Single>, kVex},
         {ZYDIS_MNEMONIC_UCOMISD, scalar<CompareToFlags<false>, Double>, kVex},
+
+        {ZYDIS_MNEMONIC_VCMPSS, only<evexFloatTest<CompareToMask, Single, true>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VCMPSD, only<evexFloatTest<CompareToMask, Double, true>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VCMPPS, only<evexFloatTest<CompareToMask, Single, false>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VCMPPD, only<evexFloatTest<CompareToMask, Double, false>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VCOMISS, only<evexCompareToFlags<true, Single>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VCOMISD, only<evexCompareToFlags<true, Double>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VUCOMISS, only<evexCompareToFlags<false, Single>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VUCOMISD, only<evexCompareToFlags<false, Double>>, kOnlyEvex},
     };
     return rows;
 }

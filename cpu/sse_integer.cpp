@@ -15,7 +15,10 @@ template <class F>
 using Logic = Lanes<uint64_t, F>;
 
 struct MulLow {
-    static uint32_t of(uint32_t a, uint32_t b) { return a * b; }
+    template <class T>
+    static T of(T a, T b) {
+        return a * b;
+    }
 };
 struct MultiplyEvenSigned {  // PMULDQ
     static Xmm run(const Xmm& a, const Xmm& b) {
@@ -35,7 +38,19 @@ void extendLanes(Cpu& c, const Insn& i) {
     E::set(c, i.a, join<typename E::V>(r));
 }
 template <class From, class To>
+void evexExtend(Cpu& c, const Insn& i) {
+    c.checkAvx512();
+    const Evex x(i);
+    const unsigned count = x.count<To>();
+    const uint64_t mask = x.mask(c, count);
+    const Vector source = evexSource(c, i, x, mask, count);
+    Vector r;
+    for (unsigned n = 0; n < count; n++) r.set<To>(n, To(source.get<From>(n)));
+    evexWrite(c, i.a, x, mask, r, count, kLog2<To>);
+}
+template <class From, class To>
 Handler extend(const Shape& s) {
+    if (s.evex()) return straight<evexExtend<From, To>>;
     return byEncoding(s, [&]<class E>() {
         return s.isMem(1) ? straight<extendLanes<E, From, To, FromMem>>
                           : straight<extendLanes<E, From, To, FromReg>>;
@@ -92,6 +107,7 @@ struct ShiftBytes {
 };
 template <int direction>
 Handler shiftBytes(const Shape& s) {
+    if (s.evex()) return straight<evexBody<ShiftBytes<direction>, true>>;
     return byEncoding(s, [&]<class E>() { return straight<vectorBody<E, ShiftBytes<direction>, FromReg>>; });
 }
 
@@ -111,46 +127,60 @@ void ptest(Cpu& c, const Insn& i) {
 
 std::span<const Row> sseIntegerRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_ANDPS, xmm<Logic<And>>, kVex},
-        {ZYDIS_MNEMONIC_ANDPD, xmm<Logic<And>>, kVex},
-        {ZYDIS_MNEMONIC_ANDNPS, xmm<Logic<AndNot>>, kVex},
-        {ZYDIS_MNEMONIC_ANDNPD, xmm<Logic<AndNot>>, kVex},
-        {ZYDIS_MNEMONIC_ORPS, xmm<Logic<Or>>, kVex},
-        {ZYDIS_MNEMONIC_ORPD, xmm<Logic<Or>>, kVex},
-        {ZYDIS_MNEMONIC_XORPS, xmm<Logic<Xor>>, kVex},
-        {ZYDIS_MNEMONIC_XORPD, xmm<Logic<Xor>>, kVex},
+        {ZYDIS_MNEMONIC_ANDPS, xmm<Logic<And>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ANDPD, xmm<Logic<And>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ANDNPS, xmm<Logic<AndNot>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ANDNPD, xmm<Logic<AndNot>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ORPS, xmm<Logic<Or>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_ORPD, xmm<Logic<Or>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_XORPS, xmm<Logic<Xor>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_XORPD, xmm<Logic<Xor>>, kVex | kEvex},
 
-        {ZYDIS_MNEMONIC_PMINSB, xmm<Lanes<int8_t, Min>>, kVex},
-        {ZYDIS_MNEMONIC_PMINSD, xmm<Lanes<int32_t, Min>>, kVex},
-        {ZYDIS_MNEMONIC_PMINUW, xmm<Lanes<uint16_t, Min>>, kVex},
-        {ZYDIS_MNEMONIC_PMINUD, xmm<Lanes<uint32_t, Min>>, kVex},
-        {ZYDIS_MNEMONIC_PMAXSB, xmm<Lanes<int8_t, Max>>, kVex},
-        {ZYDIS_MNEMONIC_PMAXSD, xmm<Lanes<int32_t, Max>>, kVex},
-        {ZYDIS_MNEMONIC_PMAXUW, xmm<Lanes<uint16_t, Max>>, kVex},
-        {ZYDIS_MNEMONIC_PMAXUD, xmm<Lanes<uint32_t, Max>>, kVex},
-        {ZYDIS_MNEMONIC_PMULLD, xmm<Lanes<uint32_t, MulLow>>, kVex},
-        {ZYDIS_MNEMONIC_PMULDQ, xmm<MultiplyEvenSigned>, kVex},
+        {ZYDIS_MNEMONIC_VPANDD, xmm<Logic<And>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPANDQ, xmm<Logic<And>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPANDND, xmm<Logic<AndNot>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPANDNQ, xmm<Logic<AndNot>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPORD, xmm<Logic<Or>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPORQ, xmm<Logic<Or>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPXORD, xmm<Logic<Xor>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPXORQ, xmm<Logic<Xor>>, kOnlyEvex},
+
+        {ZYDIS_MNEMONIC_PMINSB, xmm<Lanes<int8_t, Min>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMINSD, xmm<Lanes<int32_t, Min>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMINUW, xmm<Lanes<uint16_t, Min>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMINUD, xmm<Lanes<uint32_t, Min>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMAXSB, xmm<Lanes<int8_t, Max>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMAXSD, xmm<Lanes<int32_t, Max>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMAXUW, xmm<Lanes<uint16_t, Max>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMAXUD, xmm<Lanes<uint32_t, Max>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_VPMINSQ, xmm<Lanes<int64_t, Min>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPMINUQ, xmm<Lanes<uint64_t, Min>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPMAXSQ, xmm<Lanes<int64_t, Max>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_VPMAXUQ, xmm<Lanes<uint64_t, Max>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_PMULLD, xmm<Lanes<uint32_t, MulLow>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_VPMULLQ, xmm<Lanes<uint64_t, MulLow>>, kOnlyEvex},
+        {ZYDIS_MNEMONIC_PMULDQ, xmm<MultiplyEvenSigned>, kVex | kEvex},
         {ZYDIS_MNEMONIC_PCMPEQQ, xmm<Lanes<uint64_t, Equal>>, kVex},
         {ZYDIS_MNEMONIC_PCMPGTQ, xmm<Lanes<int64_t, Greater>>, kVex},
-        {ZYDIS_MNEMONIC_PACKUSDW, xmm<PackUnsignedDwords>, kVex},
+        {ZYDIS_MNEMONIC_PACKUSDW, xmm<PackUnsignedDwords>, kVex | kEvex},
         {ZYDIS_MNEMONIC_PHMINPOSUW, xmm128<MinimumPosition>, kVex},
         {ZYDIS_MNEMONIC_MPSADBW, xmm<MultipleSumsOfDifferences>, kVex},
 
-        {ZYDIS_MNEMONIC_PMOVSXBW, extend<int8_t, int16_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVSXBD, extend<int8_t, int32_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVSXBQ, extend<int8_t, int64_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVSXWD, extend<int16_t, int32_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVSXWQ, extend<int16_t, int64_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVSXDQ, extend<int32_t, int64_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVZXBW, extend<uint8_t, uint16_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVZXBD, extend<uint8_t, uint32_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVZXBQ, extend<uint8_t, uint64_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVZXWD, extend<uint16_t, uint32_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVZXWQ, extend<uint16_t, uint64_t>, kVex},
-        {ZYDIS_MNEMONIC_PMOVZXDQ, extend<uint32_t, uint64_t>, kVex},
+        {ZYDIS_MNEMONIC_PMOVSXBW, extend<int8_t, int16_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVSXBD, extend<int8_t, int32_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVSXBQ, extend<int8_t, int64_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVSXWD, extend<int16_t, int32_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVSXWQ, extend<int16_t, int64_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVSXDQ, extend<int32_t, int64_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVZXBW, extend<uint8_t, uint16_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVZXBD, extend<uint8_t, uint32_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVZXBQ, extend<uint8_t, uint64_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVZXWD, extend<uint16_t, uint32_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVZXWQ, extend<uint16_t, uint64_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PMOVZXDQ, extend<uint32_t, uint64_t>, kVex | kEvex},
 
-        {ZYDIS_MNEMONIC_PSLLDQ, shiftBytes<1>, kVex},
-        {ZYDIS_MNEMONIC_PSRLDQ, shiftBytes<-1>, kVex},
+        {ZYDIS_MNEMONIC_PSLLDQ, shiftBytes<1>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSRLDQ, shiftBytes<-1>, kVex | kEvex},
         {ZYDIS_MNEMONIC_PTEST,
          [](const Shape& s) {
              return byEncoding(s, [&]<class E>() {

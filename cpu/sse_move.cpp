@@ -100,13 +100,13 @@ Handler moveStringOrScalar(const Shape& s) {
 }
 template <unsigned lane>
 Handler moveHalf(const Shape& s) {
-    return byEncoding128(s, [&]<class E>() {
+    return byAnyEncoding128(s, [&]<class E>() {
         return s.isMem(0) ? straight<storeLane<E, uint64_t, lane>> : straight<loadLane<E, uint64_t, lane>>;
     });
 }
 template <unsigned to, unsigned from>
 Handler copyHalf(const Shape& s) {
-    return byEncoding128(s, []<class E>() { return straight<copyLane<E, uint64_t, to, from>>; });
+    return byAnyEncoding128(s, []<class E>() { return straight<copyLane<E, uint64_t, to, from>>; });
 }
 
 // -- MOVD, MOVQ: between general registers or memory and XMM or MM
@@ -144,7 +144,7 @@ template <class T>
 Handler moveGeneral(const Shape& s) {
     if (isMm(s, 0) && isMm(s, 1)) return straight<copyMm>;
     if (isMm(s, 0) || isMm(s, 1)) return generalForm<T, Mmx>(s, isMm(s, 0));
-    return byEncoding128(s, [&]<class E>() {
+    return byAnyEncoding128(s, [&]<class E>() {
         if (isXmm(s, 0) && isXmm(s, 1)) return straight<copyLowQuad<E>>;
         return generalForm<T, E>(s, isXmm(s, 0));
     });
@@ -230,6 +230,7 @@ struct DuplicateLowQuad {
     static Xmm run(const Xmm&, const Xmm& b) { return {{b.q[0], b.q[0]}}; }
 };
 Handler duplicateQuads(const Shape& s) {
+    if (s.evex()) return straight<evexBody<DuplicateLowQuad>>;
     if (s.vex() && s.ymm()) return vectorForm<Vex256, DuplicateLowQuad>(s);
     return xmm128<DuplicateLowQuad, FromLow<uint64_t>>(s);
 }
@@ -294,18 +295,18 @@ std::span<const Row> sseMoveRows() {
 
         {ZYDIS_MNEMONIC_MOVSS, moveScalar<uint32_t>, kVex},
         {ZYDIS_MNEMONIC_MOVSD, moveStringOrScalar, kVex},
-        {ZYDIS_MNEMONIC_MOVLPS, moveHalf<0>, kVex},
-        {ZYDIS_MNEMONIC_MOVLPD, moveHalf<0>, kVex},
-        {ZYDIS_MNEMONIC_MOVHPS, moveHalf<1>, kVex},
-        {ZYDIS_MNEMONIC_MOVHPD, moveHalf<1>, kVex},
-        {ZYDIS_MNEMONIC_MOVHLPS, copyHalf<0, 1>, kVex},
-        {ZYDIS_MNEMONIC_MOVLHPS, copyHalf<1, 0>, kVex},
-        {ZYDIS_MNEMONIC_MOVDDUP, duplicateQuads, kVex},
-        {ZYDIS_MNEMONIC_MOVSLDUP, xmm<DuplicateFloats<0>>, kVex},
-        {ZYDIS_MNEMONIC_MOVSHDUP, xmm<DuplicateFloats<1>>, kVex},
+        {ZYDIS_MNEMONIC_MOVLPS, moveHalf<0>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVLPD, moveHalf<0>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVHPS, moveHalf<1>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVHPD, moveHalf<1>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVHLPS, copyHalf<0, 1>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVLHPS, copyHalf<1, 0>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVDDUP, duplicateQuads, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVSLDUP, xmm<DuplicateFloats<0>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVSHDUP, xmm<DuplicateFloats<1>>, kVex | kEvex},
 
-        {ZYDIS_MNEMONIC_MOVD, moveGeneral<uint32_t>, kVex},
-        {ZYDIS_MNEMONIC_MOVQ, moveGeneral<uint64_t>, kVex},
+        {ZYDIS_MNEMONIC_MOVD, moveGeneral<uint32_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_MOVQ, moveGeneral<uint64_t>, kVex | kEvex},
         {ZYDIS_MNEMONIC_MOVQ2DQ, only<movq2dq>},
         {ZYDIS_MNEMONIC_MOVDQ2Q, only<movdq2q>},
         {ZYDIS_MNEMONIC_MOVMSKPS, signMaskForm<uint32_t>, kVex},

@@ -86,7 +86,7 @@ Handler insertForm(const Shape& s) {
 }
 template <class T>
 Handler insertXmm(const Shape& s) {
-    return byEncoding128(s, [&]<class E>() { return insertForm<E, T>(s); });
+    return byAnyEncoding128(s, [&]<class E>() { return insertForm<E, T>(s); });
 }
 Handler insertWord(const Shape& s) {
     return isMm(s, 0) ? insertForm<Mmx, uint16_t>(s) : insertXmm<uint16_t>(s);
@@ -112,7 +112,7 @@ void extractToRegister(Cpu& c, const Insn& i) {
 }
 template <class T>
 Handler extract(const Shape& s) {
-    return byEncoding128(s, [&]<class E>() {
+    return byAnyEncoding128(s, [&]<class E>() {
         return s.isMem(0) ? straight<extractToMemory<E, T>> : straight<extractToRegister<E, T>>;
     });
 }
@@ -139,17 +139,17 @@ void insertps(Cpu& c, const Insn& i) {
 
 std::span<const Row> sseShuffleRows() {
     static constexpr Row rows[] = {
-        {ZYDIS_MNEMONIC_PUNPCKLQDQ, xmm<InterleaveQuads<false>>, kVex},
-        {ZYDIS_MNEMONIC_PUNPCKHQDQ, xmm<InterleaveQuads<true>>, kVex},
-        {ZYDIS_MNEMONIC_UNPCKLPD, xmm<InterleaveQuads<false>>, kVex},
-        {ZYDIS_MNEMONIC_UNPCKHPD, xmm<InterleaveQuads<true>>, kVex},
-        {ZYDIS_MNEMONIC_UNPCKLPS, xmm<InterleaveFloats<0>>, kVex},
-        {ZYDIS_MNEMONIC_UNPCKHPS, xmm<InterleaveFloats<2>>, kVex},
-        {ZYDIS_MNEMONIC_PSHUFD, xmm<ShuffleDwords>, kVex},
-        {ZYDIS_MNEMONIC_PSHUFLW, xmm<ShuffleWords<0>>, kVex},
-        {ZYDIS_MNEMONIC_PSHUFHW, xmm<ShuffleWords<1>>, kVex},
-        {ZYDIS_MNEMONIC_SHUFPS, xmm<ShuffleFloats>, kVex},
-        {ZYDIS_MNEMONIC_SHUFPD, xmm<ShuffleDoubles>, kVex},
+        {ZYDIS_MNEMONIC_PUNPCKLQDQ, xmm<InterleaveQuads<false>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PUNPCKHQDQ, xmm<InterleaveQuads<true>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_UNPCKLPD, xmm<InterleaveQuads<false>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_UNPCKHPD, xmm<InterleaveQuads<true>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_UNPCKLPS, xmm<InterleaveFloats<0>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_UNPCKHPS, xmm<InterleaveFloats<2>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSHUFD, xmm<ShuffleDwords>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSHUFLW, xmm<ShuffleWords<0>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PSHUFHW, xmm<ShuffleWords<1>>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SHUFPS, xmm<ShuffleFloats>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_SHUFPD, xmm<ShuffleDoubles>, kVex | kEvex},
 
         {ZYDIS_MNEMONIC_PBLENDW, xmm<BlendByImmediate<uint16_t>>, kVex},
         {ZYDIS_MNEMONIC_BLENDPS, xmm<BlendByImmediate<uint32_t>>, kVex},
@@ -159,22 +159,22 @@ std::span<const Row> sseShuffleRows() {
         {ZYDIS_MNEMONIC_BLENDVPS, blendVariable<uint32_t>, kVex},
         {ZYDIS_MNEMONIC_BLENDVPD, blendVariable<uint64_t>, kVex},
 
-        {ZYDIS_MNEMONIC_PINSRB, insertXmm<uint8_t>, kVex},
-        {ZYDIS_MNEMONIC_PINSRW, insertWord, kVex},
-        {ZYDIS_MNEMONIC_PINSRD, insertXmm<uint32_t>, kVex},
-        {ZYDIS_MNEMONIC_PINSRQ, insertXmm<uint64_t>, kVex},
-        {ZYDIS_MNEMONIC_PEXTRB, extract<uint8_t>, kVex},
-        {ZYDIS_MNEMONIC_PEXTRW, extractWord, kVex},
-        {ZYDIS_MNEMONIC_PEXTRD, extract<uint32_t>, kVex},
-        {ZYDIS_MNEMONIC_PEXTRQ, extract<uint64_t>, kVex},
-        {ZYDIS_MNEMONIC_EXTRACTPS, extract<uint32_t>, kVex},
+        {ZYDIS_MNEMONIC_PINSRB, insertXmm<uint8_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PINSRW, insertWord, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PINSRD, insertXmm<uint32_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PINSRQ, insertXmm<uint64_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PEXTRB, extract<uint8_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PEXTRW, extractWord, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PEXTRD, extract<uint32_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_PEXTRQ, extract<uint64_t>, kVex | kEvex},
+        {ZYDIS_MNEMONIC_EXTRACTPS, extract<uint32_t>, kVex | kEvex},
         {ZYDIS_MNEMONIC_INSERTPS,
          [](const Shape& s) {
-             return byEncoding128(s, [&]<class E>() {
+             return byAnyEncoding128(s, [&]<class E>() {
                  return hasMemory(s) ? straight<insertps<E, true>> : straight<insertps<E, false>>;
              });
          },
-         kVex},
+         kVex | kEvex},
     };
     return rows;
 }

@@ -59,7 +59,8 @@ void Cpu::visitState(StateVisitor& visit) {
     visit("dr", dr);
     visit("cpl", cpl);
     visitFpu(visit, fpu);
-    for (unsigned i = 0; i < 16; i++) visit(fmt::format("ymm{}", i), vec[i].q);
+    for (unsigned i = 0; i < 32; i++) visit(fmt::format("zmm{}", i), vec[i].q);
+    visit("opmask", opmask);
     visit("mxcsr", mxcsr);
     visit("xcr0", xcr0);
     visit("star", msr.star);

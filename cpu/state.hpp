@@ -82,7 +82,8 @@ constexpr uint64_t VME = 1, PVI = 2, TSD = 4, DE = 8, PSE = 16, PAE = 32, MCE = 
 }
 // State components of XCR0 and the XSAVE area (SDM vol. 1, 13.1).
 namespace xfeature {
-constexpr uint64_t X87 = 1, SSE = 2, AVX = 4, PKRU = 512;
+constexpr uint64_t X87 = 1, SSE = 2, AVX = 4, Opmask = 32, ZmmHi256 = 64, Hi16Zmm = 128, PKRU = 512;
+constexpr uint64_t AVX512 = Opmask | ZmmHi256 | Hi16Zmm;  // enabled together or not at all
 }
 namespace dr6 {
 constexpr uint32_t BD = 1 << 13, BS = 1 << 14, BT = 1 << 15;
@@ -134,8 +135,9 @@ struct alignas(16) VectorOf {
         std::memcpy(reinterpret_cast<char*>(q.data()) + i * sizeof(T), &v, sizeof v);
     }
 };
-using Vector = VectorOf<4>;  // a register; XMM is its low 16 bytes
-using Xmm = VectorOf<2>;     // what an SSE instruction reads or writes
+using Vector = VectorOf<8>;  // a register; YMM and XMM are its low 32 and 16 bytes
+using Ymm = VectorOf<4>;
+using Xmm = VectorOf<2>;  // what an SSE instruction reads or writes
 
 // What the last XRSTOR loaded and from where: XRSTOR_INFO, and XMODIFIED by comparison (SDM vol. 1, 13.6).
 struct RestoredState {
@@ -143,7 +145,8 @@ struct RestoredState {
     uint64_t components = 0;
     unsigned cpl = 0;
     FpuState fpu;
-    std::array<Vector, 16> vec;
+    std::array<Vector, 32> vec;
+    std::array<uint64_t, 8> opmask{};
     uint32_t mxcsr = 0, pkru = 0;
 };
 
@@ -160,7 +163,8 @@ struct CpuState {
     uint32_t pkru = 0;
 
     FpuState fpu;
-    std::array<Vector, 16> vec;
+    alignas(64) std::array<Vector, 32> vec;  // only 64-bit code reaches 16 to 31, and only by EVEX
+    std::array<uint64_t, 8> opmask{};
     uint64_t xcr0 = 1;
     RestoredState restored;
     uint32_t mxcsr = 0x1f80;

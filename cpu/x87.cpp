@@ -36,6 +36,7 @@ void Cpu::sseFault() {
 }
 
 void Cpu::avxFault() { raise(avxEnabled() ? kNM : kUD); }
+void Cpu::avx512Fault() { raise(avx512Enabled() ? kNM : kUD); }
 
 // ESC without a coprocessor that would answer: CR0.EM and TS count as ever, and nothing else happens. So
 // software finds out by FNINIT and FNSTSW.

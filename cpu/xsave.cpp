@@ -30,24 +30,45 @@ bool x87Initial(const Cpu& c) {
            !f.dataPointer && !f.instructionSelector && !f.dataSelector &&
            std::ranges::all_of(f.physical, zero);
 }
-template <unsigned half>
-bool vectorsInitial(const Cpu& c) {
-    return std::ranges::all_of(c.vec, [](const Vector& v) { return !(v.q[2 * half] | v.q[2 * half + 1]); });
+
+unsigned registerCount(const Cpu& c) { return c.code64() ? 16 : 8; }
+
+// The part of the vector registers that is in one component: these words of these registers. Outside 64-bit
+// mode there are eight registers.
+struct Slice {
+    unsigned firstRegister, registers, firstWord, words;
+};
+Slice sliceOf(const Cpu& c, uint64_t component) {
+    switch (component) {
+        case xfeature::SSE: return {0, registerCount(c), 0, 2};
+        case xfeature::AVX: return {0, registerCount(c), 2, 2};
+        case xfeature::ZmmHi256: return {0, registerCount(c), 4, 4};
+        case xfeature::Hi16Zmm: return {16, c.code64() ? 16u : 0u, 0, 8};
+        default: return {};
+    }
+}
+constexpr uint64_t kVectorComponents[] = {xfeature::SSE, xfeature::AVX, xfeature::ZmmHi256,
+                                          xfeature::Hi16Zmm};
+
+template <class Test>
+bool allWords(const Slice& s, Test test) {
+    for (unsigned n = 0; n < s.registers; n++)
+        for (unsigned word = 0; word < s.words; word++)
+            if (!test(s.firstRegister + n, s.firstWord + word)) return false;
+    return true;
 }
 
 // 13.6: XINUSE without MXCSR, which has rules of its own.
 uint64_t inUse(const Cpu& c) {
-    return (x87Initial(c) ? 0 : xfeature::X87) | (vectorsInitial<0>(c) ? 0 : xfeature::SSE) |
-           (vectorsInitial<1>(c) ? 0 : xfeature::AVX) | (c.pkru ? xfeature::PKRU : 0);
+    uint64_t used = (x87Initial(c) ? 0 : xfeature::X87) | (c.pkru ? xfeature::PKRU : 0) |
+                    (c.opmask == decltype(c.opmask){} ? 0 : xfeature::Opmask);
+    for (uint64_t component : kVectorComponents)
+        if (!allWords(sliceOf(c, component), [&](unsigned n, unsigned word) { return !c.vec[n].q[word]; }))
+            used |= component;
+    return used;
 }
 uint64_t inUseWithMxcsr(const Cpu& c) { return inUse(c) | (c.mxcsr != kInitialMxcsr ? xfeature::SSE : 0); }
 
-template <unsigned half>
-bool sameVectors(const std::array<Vector, 16>& a, const std::array<Vector, 16>& b) {
-    return std::ranges::equal(a, b, [](const Vector& x, const Vector& y) {
-        return x.q[2 * half] == y.q[2 * half] && x.q[2 * half + 1] == y.q[2 * half + 1];
-    });
-}
 bool sameX87(const FpuState& a, const FpuState& b) {
     auto equal = [](const Float80& x, const Float80& y) {
         return x.mantissa == y.mantissa && x.signExponent == y.signExponent;
@@ -63,35 +84,47 @@ bool sameX87(const FpuState& a, const FpuState& b) {
 uint64_t modified(const Cpu& c, uint64_t linear, uint64_t xcomp) {
     const RestoredState& r = c.restored;
     if (r.linear != linear || r.cpl != c.cpl || r.xcomp != xcomp) return ~0ull;
-    uint64_t same = (sameX87(r.fpu, c.fpu) ? xfeature::X87 : 0) |
-                    (sameVectors<0>(r.vec, c.vec) && r.mxcsr == c.mxcsr ? xfeature::SSE : 0) |
-                    (sameVectors<1>(r.vec, c.vec) ? xfeature::AVX : 0) |
-                    (r.pkru == c.pkru ? xfeature::PKRU : 0);
+    uint64_t same = (sameX87(r.fpu, c.fpu) ? xfeature::X87 : 0) | (r.pkru == c.pkru ? xfeature::PKRU : 0) |
+                    (r.opmask == c.opmask ? xfeature::Opmask : 0);
+    for (uint64_t component : kVectorComponents)
+        if (allWords(sliceOf(c, component),
+                     [&](unsigned n, unsigned word) { return r.vec[n].q[word] == c.vec[n].q[word]; }))
+            same |= component;
+    if (r.mxcsr != c.mxcsr) same &= ~xfeature::SSE;
     return ~(same & r.components);
 }
 
-unsigned registerCount(const Cpu& c) { return c.code64() ? 16 : 8; }
-
-// Component `number` as bytes; the legacy ones are in the LegacyArea.
-void take(const Cpu& c, unsigned number, uint8_t* bytes) {
-    if (number == 2) {
-        for (unsigned n = 0; n < registerCount(c); n++) std::memcpy(bytes + 16 * n, &c.vec[n].q[2], 16);
-    } else {
+// Component `k` as bytes; the legacy ones are in the LegacyArea.
+void take(const Cpu& c, const Component& k, uint8_t* bytes) {
+    if (k.bit() == xfeature::PKRU) {
         uint64_t v = c.pkru;
         std::memcpy(bytes, &v, 8);
+    } else if (k.bit() == xfeature::Opmask) {
+        std::memcpy(bytes, c.opmask.data(), sizeof c.opmask);
+    } else {
+        const Slice s = sliceOf(c, k.bit());
+        for (unsigned n = 0; n < s.registers; n++)
+            std::memcpy(bytes + 8 * s.words * n, &c.vec[s.firstRegister + n].q[s.firstWord], 8 * s.words);
     }
 }
-void give(Cpu& c, unsigned number, const uint8_t* bytes) {
-    if (number == 2) {
-        for (unsigned n = 0; n < registerCount(c); n++) std::memcpy(&c.vec[n].q[2], bytes + 16 * n, 16);
-    } else {
+void give(Cpu& c, const Component& k, const uint8_t* bytes) {
+    if (k.bit() == xfeature::PKRU) {
         uint32_t v;
         std::memcpy(&v, bytes, 4);
         c.setPkru(v);
+    } else if (k.bit() == xfeature::Opmask) {
+        std::memcpy(c.opmask.data(), bytes, sizeof c.opmask);
+    } else {
+        const Slice s = sliceOf(c, k.bit());
+        for (unsigned n = 0; n < s.registers; n++)
+            std::memcpy(&c.vec[s.firstRegister + n].q[s.firstWord], bytes + 8 * s.words * n, 8 * s.words);
     }
 }
-// Bytes of a component that are used in this mode: outside 64-bit mode there are eight registers.
-unsigned usedSize(const Cpu& c, const Component& k) { return k.number == 2 ? 16 * registerCount(c) : k.size; }
+// Bytes of a component that are used in this mode.
+unsigned usedSize(const Cpu& c, const Component& k) {
+    const Slice s = sliceOf(c, k.bit());
+    return s.words ? 8 * s.words * s.registers : k.size;
+}
 
 // -- instructions
 
@@ -173,8 +206,8 @@ void save(Cpu& c, const Insn& i) {
     }
     for (const Component& k : kComponents) {
         if (!(saved & k.bit())) continue;
-        uint8_t bytes[256];
-        take(c, k.number, bytes);
+        uint8_t bytes[kLargest];
+        take(c, k, bytes);
         area.write(area.offsetOf(k, xcomp), bytes, usedSize(c, k));
     }
     area.setWord(kHeader, (before & ~requested) | (used & requested));
@@ -205,9 +238,9 @@ Header checkedHeader(Cpu& c, const Area& area) {
     return h;
 }
 
-void initializeComponent(Cpu& c, unsigned number) {
-    static constexpr uint8_t kZeros[256] = {};
-    give(c, number, kZeros);
+void initializeComponent(Cpu& c, const Component& k) {
+    static constexpr uint8_t kZeros[kLargest] = {};
+    give(c, k, kZeros);
 }
 
 // 13.8 and 13.12. Everything is read, and may fault, before anything is loaded.
@@ -221,7 +254,7 @@ void restore(Cpu& c, const Insn& i) {
     const uint64_t requested = c.xcr0 & edxEax(c), loaded = requested & h.xstate;
 
     LegacyArea legacy;
-    uint8_t extended[std::size(kComponents)][256];
+    uint8_t extended[std::size(kComponents)][kLargest];
     if (loaded & xfeature::X87) {
         area.read(0, &legacy.bytes[0], LegacyArea::kMxcsr);
         area.read(LegacyArea::kRegisters, &legacy.bytes[LegacyArea::kRegisters], 128);
@@ -252,11 +285,11 @@ void restore(Cpu& c, const Insn& i) {
     for (size_t n = 0; n < std::size(kComponents); n++) {
         const Component& k = kComponents[n];
         if (loaded & k.bit())
-            give(c, k.number, extended[n]);
+            give(c, k, extended[n]);
         else if (requested & k.bit())
-            initializeComponent(c, k.number);
+            initializeComponent(c, k);
     }
-    c.restored = {area.linear, h.xcomp, requested, c.cpl, c.fpu, c.vec, c.mxcsr, c.pkru};
+    c.restored = {area.linear, h.xcomp, requested, c.cpl, c.fpu, c.vec, c.opmask, c.mxcsr, c.pkru};
 }
 
 void xgetbv(Cpu& c, const Insn&) {
@@ -274,6 +307,8 @@ void xsetbv(Cpu& c, const Insn&) {
     if (c.cpl || c.gpr.get<uint32_t>(Rcx * 8)) raise(kGP, 0);
     if (!(v & xfeature::X87) || v & ~c.model.xcr0Supported()) raise(kGP, 0);
     if (v & xfeature::AVX && !(v & xfeature::SSE)) raise(kGP, 0);
+    const uint64_t avx512 = v & xfeature::AVX512;
+    if (avx512 && (avx512 != xfeature::AVX512 || !(v & xfeature::AVX))) raise(kGP, 0);
     c.xcr0 = v;
     c.segmentsChanged();
 }

@@ -8,6 +8,7 @@
 namespace kiln::xsave {
 
 constexpr unsigned kHeader = 512, kExtended = 576;
+constexpr unsigned kLargest = 1024;          // of all components
 constexpr uint64_t kCompacted = 1ull << 63;  // in XCOMP_BV
 
 struct Component {
@@ -16,8 +17,11 @@ struct Component {
     constexpr uint64_t bit() const { return 1ull << number; }
 };
 constexpr Component kComponents[] = {
-    {2, 256, 576},  // AVX: upper halves of the YMM registers
-    {9, 8, 2688},   // PKRU
+    {2, 256, 576},    // AVX: upper halves of YMM0 to YMM15
+    {5, 64, 1088},    // opmask registers
+    {6, 512, 1152},   // upper halves of ZMM0 to ZMM15
+    {7, 1024, 1664},  // ZMM16 to ZMM31
+    {9, 8, 2688},     // PKRU
 };
 
 // Bytes of the area that has these components: in the standard format, and compacted.

@@ -130,9 +130,14 @@ std::string describeRegisters(const CpuState& c) {
                        c.cr4, c.efer);
     out += fmt::format("FCW={:04x} FSW={:04x} MXCSR={:08x} XCR0={:x}\n", c.fpu.control, c.fpu.status, c.mxcsr,
                        c.xcr0);
-    for (unsigned n = 0; n < c.vec.size(); n++)
-        out += fmt::format("YMM{:02}={:016x} {:016x} {:016x} {:016x}\n", n, c.vec[n].q[3], c.vec[n].q[2],
-                           c.vec[n].q[1], c.vec[n].q[0]);
+    const bool zmm = c.xcr0 & xfeature::ZmmHi256;
+    for (unsigned n = 0; n < (zmm ? 32 : 16); n++) {
+        out += fmt::format("{}MM{:02}=", zmm ? 'Z' : 'Y', n);
+        for (unsigned word = zmm ? 8 : 4; word-- > 0;)
+            out += fmt::format("{:016x}{}", c.vec[n].q[word], word ? " " : "\n");
+    }
+    for (unsigned n = 0; zmm && n < 8; n++)
+        out += fmt::format("K{}={:016x}{}", n, c.opmask[n], n % 4 == 3 ? "\n" : " ");
     return out;
 }
 

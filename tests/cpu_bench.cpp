@@ -153,7 +153,7 @@ void GuestBench::setBase(SegReg segment, uint64_t base) {
 
 void GuestBench::enableAvx() {
     cpu.cr4 |= cr4::OSXSAVE;
-    cpu.xcr0 = xfeature::X87 | xfeature::SSE | xfeature::AVX;
+    cpu.xcr0 = xfeature::X87 | xfeature::SSE | xfeature::AVX | (cpu.model.xcr0Supported() & xfeature::AVX512);
     cpu.segmentsChanged();
 }
 

@@ -106,10 +106,17 @@ FormTable::FormTable(bool code64, bool forHost) : kiln_(*kilnModel()), code64_(c
                         ZYDIS_MNEMONIC_INVALID, uint8_t(map), uint8_t(opcode), uint8_t(prefix), w, true, 0};
                     if (!w || code64) visit(form);
                     form.vex = true;
-                    for (bool l : {false, true}) {
-                        form.vexL = l;
-                        if (map) visit(form);
+                    for (uint8_t l = 0; map && l < 2; l++) {
+                        form.length = l;
+                        visit(form);
                     }
+                    form.evex = true;
+                    for (uint8_t l = 0; map && l < 3; l++)
+                        for (bool b : {false, true}) {
+                            form.length = l;
+                            form.b = b;
+                            visit(form);
+                        }
                 }
     std::sort(missing_.begin(), missing_.end());
     missing_.erase(std::unique(missing_.begin(), missing_.end()), missing_.end());
@@ -138,14 +145,23 @@ struct RegisterBits {
     uint8_t v = 0;
     bool rex = false;      // legacy: a REX prefix even if it says nothing
     bool twoByte = false;  // VEX: the form that implies map 0F and clear W, X and B
+    uint8_t mask = 0;      // EVEX: aaa
+    bool zeroing = false;
+    bool highReg = false;  // EVEX.R'; bit 4 of `v` is V'
+    uint8_t length = 0;    // what takes the place of L'L
 };
 
 // What stands before the opcode.
 std::vector<uint8_t> head(const Form& form, const RegisterBits& bits) {
     std::vector<uint8_t> r;
+    const int pp = form.prefix == 0x66 ? 1 : form.prefix == 0xf3 ? 2 : form.prefix == 0xf2 ? 3 : 0;
+    if (form.evex)  // SDM vol. 2, figure 2-10
+        return {0x62, uint8_t((~bits.rxb & 7) << 5 | int(!bits.highReg) << 4 | form.map),
+                uint8_t(int(form.w) << 7 | (~bits.v & 15) << 3 | 4 | pp),
+                uint8_t(int(bits.zeroing) << 7 | bits.length << 5 | int(form.b) << 4 |
+                        (~bits.v >> 4 & 1) << 3 | bits.mask)};
     if (form.vex) {  // SDM vol. 2, figure 2-9
-        const int pp = form.prefix == 0x66 ? 1 : form.prefix == 0xf3 ? 2 : form.prefix == 0xf2 ? 3 : 0;
-        auto last = uint8_t((~bits.v & 15) << 3 | int(form.vexL) << 2 | pp);
+        auto last = uint8_t((~bits.v & 15) << 3 | form.length << 2 | pp);
         if (bits.twoByte) return {0xc5, uint8_t((~bits.rxb & 4) << 5 | last)};
         return {0xc4, uint8_t((~bits.rxb & 7) << 5 | form.map), uint8_t(int(form.w) << 7 | last)};
     }
@@ -171,15 +187,21 @@ Instance encode(const Form& form, const RegisterBits& bits, uint8_t modrm, std::
     for (uint8_t b : tail) put(b);
     return i;
 }
-// The simplest instance of a form. A gather's three registers must differ.
+// Or a scatter.
+bool isGather(const Form& f) {
+    return f.vex && f.map == 2 &&
+           ((f.opcode >= 0x90 && f.opcode <= 0x93) || (f.evex && f.opcode >= 0xa0 && f.opcode <= 0xa3));
+}
+
+// The simplest instance of a form. A gather's three registers must differ, and EVEX's needs a mask.
 Instance plainInstance(const Form& form) {
     const uint8_t zeros[12] = {};
     RegisterBits bits;
     if (form.vexV) bits.v = 2;
+    bits.length = form.length;
+    bits.mask = form.evex && isGather(form);
     return encode(form, bits, form.modrm, {}, zeros);
 }
-
-bool isGather(const Form& f) { return f.vex && f.map == 2 && f.opcode >= 0x90 && f.opcode <= 0x93; }
 
 }  // namespace
 
@@ -229,7 +251,8 @@ void FormTable::visit(Form form) {
             auto same = [&](const Form& f) {
                 return f.map == form.map && f.opcode == opcode && f.prefix == form.prefix && f.w == form.w &&
                        f.hasModrm == form.hasModrm && (f.modrm >> 6) == mod && f.vex == form.vex &&
-                       f.vexL == form.vexL && (!registersMatter || f.modrm == modrm);
+                       f.evex == form.evex && f.length == form.length && f.b == form.b &&
+                       (!registersMatter || f.modrm == modrm);
             };
             if (std::none_of(list.begin(), list.end(), same)) list.push_back(form);
         }
@@ -253,7 +276,16 @@ Instance FormTable::make(Random& r, const Form& form) const {
             bits.rex = true;
             bits.rxb = uint8_t(below(r, 8));
         }
-        if (form.vex) {
+        bits.length = form.length;
+        if (form.evex) {
+            if (form.vexV) bits.v = uint8_t(below(r, code64_ ? 32 : 8));
+            if (!code64_) bits.rxb = 0;  // R and X would make it BOUND
+            bits.highReg = code64_ && oneIn(r, 2);
+            if (isGather(form)) bits.v = code64_ && oneIn(r, 2) ? 16 : 0;
+            if (oneIn(r, 2) || isGather(form)) bits.mask = uint8_t(1 + below(r, 7));
+            bits.zeroing = bits.mask && attempt < 6 && oneIn(r, 3);
+            if (form.b && form.modrm >> 6 == 3 && oneIn(r, 2)) bits.length = uint8_t(below(r, 4));
+        } else if (form.vex) {
             if (!code64_) bits.rxb = uint8_t(below(r, 2));  // B is ignored; R and X would make it LES
             if (form.vexV) bits.v = uint8_t(below(r, 16));
             bits.twoByte = form.map == 1 && !form.w && oneIn(r, 2);
@@ -274,6 +306,8 @@ Instance FormTable::make(Random& r, const Form& form) const {
             before.clear();
             bits = RegisterBits{};
             if (form.vexV) bits.v = 2;
+            bits.length = form.length;
+            bits.mask = form.evex && isGather(form);
         }
         std::array<uint8_t, 12> tail;
         for (uint8_t& b : tail) b = uint8_t(oneIn(r, 3) ? interesting(r) : r());
@@ -379,7 +413,10 @@ void extended(Random& r, uint64_t& mantissa, uint16_t& exponent) {
 void randomVectors(Random& r, UserState& s) {
     for (unsigned at = FxImage::kXmm; at < FxImage::kXmm + 256; at += 8)
         s.fx.set<uint64_t>(at, eightBytes(r));
-    for (auto& half : s.ymmHigh) half = {eightBytes(r), eightBytes(r)};
+    for (unsigned n = 0; n < 32; n++)
+        for (unsigned word = n < 16 ? 2 : 0; word < 8; word++) s.setVectorWord(n, word, eightBytes(r));
+    for (uint64_t& k : s.opmask)
+        k = oneIn(r, 3) ? ~0ull : oneIn(r, 8) ? 0 : oneIn(r, 3) ? r() & r() & r() : r();
     uint32_t mxcsr = 0x1f80;
     if (oneIn(r, 3)) mxcsr |= uint32_t(below(r, 4) << 13 | below(r, 2) << 15 | below(r, 2) << 6);
     if (oneIn(r, 3)) mxcsr |= uint32_t(below(r, 64));
@@ -421,18 +458,19 @@ uint64_t target(Random& r, uint64_t bytes) {
 // A gather's elements lie around `base`: all of them close by, or one where there is no memory.
 void fitIndices(Random& r, const Instance& i, const ZydisDecodedOperandMem& m, UserState& s) {
     const auto reg = unsigned(ZydisRegisterGetId(m.index));
-    const bool wide = i.z.mnemonic == ZYDIS_MNEMONIC_VGATHERQPS ||
-                      i.z.mnemonic == ZYDIS_MNEMONIC_VGATHERQPD ||
-                      i.z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQD || i.z.mnemonic == ZYDIS_MNEMONIC_VPGATHERQQ;
-    const unsigned bytes = wide ? 8 : 4, wild = oneIn(r, 4) ? unsigned(below(r, 32 / bytes)) : 99;
-    for (unsigned n = 0; n < 32 / bytes; n++) {
+    const bool wide = isOneOf(
+        i.z.mnemonic, {ZYDIS_MNEMONIC_VGATHERQPS, ZYDIS_MNEMONIC_VGATHERQPD, ZYDIS_MNEMONIC_VPGATHERQD,
+                       ZYDIS_MNEMONIC_VPGATHERQQ, ZYDIS_MNEMONIC_VSCATTERQPS, ZYDIS_MNEMONIC_VSCATTERQPD,
+                       ZYDIS_MNEMONIC_VPSCATTERQD, ZYDIS_MNEMONIC_VPSCATTERQQ});
+    const unsigned bytes = wide ? 8 : 4, wild = oneIn(r, 4) ? unsigned(below(r, 64 / bytes)) : 99;
+    for (unsigned n = 0; n < 64 / bytes; n++) {
         int64_t index = int64_t(below(r, 256)) - 128;
         if (n == wild)
             index =
                 i.z.address_width == 64 && oneIn(r, 2) ? int64_t(r()) : int64_t(below(r, 0x10000)) - 0x8000;
-        uint8_t* word = n * bytes < 16 ? &s.fx.bytes[FxImage::kXmm + 16 * reg + n * bytes]
-                                       : reinterpret_cast<uint8_t*>(&s.ymmHigh[reg]) + n * bytes - 16;
-        std::memcpy(word, &index, bytes);
+        uint64_t word = s.vectorWord(reg, n * bytes / 8);
+        std::memcpy(reinterpret_cast<char*>(&word) + n * bytes % 8, &index, bytes);
+        s.setVectorWord(reg, n * bytes / 8, word);
     }
 }
 

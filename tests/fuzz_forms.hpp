@@ -24,12 +24,14 @@ struct Form {
     uint8_t map;  // 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A
     uint8_t opcode;
     uint8_t prefix;  // 0, 66, F2 or F3
-    bool w;          // REX.W or VEX.W
+    bool w;          // REX.W, VEX.W or EVEX.W
     bool hasModrm;
     uint8_t modrm;  // one that gives this form
-    bool vex = false;
-    bool vexL = false;
-    bool vexV = false;  // VEX.vvvv names a register
+    bool vex = false;   // or EVEX
+    bool evex = false;
+    uint8_t length = 0;  // VEX.L, EVEX.L'L
+    bool b = false;      // EVEX.b: broadcast, rounding, {sae}
+    bool vexV = false;   // vvvv names a register
 };
 
 struct Instance {

@@ -87,6 +87,8 @@ struct Comparison {
     }
 
     bool longOperand() const {
+        if (insn.z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && insn.z.avx.mask.reg != ZYDIS_REGISTER_NONE)
+            return true;  // nor which of its elements
         for (unsigned n = 0; n < insn.z.operand_count; n++)
             if (insn.operands[n].type == ZYDIS_OPERAND_TYPE_MEMORY && insn.operands[n].size > 128)
                 return true;
@@ -123,12 +125,15 @@ struct Comparison {
     }
 
     void vectors(const Outcome& h, const Outcome& g) {
-        for (unsigned n = 0; n < 16; n++)
-            for (unsigned word = 0; word < 4; word++) {
+        static const bool zmm = HostOracle::runs(ZYDIS_ISA_SET_AVX512BW_512);
+        for (unsigned n = 0; n < (zmm ? 32 : 16); n++)
+            for (unsigned word = 0; word < (zmm ? 8 : 4); word++) {
                 uint64_t hv = h.state.vectorWord(n, word), gv = g.state.vectorWord(n, word);
                 if (approximate() && closeFloats(hv, gv)) continue;
-                if (hv != gv) equal(fmt::format("ymm{}[{}]", n, word), hv, gv);
+                if (hv != gv) equal(fmt::format("zmm{}[{}]", n, word), hv, gv);
             }
+        for (unsigned n = 0; zmm && n < 8; n++)
+            equal(fmt::format("k{}", n), h.state.opmask[n], g.state.opmask[n]);
         equal<uint64_t>("mxcsr", h.state.fx.get<uint32_t>(FxImage::kMxcsr),
                         g.state.fx.get<uint32_t>(FxImage::kMxcsr));
     }
@@ -375,6 +380,9 @@ class HostFuzz {
         add(&guest.state.rflags, 8);
         add(guest.state.fx.bytes.data(), guest.state.fx.bytes.size());
         add(guest.state.ymmHigh.data(), sizeof guest.state.ymmHigh);
+        add(guest.state.zmmHigh.data(), sizeof guest.state.zmmHigh);
+        add(guest.state.zmm16.data(), sizeof guest.state.zmm16);
+        add(guest.state.opmask.data(), sizeof guest.state.opmask);
         const uint64_t fault[3] = {guest.fault ? guest.fault->vector : ~0ull,
                                    guest.fault ? guest.fault->error : 0, guest.fault ? guest.fault->cr2 : 0};
         add(fault, sizeof fault);
@@ -481,11 +489,17 @@ class HostFuzz {
             ZydisRegister r = op.type == ZYDIS_OPERAND_TYPE_MEMORY ? op.mem.index : op.reg.value;
             auto kind = ZydisRegisterGetClass(r);
             if (op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE ||
-                (kind != ZYDIS_REGCLASS_XMM && kind != ZYDIS_REGCLASS_YMM))
+                (kind != ZYDIS_REGCLASS_XMM && kind != ZYDIS_REGCLASS_YMM && kind != ZYDIS_REGCLASS_ZMM &&
+                 kind != ZYDIS_REGCLASS_MASK))
                 continue;
             auto x = unsigned(ZydisRegisterGetId(r));
-            registers += fmt::format(" ymm{}={:016x}:{:016x}:{:016x}:{:016x}", x, start.vectorWord(x, 3),
-                                     start.vectorWord(x, 2), start.vectorWord(x, 1), start.vectorWord(x, 0));
+            if (kind == ZYDIS_REGCLASS_MASK) {
+                registers += fmt::format(" k{}={:x}", x, start.opmask[x]);
+                continue;
+            }
+            registers += fmt::format(" {}mm{}=", kind == ZYDIS_REGCLASS_ZMM ? "z" : "y", x);
+            for (unsigned word = kind == ZYDIS_REGCLASS_ZMM ? 8 : 4; word-- > 0;)
+                registers += fmt::format("{:016x}{}", start.vectorWord(x, word), word ? ":" : "");
         }
         if (!registers.empty())
             text += fmt::format("    mxcsr={:x}{}\n", start.fx.get<uint32_t>(FxImage::kMxcsr), registers);

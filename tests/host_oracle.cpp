@@ -1,6 +1,9 @@
 #include "tests/host_oracle.hpp"
 
 #include <stdexcept>
+#include <string_view>
+
+#include "cpu/instruction_sets.hpp"
 
 namespace kiln::test {
 
@@ -20,11 +23,9 @@ void importState(const UserState& from, CpuState& to) {
         r.signExponent = from.fx.get<uint16_t>(FxImage::kRegisters + 16 * n + 8);
     }
     to.mxcsr = from.fx.get<uint32_t>(FxImage::kMxcsr);
-    for (unsigned n = 0; n < 16; n++)
-        for (unsigned half = 0; half < 2; half++)
-            to.vec[n].q[half] = from.fx.get<uint64_t>(FxImage::kXmm + 16 * n + 8 * half);
-    for (unsigned n = 0; n < 16; n++)
-        for (unsigned half = 0; half < 2; half++) to.vec[n].q[2 + half] = from.ymmHigh[n][half];
+    for (unsigned n = 0; n < 32; n++)
+        for (unsigned word = 0; word < 8; word++) to.vec[n].q[word] = from.vectorWord(n, word);
+    to.opmask = from.opmask;
 }
 
 UserState exportState(const CpuState& from) {
@@ -42,11 +43,9 @@ UserState exportState(const CpuState& from) {
         s.fx.set<uint16_t>(FxImage::kRegisters + 16 * n + 8, r.signExponent);
     }
     s.fx.set<uint32_t>(FxImage::kMxcsr, from.mxcsr);
-    for (unsigned n = 0; n < 16; n++)
-        for (unsigned half = 0; half < 2; half++)
-            s.fx.set<uint64_t>(FxImage::kXmm + 16 * n + 8 * half, from.vec[n].q[half]);
-    for (unsigned n = 0; n < 16; n++)
-        for (unsigned half = 0; half < 2; half++) s.ymmHigh[n][half] = from.vec[n].q[2 + half];
+    for (unsigned n = 0; n < 32; n++)
+        for (unsigned word = 0; word < 8; word++) s.setVectorWord(n, word, from.vec[n].q[word]);
+    s.opmask = from.opmask;
     return s;
 }
 
@@ -67,7 +66,7 @@ UserState exportState(const CpuState& from) {
 namespace kiln::test {
 namespace {
 
-constexpr uint64_t kControl = 0x10000000;  // the page below
+constexpr uint64_t kControl = 0x10000000, kControlSize = 0x2000;  // the pages below
 constexpr uint64_t kUserCode64 = 0x33, kUserCode32 = 0x23, kUserData32 = 0x2b;
 
 // What the stubs and the signal handler share. They can't be given a pointer, so it has a fixed address.
@@ -78,14 +77,15 @@ struct Control {
     uint64_t hostMxcsr;
     uint64_t exits[2];  // where the tails of the snippet and of kTaken jump to
     uint64_t taken;
-    uint64_t avx;  // the host has YMM registers
+    uint64_t avx;     // the host has YMM registers
+    uint64_t avx512;  // and ZMM and opmask registers
     uint64_t running;
     uint64_t faulted;
     HostFault fault;
     struct sigaction before[5];
     stack_t stackBefore;
 };
-static_assert(sizeof(Control) <= 4096);
+static_assert(sizeof(Control) <= kControlSize);
 Control& control() { return *reinterpret_cast<Control*>(kControl); }
 
 constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
@@ -118,6 +118,17 @@ kilnOracleEnter:
     je 1f
     .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
     vinsertf128 $1, KILN_IN_YMM+16*\n(%rdi), %ymm\n, %ymm\n
+    .endr
+    cmpb $0, KILN_AVX512(%rdi)
+    je 1f
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vinsertf64x4 $1, KILN_IN_ZMM+32*\n(%rdi), %zmm\n, %zmm\n
+    .endr
+    .irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+    vmovdqu64 KILN_IN_ZMM16+64*(\n-16)(%rdi), %zmm\n
+    .endr
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7
+    kmovq KILN_IN_OPMASK+8*\n(%rdi), %k\n
     .endr
 1:
     mov KILN_IN+0(%rdi), %rax
@@ -166,6 +177,17 @@ kilnOracleExit:
     .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
     vextractf128 $1, %ymm\n, KILN_OUT_YMM+16*\n(%rdi)
     .endr
+    cmpb $0, KILN_AVX512(%rdi)
+    je kilnOracleReturn
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    vextractf64x4 $1, %zmm\n, KILN_OUT_ZMM+32*\n(%rdi)
+    .endr
+    .irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+    vmovdqu64 %zmm\n, KILN_OUT_ZMM16+64*(\n-16)(%rdi)
+    .endr
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7
+    kmovq %k\n, KILN_OUT_OPMASK+8*\n(%rdi)
+    .endr
 kilnOracleReturn:
     mov $KILN_CTL, %edi
     mov KILN_HOST_RSP(%rdi), %rsp
@@ -195,7 +217,14 @@ kilnOracleReturn:
     KILN_SYMBOL(KILN_OUT_FX, offsetof(Control, out) + offsetof(UserState, fx));
     KILN_SYMBOL(KILN_IN_YMM, offsetof(Control, in) + offsetof(UserState, ymmHigh));
     KILN_SYMBOL(KILN_OUT_YMM, offsetof(Control, out) + offsetof(UserState, ymmHigh));
+    KILN_SYMBOL(KILN_IN_ZMM, offsetof(Control, in) + offsetof(UserState, zmmHigh));
+    KILN_SYMBOL(KILN_OUT_ZMM, offsetof(Control, out) + offsetof(UserState, zmmHigh));
+    KILN_SYMBOL(KILN_IN_ZMM16, offsetof(Control, in) + offsetof(UserState, zmm16));
+    KILN_SYMBOL(KILN_OUT_ZMM16, offsetof(Control, out) + offsetof(UserState, zmm16));
+    KILN_SYMBOL(KILN_IN_OPMASK, offsetof(Control, in) + offsetof(UserState, opmask));
+    KILN_SYMBOL(KILN_OUT_OPMASK, offsetof(Control, out) + offsetof(UserState, opmask));
     KILN_SYMBOL(KILN_AVX, offsetof(Control, avx));
+    KILN_SYMBOL(KILN_AVX512, offsetof(Control, avx512));
     KILN_SYMBOL(KILN_OUT_FLAGS, offsetof(Control, out) + offsetof(UserState, rflags));
     KILN_SYMBOL(KILN_OUT_RSP, kControl + offsetof(Control, out) + 8 * Rsp);
     KILN_SYMBOL(KILN_OUT_RDI, kControl + offsetof(Control, out) + 8 * Rdi);
@@ -211,6 +240,14 @@ void readUpperHalves(const uint8_t* image, UserState& out) {
     constexpr unsigned kHeader = 512, kYmmHigh = 576;
     out.ymmHigh = {};
     if (image[kHeader] & xfeature::AVX) std::memcpy(&out.ymmHigh, image + kYmmHigh, sizeof out.ymmHigh);
+    auto component = [&](uint64_t bit, unsigned at, auto& to) {
+        to = {};
+        if (image[kHeader] & bit) std::memcpy(&to, image + at, sizeof to);
+    };
+    if (!control().avx512) return;
+    component(xfeature::Opmask, 1088, out.opmask);
+    component(xfeature::ZmmHi256, 1152, out.zmmHigh);
+    component(xfeature::Hi16Zmm, 1664, out.zmm16);
 }
 
 void onSignal(int number, siginfo_t*, void* context) {
@@ -260,15 +297,29 @@ void appendExit(uint8_t* to, bool code64, const uint64_t& slot) {
     }
 }
 
-bool systemSavesYmm() {
+bool systemSaves(uint64_t components) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1 << 27)) return false;  // OSXSAVE
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & 6) == 6;
+    return (low & components) == components;
 }
 
 }  // namespace
+
+// By the features that kiln's own models need for it, which are places in CPUID.
+static bool runsAvx512(ZydisISASet set) {
+    constexpr uint64_t kState = xfeature::SSE | xfeature::AVX | xfeature::AVX512;
+    FeatureSet needs;
+    if (!systemSaves(kState) || !requirements(set, ZYDIS_MNEMONIC_INVALID, CodeMode::Code64, needs))
+        return false;
+    unsigned a, b, c, d, a1 = 0, ignored;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (a) __get_cpuid_count(7, 1, &a1, &ignored, &ignored, &ignored);
+    auto lacks = [&](CpuidWord word, unsigned has) { return needs.word(word) & ~has; };
+    return !lacks(CpuidWord::Leaf7Ebx, b) && !lacks(CpuidWord::Leaf7Ecx, c) &&
+           !lacks(CpuidWord::Leaf7Sub1Eax, a1);
+}
 
 bool HostOracle::available() {
     unsigned a, b, c, d;
@@ -297,11 +348,12 @@ bool HostOracle::runs(ZydisISASet set) {
         {ZYDIS_ISA_SET_AVX_GFNI, 7, Ecx, 8, true},    {ZYDIS_ISA_SET_VAES, 7, Ecx, 9, true},
         {ZYDIS_ISA_SET_VPCLMULQDQ, 7, Ecx, 10, true},
     };
+    if (std::string_view(ZydisISASetGetString(set)).starts_with("AVX512")) return runsAvx512(set);
     for (const Feature& f : kFeatures) {
         if (f.set != set) continue;
         unsigned a, b, c, d;
         if (!__get_cpuid_count(f.leaf, 0, &a, &b, &c, &d)) return false;
-        return (f.reg == Ebx ? b : c) >> f.bit & 1 && (!f.ymm || systemSavesYmm());
+        return (f.reg == Ebx ? b : c) >> f.bit & 1 && (!f.ymm || systemSaves(xfeature::SSE | xfeature::AVX));
     }
     return true;
 }
@@ -310,7 +362,7 @@ HostOracle::HostOracle() {
     unsigned a, b = 0, c, d;
     __get_cpuid(0, &a, &b, &c, &d);
     intel_ = b == 0x756e6547;  // "Genu"
-    mapFixed(kControl, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    mapFixed(kControl, kControlSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     mapFixed(kScratch, kScratchSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     int file = memfd_create("kiln-oracle", MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, 4096)) throw std::runtime_error("host oracle: no memory file");
@@ -321,6 +373,7 @@ HostOracle::HostOracle() {
     codeAlias_ = static_cast<uint8_t*>(alias);
     new (&control()) Control{};
     control().avx = runs(ZYDIS_ISA_SET_AVX);
+    control().avx512 = runs(ZYDIS_ISA_SET_AVX512BW_512);
     control().exits[0] = uintptr_t(kilnOracleExit);
     control().exits[1] = uintptr_t(kilnOracleExitTaken);
     appendExit(codeAlias_ + 0xf00, true, control().exits[0]);
@@ -335,7 +388,7 @@ HostOracle::~HostOracle() {
     munmap(codeAlias_, 4096);
     munmap(reinterpret_cast<void*>(kCode), 4096);
     munmap(reinterpret_cast<void*>(kScratch), kScratchSize);
-    munmap(reinterpret_cast<void*>(kControl), 4096);
+    munmap(reinterpret_cast<void*>(kControl), kControlSize);
 }
 
 void HostOracle::handleSignals(bool on) {

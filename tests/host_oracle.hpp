@@ -42,9 +42,25 @@ struct UserState {
     uint64_t rflags = 2;
     FxImage fx;
     std::array<std::array<uint64_t, 2>, 16> ymmHigh{};  // bits 255:128; a host without AVX leaves them alone
+    // A host without AVX-512 leaves these alone.
+    std::array<std::array<uint64_t, 4>, 16> zmmHigh{};  // bits 511:256
+    std::array<std::array<uint64_t, 8>, 16> zmm16{};    // ZMM16 to ZMM31
+    std::array<uint64_t, 8> opmask{};
 
     uint64_t vectorWord(unsigned reg, unsigned word) const {
+        if (reg >= 16) return zmm16[reg - 16][word];
+        if (word >= 4) return zmmHigh[reg][word - 4];
         return word < 2 ? fx.get<uint64_t>(FxImage::kXmm + 16 * reg + 8 * word) : ymmHigh[reg][word - 2];
+    }
+    void setVectorWord(unsigned reg, unsigned word, uint64_t v) {
+        if (reg >= 16)
+            zmm16[reg - 16][word] = v;
+        else if (word >= 4)
+            zmmHigh[reg][word - 4] = v;
+        else if (word >= 2)
+            ymmHigh[reg][word - 2] = v;
+        else
+            fx.set<uint64_t>(FxImage::kXmm + 16 * reg + 8 * word, v);
     }
 };
 

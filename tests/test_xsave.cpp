@@ -266,7 +266,7 @@ TEST_CASE("the compacted format: components lie close together") {
     g.cpu.vec = {};
     for (unsigned n = 2; n < 8; n++) g.put<uint64_t>(kXstate + 8 * n, 0);
     CHECK(!g.xrstor());
-    CHECK(g.cpu.vec[5].q == std::array<uint64_t, 4>{0, 0, 8, 9});
+    CHECK(g.cpu.vec[5].q == std::array<uint64_t, 8>{0, 0, 8, 9});
     auto d0 = g.cpu.cpuid(0xd, 0), d1 = g.cpu.cpuid(0xd, 1), d2 = g.cpu.cpuid(0xd, 2);
     CHECK(d0.ebx == 832);
     CHECK(d1.ebx == 832);
@@ -319,8 +319,8 @@ TEST_CASE("outside 64-bit mode eight registers are saved and restored") {
     g.header(0, 0);
     g.put<uint32_t>(kArea + 24, 0x1f80);
     CHECK(!g.does({0x0f, 0xae, 0x2b}));
-    CHECK(g.cpu.vec[7].q == std::array<uint64_t, 4>{});
-    CHECK(g.cpu.vec[8].q == std::array<uint64_t, 4>{1, 2, 3, 4});
+    CHECK(g.cpu.vec[7].q == std::array<uint64_t, 8>{});
+    CHECK(g.cpu.vec[8].q == std::array<uint64_t, 8>{1, 2, 3, 4});
 }
 
 // -- MONITOR and MWAIT
