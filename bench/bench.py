@@ -43,6 +43,7 @@ def options():
     add("--scale", type=float, default=1.0, help="length of the programs; 1 is 0.1 to 0.5 s on the host")
     add("--quick", action="store_true", help="--scale 0.1 --rounds 1")
     add("--limit", type=int, default=600, help="seconds without a line before a run is given up")
+    add("--append", default="", metavar="TEXT", help="more for Linux's command line, such as mitigations=off")
     add("--nice", type=int, default=0, help="priority of what is measured: negative as root, on a machine that has other work")
     add("--work", default=os.path.join(ROOT, "build/bench"), help="where things are made and kept; default build/bench")
     add("--json", metavar="FILE", help="write every sample there")
@@ -148,16 +149,18 @@ def one_round(machine, guest, programs, samples, reference, limit):
     if machine.name == "native":
         return
     for program in programs:
+        if not machine.direct and not getattr(program, "cd", False):
+            continue
         if isinstance(program, catalog.Boot):
             run = attempt(program.name, lambda: measure.boot(machine, guest, program.cd, limit))
             if run:
                 samples.add(machine.name, program.name, run.seconds["shell"])
                 take(samples, machine, run, reference)
-        elif isinstance(program, catalog.Bare) and machine.bare:
+        elif isinstance(program, catalog.Bare):
             run = attempt(program.name, lambda: measure.bare(machine, guest, program, limit))
             if run:
                 take(samples, machine, run, reference)
-    if machine.bare:
+    if machine.direct:
         samples.figure(machine.name, "first", attempt("first", lambda: measure.first_instruction(machine, guest, limit)))
 
 
@@ -167,7 +170,7 @@ def main():
     need(rows, args)
     work = os.path.abspath(args.work)
     os.makedirs(work, exist_ok=True)
-    guest = Guest(work, rows, args.scale)
+    guest = Guest(work, rows, args.scale, args.append)
     guest.build()
     chosen = contestants(args, guest, work)
     programs = [p for row in rows for p in row.programs]
@@ -200,3 +203,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except (CannotMake, ValueError, OSError) as e:
         sys.exit(f"bench: {e}")
+    except KeyboardInterrupt:
+        sys.exit("bench: interrupted")

@@ -33,8 +33,8 @@ def make(command, **options):
 
 
 class Guest:
-    def __init__(self, work, rows, scale):
-        self.work, self.scale = work, scale
+    def __init__(self, work, rows, scale, append=""):
+        self.work, self.scale, self.more = work, scale, append
         programs = [program for row in rows for program in row.programs]
         self.own = [p for p in programs if isinstance(p, catalog.Own)]
         self.real = [p for p in programs if isinstance(p, catalog.Real)]
@@ -97,15 +97,13 @@ class Guest:
         shutil.rmtree(root)
 
     def append(self, names):
-        command = "%".join(["/enter", *names])
-        line = f"console=ttyS0 quiet kiln.run={command}" if names else "console=ttyS0 quiet"
-        assert len(line) <= COMMAND_LINE
-        return line
+        line = " ".join(["console=ttyS0 quiet", *self.more.split()])
+        return f"{line} kiln.run={'%'.join(['/enter', *names])}" if names else line
 
     def portion(self, names):
         """As many of the names as one command line holds."""
         count = len(names)
-        while len("%".join(names[:count])) > COMMAND_LINE - 100:
+        while len(self.append(names[:count])) > COMMAND_LINE:
             count -= 1
         return names[:count]
 

@@ -37,7 +37,7 @@ class Started:
 
 class Machine:
     """One that has a PC's devices and QEMU's options."""
-    bare = True
+    direct = True  # takes -kernel and -bios
     ram = MEMORY << 20
 
     def __init__(self, name, command, work):
@@ -46,7 +46,7 @@ class Machine:
     def version(self):
         text = subprocess.run([self.command[0], *self.version_options], stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL).stdout.decode(errors="replace")
-        return text.strip().splitlines()[0] if text.strip() else ""
+        return next((line.strip() for line in text.splitlines() if re.search(r"\d\.\d", line)), "")
 
     version_options = ["--version"]
 
@@ -110,7 +110,7 @@ class Qemu(Machine):
 
 class Bochs(Machine):
     """Reads everything from a CD-ROM, and buffers what its serial port writes unless that is a terminal."""
-    bare = False
+    direct = False
     version_options = ["--help"]
 
     def linux(self, guest, names):
@@ -148,7 +148,7 @@ info: action=ignore
 
 class Native:
     """The host, on one of its processors, in the same tree."""
-    bare = False
+    direct = False
     name = "native"
     command = []
 

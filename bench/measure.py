@@ -100,7 +100,7 @@ class Watch:
     def finish(self):
         if self.first and (count := self.instructions()):
             self.run.rates["programs"] = (count - self.first[1]) / (time.monotonic() - self.first[0])
-        if self.machine.bare:
+        if self.machine.direct:
             self.run.beside = memory_beside_ram(self.started.process.pid, self.machine.ram, self.initrd)
 
 
