@@ -149,12 +149,12 @@ class Cpu : public CpuState {
     // Whether the TLB lets this access go straight to memory, and the host address when it does.
     template <class T, bool Write>
     bool hits(uint64_t linear) const {
-        const Tlb::Entry& e = dataTlb_->at(linear);
-        return (Write ? e.writeTag : e.readTag) == ((linear + sizeof(T) - 1) & ~kPageMask);
+        return (Write ? dataTlb_->writeTag(linear) : dataTlb_->readTag(linear)) ==
+               ((linear + sizeof(T) - 1) & ~kPageMask);
     }
     template <class T>
     T* hostAddress(uint64_t linear) const {
-        return reinterpret_cast<T*>(linear + dataTlb_->at(linear).addend);
+        return reinterpret_cast<T*>(linear + dataTlb_->addend(linear));
     }
     template <class T>
     T loadOperand(const Insn& i) {
@@ -203,7 +203,7 @@ class Cpu : public CpuState {
         seg[which].base = fast_[which].base = base;
     }  // FS and GS only
     void smapChanged() {
-        dataTlb_ = alignmentChecks_ ? &emptyTlb_ : &tlbFor(cpl == 3, false);
+        dataTlb_ = alignmentChecks_ ? emptyTlb_.get() : &tlbFor(cpl == 3, false);
     }                            // RFLAGS.AC changed at CPL 0
     void translationsChanged();  // another bank of TLBs, or another epoch
     void segmentsChanged();      // recomputes what is derived from segments, modes and CPL
@@ -401,7 +401,7 @@ class Cpu : public CpuState {
     void* lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit, PhysAddr& noted);
     void readApic(PhysAddr at, void* out, unsigned size);
     void writeApic(PhysAddr at, const void* in, unsigned size);
-    Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
+    Tlb::Slot fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
     Tlb& tlbFor(bool user, bool implicit);
     void readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
     void writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
@@ -509,7 +509,7 @@ class Cpu : public CpuState {
 
     Tlb* dataTlb_ = nullptr;  // one of the current bank of tlbs_, or the empty one
     TlbBanks tlbs_;
-    Tlb emptyTlb_;  // always misses: alignment checks are on
+    std::unique_ptr<Tlb> emptyTlb_ = std::make_unique<Tlb>();  // always misses: alignment checks are on
     struct FetchEntry {
         uint64_t page = ~0ull, tag = 0;
         PhysAddr phys;
@@ -543,9 +543,8 @@ template <class T>
     const FastSegment& s = fast_[segment];
     if (offset + sizeof(T) <= s.readEnd) [[likely]] {
         uint64_t linear = (s.base + offset) & linearMask_;
-        const Tlb::Entry& e = dataTlb_->at(linear);
-        if (e.readTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
-            return loadGuest<T>(reinterpret_cast<const void*>(linear + e.addend));
+        if (dataTlb_->readTag(linear) == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
+            return loadGuest<T>(reinterpret_cast<const void*>(linear + dataTlb_->addend(linear)));
         }
     }
     return loadSlow<T>(segment, offset);
@@ -556,9 +555,8 @@ inline void Cpu::store(unsigned segment, uint64_t offset, T value) {
     const FastSegment& s = fast_[segment];
     if (offset + sizeof(T) <= s.writeEnd) [[likely]] {
         uint64_t linear = (s.base + offset) & linearMask_;
-        const Tlb::Entry& e = dataTlb_->at(linear);
-        if (e.writeTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
-            storeGuest(reinterpret_cast<void*>(linear + e.addend), value);
+        if (dataTlb_->writeTag(linear) == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
+            storeGuest(reinterpret_cast<void*>(linear + dataTlb_->addend(linear)), value);
             return;
         }
     }
@@ -587,9 +585,8 @@ inline Cpu::Place<T> Cpu::modify(unsigned segment, uint64_t offset) {
     const FastSegment& s = fast_[segment];
     if (offset + sizeof(T) <= s.writeEnd && offset + sizeof(T) <= s.readEnd) [[likely]] {
         uint64_t linear = (s.base + offset) & linearMask_;
-        const Tlb::Entry& e = dataTlb_->at(linear);
-        if (e.writeTag == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
-            T* host = reinterpret_cast<T*>(linear + e.addend);
+        if (dataTlb_->writeTag(linear) == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]] {
+            T* host = reinterpret_cast<T*>(linear + dataTlb_->addend(linear));
             return {*this, host, segment, offset, loadGuest<T>(host)};
         }
     }

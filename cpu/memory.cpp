@@ -32,9 +32,9 @@ void Cpu::alignmentCheck(uint64_t linear, unsigned size) {
 
 Tlb& Cpu::tlbFor(bool user, bool implicit) {
     auto& modes = tlbs_.current().modes;
-    if (user) return modes[TlbBank::User];
-    return modes[paging_.smap && (implicit || !flags.test(flag::AC)) ? TlbBank::SupervisorSmap
-                                                                     : TlbBank::Supervisor];
+    if (user) return *modes[TlbBank::User];
+    return *modes[paging_.smap && (implicit || !flags.test(flag::AC)) ? TlbBank::SupervisorSmap
+                                                                      : TlbBank::Supervisor];
 }
 
 // What is cached for the page goes with its fault (SDM vol. 3, 4.10.4.1).
@@ -56,12 +56,12 @@ Translation Cpu::walk(uint64_t linear, Access access, bool user, bool implicit, 
 }
 
 static bool cached(Tlb& tlb, uint64_t linear, Access access) {
-    const Tlb::Entry& e = tlb.at(linear);
+    const Tlb::Slot e = tlb.at(linear);
     return ((access == Access::Write ? e.writeTag : e.readTag) & ~1ull) == (linear & ~kPageMask);
 }
 
 // The entry for `linear`, walked anew unless it already allows this access.
-Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
+Tlb::Slot Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
     const uint64_t page = linear & ~kPageMask;
     if (cached(tlb, linear, access)) return tlb.at(linear);
 
@@ -94,7 +94,7 @@ void Cpu::fillBoth(uint64_t first, uint64_t second, Access access, bool user, bo
 static bool registerSized(unsigned size) { return size == 1 || size == 2 || size == 4 || size == 8; }
 
 void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit) {
-    const Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
+    const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
     if (!(e.readTag & 1)) {
         readGuest(out, reinterpret_cast<const void*>(linear + e.addend), size);
         return;
@@ -110,7 +110,7 @@ void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool 
 }
 
 void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit) {
-    Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
+    const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
     if (!(e.writeTag & 1)) {
         writeGuest(reinterpret_cast<void*>(linear + e.addend), in, size);
         return;
@@ -220,7 +220,7 @@ void* Cpu::lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit,
         prepareWrite(linear, size, user, implicit);
         return nullptr;
     }
-    const Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
+    const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
     if (!(e.writeTag & 1)) return reinterpret_cast<void*>(linear + e.addend);
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
     PhysicalMemory::Target t = io.memory.find(phys);
@@ -236,14 +236,14 @@ void Cpu::storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user)
 const uint8_t* Cpu::readablePointer(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Read);
     alignmentCheck(linear, size);
-    const Tlb::Entry& e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Read, cpl == 3, false);
+    const Tlb::Slot e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Read, cpl == 3, false);
     return e.readTag & 1 ? nullptr : reinterpret_cast<const uint8_t*>(linear + e.addend);
 }
 
 uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
-    const Tlb::Entry& e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Write, cpl == 3, false);
+    const Tlb::Slot e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Write, cpl == 3, false);
     return e.writeTag & 1 ? nullptr : reinterpret_cast<uint8_t*>(linear + e.addend);
 }
 

@@ -1,10 +1,14 @@
-// The software TLB. The fast path of a load is three instructions of arithmetic and one compare:
+// The software TLB: arrays indexed by bits 12 to 31 of the linear address, so that 4 GiB of neighbouring
+// pages never compete for a place. The fast path of a load is three instructions of arithmetic and one
+// compare:
 //
-//     index = linear >> 12 (low bits)
-//     tag   = (linear + size - 1) & ~4095      the page of the access's *last* byte, so a page-crossing
-//     access misses hit   = entry[index].readTag == tag      host address = linear + addend
+//     index = bits 12..31 of linear
+//     tag   = (linear + size - 1) & ~4095      the page of the access's *last* byte: one that crosses misses
+//     hit   = readTags[index] == tag           host address = linear + addends[index]
 //
-// A tag that may not be used directly (registers, watched pages) has bit 0 set and so never matches.
+// A tag that may not be used directly (registers, watched pages) has bit 0 set and so never matches. The
+// arrays take 36 MiB of address space, of which only touched pages cost memory: zero means empty. (Tag 0 is
+// page 0's; where that could match, at index 0 and at the last one for accesses that wrap, empty is kNone.)
 // Large pages are kept in fragments of 4 KiB, each of which knows the size of its page.
 #pragma once
 #include <array>
@@ -43,13 +47,20 @@ class LargePageCover {
 
 class Tlb {
   public:
-    static constexpr unsigned kEntries = 2048;
+    static constexpr unsigned kIndexBits = 20;
+    static constexpr uint32_t kEntries = 1u << kIndexBits;
     static constexpr uint64_t kNone = ~0ull;
 
     struct Entry {
         uint64_t readTag = kNone, writeTag = kNone;  // linear page; bit 0 set: known, but not by pointer
         uintptr_t addend = 0;                        // host address minus linear address
         uint64_t page = 0;                           // guest-physical page, and the bits below
+    };
+    // The same in its place.
+    struct Slot {
+        uint64_t &readTag, &writeTag;
+        uintptr_t& addend;
+        uint64_t& page;
     };
     // Low bits of Entry::page. Sizes: 4 KiB, 2 MiB, 4 MiB, 1 GiB.
     static constexpr uint64_t kGlobal = 1, kUserPage = 2;
@@ -58,75 +69,65 @@ class Tlb {
     // Which entries an invalidation is about.
     enum class Scope : uint8_t { All, NonGlobal, Global };
 
-    Entry& at(uint64_t linear) { return entries_[slotOf(linear)]; }
+    // Address space comes from the host, zeroed; throws std::bad_alloc when it has none.
+    static void* operator new(size_t size);
+    static void operator delete(void* at, size_t size);
+
+    Tlb() {
+        for (uint32_t n : {0u, kEntries - 1}) readTags_[n] = writeTags_[n] = kNone;
+    }
+    Tlb(const Tlb&) = delete;
+    Tlb& operator=(const Tlb&) = delete;
+
+    // -- the fast path
+    uint64_t readTag(uint64_t linear) const { return readTags_[indexOf(linear)]; }
+    uint64_t writeTag(uint64_t linear) const { return writeTags_[indexOf(linear)]; }
+    uintptr_t addend(uint64_t linear) const { return addends_[indexOf(linear)]; }
+
+    Slot at(uint64_t linear) { return slot(indexOf(linear)); }
     // Puts an entry in the slot of `linear`, remembering that the slot is filled.
-    void fill(uint64_t linear, Entry entry, const Translation& t) {
-        Entry& slot = at(linear);
-        if (slot.readTag == kNone) filled_.push_back(slotOf(linear));
-        entry.page |= (t.global ? kGlobal : 0) | (t.userPage ? kUserPage : 0) | uint64_t(t.key) << kKeyShift;
-        if (t.pageSize > kPageSize) {
-            entry.page |= sizeClass(t.pageSize) << kSizeShift;
-            large_.add(linear, t.pageSize);
-        }
-        keys_[t.userPage] = uint16_t(keys_[t.userPage] | 1u << t.key);
-        slot = entry;
-    }
-    void flush(Scope scope = Scope::All) {
-        flushWhere([&](const Entry& e) { return inScope(e, scope); });
-        if (!filled_.empty()) return;
-        large_.clear();
-        keys_ = {};
-    }
-    // Every fragment of the page that holds `linear`.
-    void flushPage(uint64_t linear, Scope scope) {
-        Entry& slot = at(linear);
-        if (covers(slot, linear, kPageSize) && inScope(slot, scope)) vacate(slot);
-        if (!large_.contains(linear)) return;
-        static constexpr uint64_t kSizes[4] = {kPageSize, 2 << 20, 4 << 20, 1 << 30};
-        flushWhere([&](const Entry& e) {
-            return covers(e, linear, kSizes[e.page >> kSizeShift & 3]) && inScope(e, scope);
-        });
-    }
+    void fill(uint64_t linear, Entry entry, const Translation& t);
+    void flush(Scope scope = Scope::All);
+    void flushPage(uint64_t linear, Scope scope);  // every fragment of the page that holds `linear`
     // The rights of these protection keys have changed: one bit a key.
-    void flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
-        if (!(keys_[0] & supervisorKeys) && !(keys_[1] & userKeys)) return;
-        flushWhere([&](const Entry& e) {
-            return (e.page & kUserPage ? userKeys : supervisorKeys) >> (e.page >> kKeyShift & 15) & 1;
-        });
-    }
+    void flushKeys(uint16_t userKeys, uint16_t supervisorKeys);
     // Withdraws direct write access to a physical page that has come under watch.
-    void protectPage(PhysAddr page) {
-        for (uint16_t i : filled_)
-            if ((entries_[i].page & ~kPageMask) == page.value) entries_[i].writeTag |= 1;
-    }
+    void protectPage(PhysAddr page);
 
   private:
-    static uint16_t slotOf(uint64_t linear) { return uint16_t(linear >> 12 & (kEntries - 1)); }
-    static uint64_t sizeClass(uint64_t size) { return size > 4u << 20 ? 3 : size > 2u << 20 ? 2 : 1; }
-    static bool covers(const Entry& e, uint64_t linear, uint64_t size) {
-        return e.readTag != kNone && !((e.readTag ^ linear) & ~(size - 1));
+    // A slot that was vacated stays in `filled_`, and has this read tag.
+    static constexpr uint64_t kVacated = 2;
+    static constexpr uint32_t indexOf(uint64_t linear) { return uint32_t(linear) >> 12; }
+    static constexpr uint64_t emptyTag(uint32_t index) {
+        return index == 0 || index == kEntries - 1 ? kNone : 0;
     }
-    static bool inScope(const Entry& e, Scope scope) {
+    Slot slot(uint32_t index) {
+        return {readTags_[index], writeTags_[index], addends_[index], pages_[index]};
+    }
+    static bool covers(const Slot& e, uint64_t linear, uint64_t size) {
+        return e.readTag != kVacated && !((e.readTag ^ linear) & ~(size - 1));
+    }
+    static bool inScope(const Slot& e, Scope scope) {
         return scope == Scope::All || bool(e.page & kGlobal) == (scope == Scope::Global);
     }
-    // The slot stays in `filled_`, so its tag differs from that of one never filled.
-    static void vacate(Entry& e) {
-        e = Entry{};
-        e.readTag = kNone & ~1ull;
-    }
+    // Filled slots of the same physical page (or one that shares its hash) are chained by index + 1.
+    static constexpr unsigned kChains = 4096;
+    static uint32_t chainOf(uint64_t page) { return uint32_t(page >> 12 ^ page >> 24) & (kChains - 1); }
+    void chain(uint32_t index);
+    void unchain(uint32_t index);
     template <class Condition>
-    void flushWhere(Condition condition) {
-        std::erase_if(filled_, [&](uint16_t i) {
-            if (!condition(entries_[i])) return false;
-            entries_[i] = Entry{};
-            return true;
-        });
-    }
+    void flushWhere(Condition condition);
 
-    std::array<Entry, kEntries> entries_;
-    std::vector<uint16_t> filled_;
+    std::vector<uint32_t> filled_;
     LargePageCover large_;
     std::array<uint16_t, 2> keys_{};  // seen on supervisor and on user pages
+    // No initialisers: pages that nobody writes to stay the host's zero page.
+    alignas(kPageSize) uint64_t readTags_[kEntries];
+    uint64_t writeTags_[kEntries];
+    uintptr_t addends_[kEntries];
+    uint64_t pages_[kEntries];
+    uint32_t chains_[kChains];
+    uint32_t nextInChain_[kEntries];
 };
 
 }  // namespace kiln

@@ -29,7 +29,7 @@ void TlbBanks::newEpoch(TlbBank& bank) {
 }
 
 void TlbBanks::flushBank(TlbBank& bank, Tlb::Scope scope) {
-    for (Tlb& t : bank.modes) t.flush(scope);
+    for (auto& t : bank.modes) t->flush(scope);
     newEpoch(bank);
 }
 
@@ -53,7 +53,7 @@ void TlbBanks::setKeys(uint32_t pkru, uint32_t pkrs) {
     TlbBank& b = *current_;
     if (b.pkru == pkru && b.pkrs == pkrs) return;
     const uint16_t user = changedKeys(b.pkru, pkru), supervisor = changedKeys(b.pkrs, pkrs);
-    for (Tlb& t : b.modes) t.flushKeys(user, supervisor);
+    for (auto& t : b.modes) t->flushKeys(user, supervisor);
     b.pkru = pkru, b.pkrs = pkrs;
 }
 
@@ -70,7 +70,7 @@ void TlbBanks::flushContext(uint16_t pcid) {
 }
 
 void TlbBanks::flushBankPage(TlbBank& bank, uint64_t linear, Tlb::Scope scope) {
-    for (Tlb& t : bank.modes) t.flushPage(linear, scope);
+    for (auto& t : bank.modes) t->flushPage(linear, scope);
     if (bank.largeFetched.contains(linear) ||
         (&bank != current_ && bank.fetched.test(TlbBank::filterBit(linear))))
         newEpoch(bank);
@@ -89,7 +89,7 @@ void TlbBanks::flushFaulted(uint64_t linear) { flushBankPage(*current_, linear, 
 
 void TlbBanks::protectPage(PhysAddr page) {
     for (auto& b : banks_)
-        for (Tlb& t : b->modes) t.protectPage(page);
+        for (auto& t : b->modes) t->protectPage(page);
 }
 
 }  // namespace kiln

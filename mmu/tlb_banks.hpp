@@ -17,7 +17,8 @@ namespace kiln {
 
 struct TlbBank {
     enum Mode : unsigned { Supervisor, SupervisorSmap, User };
-    std::array<Tlb, 3> modes;
+    std::array<std::unique_ptr<Tlb>, 3> modes{std::make_unique<Tlb>(), std::make_unique<Tlb>(),
+                                              std::make_unique<Tlb>()};
     uint16_t pcid = 0;
     uint64_t epoch = 0;
     uint64_t lastUsed = 0;

@@ -1,0 +1,108 @@
+#include "mmu/tlb.hpp"
+
+#include <sys/mman.h>
+
+#include <new>
+
+namespace kiln {
+
+namespace {
+
+uint64_t sizeClass(uint64_t size) { return size > 4u << 20 ? 3 : size > 2u << 20 ? 2 : 1; }
+constexpr uint64_t kSizes[4] = {kPageSize, 2 << 20, 4 << 20, 1 << 30};
+
+}  // namespace
+
+void* Tlb::operator new(size_t size) {
+    void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    return p;
+}
+
+void Tlb::operator delete(void* at, size_t size) { munmap(at, size); }
+
+void Tlb::chain(uint32_t index) {
+    uint32_t& first = chains_[chainOf(pages_[index])];
+    nextInChain_[index] = first;
+    first = index + 1;
+}
+
+void Tlb::unchain(uint32_t index) {
+    uint32_t* link = &chains_[chainOf(pages_[index])];
+    while (*link != index + 1) link = &nextInChain_[*link - 1];
+    *link = nextInChain_[index];
+}
+
+void Tlb::fill(uint64_t linear, Entry entry, const Translation& t) {
+    const uint32_t index = indexOf(linear);
+    Slot s = slot(index);
+    if (s.readTag == emptyTag(index))
+        filled_.push_back(index);
+    else if (s.readTag != kVacated)
+        unchain(index);
+    entry.page |= (t.global ? kGlobal : 0) | (t.userPage ? kUserPage : 0) | uint64_t(t.key) << kKeyShift;
+    if (t.pageSize > kPageSize) {
+        entry.page |= sizeClass(t.pageSize) << kSizeShift;
+        large_.add(linear, t.pageSize);
+    }
+    keys_[t.userPage] = uint16_t(keys_[t.userPage] | 1u << t.key);
+    s.readTag = entry.readTag;
+    s.writeTag = entry.writeTag;
+    s.addend = entry.addend;
+    s.page = entry.page;
+    chain(index);
+}
+
+template <class Condition>
+void Tlb::flushWhere(Condition condition) {
+    std::erase_if(filled_, [&](uint32_t index) {
+        const Slot s = slot(index);
+        const bool vacated = s.readTag == kVacated;
+        if (!vacated && !condition(s)) return false;
+        if (!vacated) unchain(index);
+        s.readTag = s.writeTag = emptyTag(index);
+        return true;
+    });
+}
+
+void Tlb::flush(Scope scope) {
+    if (scope == Scope::All) {
+        for (uint32_t index : filled_) {
+            readTags_[index] = writeTags_[index] = emptyTag(index);
+            chains_[chainOf(pages_[index])] = 0;
+        }
+        filled_.clear();
+    }
+    flushWhere([&](const Slot& s) { return inScope(s, scope); });
+    if (!filled_.empty()) return;
+    large_.clear();
+    keys_ = {};
+}
+
+void Tlb::flushPage(uint64_t linear, Scope scope) {
+    const uint32_t index = indexOf(linear);
+    const Slot here = slot(index);
+    if (here.readTag != emptyTag(index) && covers(here, linear, kPageSize) && inScope(here, scope)) {
+        unchain(index);
+        here.readTag = kVacated;
+        here.writeTag = kNone;
+    }
+    if (!large_.contains(linear)) return;
+    flushWhere([&](const Slot& s) {
+        return covers(s, linear, kSizes[s.page >> kSizeShift & 3]) && inScope(s, scope);
+    });
+}
+
+void Tlb::flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
+    if (!(keys_[0] & supervisorKeys) && !(keys_[1] & userKeys)) return;
+    flushWhere([&](const Slot& s) {
+        return (s.page & kUserPage ? userKeys : supervisorKeys) >> (s.page >> kKeyShift & 15) & 1;
+    });
+}
+
+void Tlb::protectPage(PhysAddr page) {
+    for (uint32_t n = chains_[chainOf(page.value)]; n; n = nextInChain_[n - 1])
+        if ((pages_[n - 1] & ~kPageMask) == page.value) writeTags_[n - 1] |= 1;
+}
+
+}  // namespace kiln
