@@ -28,6 +28,7 @@ Block* CodeCache::insert(std::unique_ptr<Block> block) {
     pages_[b->start.page().value].push_back(b);
     if (b->crosses) pages_[b->second.value].push_back(b);
     blocks_[key(b->start, b->mode, b->single)] = std::move(block);
+    if (hot && !b->single) hot->born(*b);
     return b;
 }
 
@@ -43,6 +44,7 @@ void CodeCache::kill(Block* block) {
     if (block->dead) return;  // another thread has been here meanwhile
     block->dead = true;
     for (Insn& i : block->insns) i.run = leaveDeadBlock;
+    if (hot && !block->single) hot->died(*block);
     unlink(block, block->start.page());
     PhysicalMemory::unmarkCode(block->marks);
     if (block->crosses) {

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cpu/insn.hpp"
+#include "cpu/hot_code.hpp"
 #include "mmu/physical_memory.hpp"
 
 namespace kiln {
@@ -31,6 +31,7 @@ class CodeCache {
     // Called when blocks died: cached pointers to them lead to the leaving instruction, and must go before
     // collect().
     std::vector<std::function<void()>> onDeath;
+    HotCode* hot = nullptr;  // who else runs blocks
 
     size_t blocks() const { return blocks_.size(); }
     uint64_t killed() const { return killed_; }

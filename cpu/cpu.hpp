@@ -37,6 +37,7 @@
 namespace kiln {
 
 class Decoder;
+class Translator;
 
 // What a processor is connected to.
 struct CpuPorts {
@@ -336,6 +337,7 @@ class Cpu : public CpuState {
     const bool threaded = io.memory.threads.several();
     GuestThreads& threads() const { return io.memory.threads; }
     const CpuModel& model;
+    const Decoder& decoder() const { return *decoder_; }
 
     // -- for handlers and the run loop only
     const Insn* at = nullptr;      // the instruction running now
@@ -356,6 +358,7 @@ class Cpu : public CpuState {
     void codeInvalidated();  // blocks died: forget cached ways to them
 
   private:
+    friend class Translator;  // translate/: runs blocks in the interpreter's place
     struct FastSegment {
         uint64_t base = 0;
         uint64_t readEnd = 0, writeEnd = 0;  // first offset that needs a closer look
@@ -365,6 +368,7 @@ class Cpu : public CpuState {
         const Block* block = nullptr;
     };
     static constexpr unsigned kJumpEntries = 4096;
+    bool flatSegments() const;
 
     void readSlow(unsigned segment, uint64_t offset, void* out, unsigned size);
     void writeSlow(unsigned segment, uint64_t offset, const void* in, unsigned size);
@@ -497,6 +501,8 @@ class Cpu : public CpuState {
     uint64_t linearMask_ = 0xffffffff;
     uint64_t stackMask_ = 0xffff, ipMask_ = 0xffff;
     uint64_t codeEnd_ = 0x10000;  // first offset behind CS
+    bool flat_ = false;           // CS, DS, ES and SS are all of 4 GiB from 0 on, or it is 64-bit mode
+    uint64_t forgotten_ = 0;      // counts forgetCode()
     uint64_t lookupTag_ = 0;      // epoch and mode: equal means a JumpEntry is still good
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;

@@ -25,6 +25,7 @@ class Decoder {
                                        bool single) const;
 
     const InstructionSets& sets() const { return sets_; }
+    const ZydisDecoder& zydis(CodeMode mode) const { return zydis_[unsigned(mode)]; }
 
   private:
     InstructionSets sets_;

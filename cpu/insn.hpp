@@ -68,6 +68,11 @@ struct Block {
     PhysAddr second;
     CodeMarks *marks = nullptr, *secondMarks = nullptr;  // of its pages
     std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block
+
+    // Under a HotCode, which stands in front of the first instruction (hot_code.hpp).
+    Handler plain = nullptr;     // the first instruction's own handler
+    const void* host = nullptr;  // the block as host code, once it is translated
+    mutable uint32_t heat = 0;   // how often it was entered
 };
 
 // What the decoder knows of an instruction when it asks a row for its handler.

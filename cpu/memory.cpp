@@ -272,6 +272,7 @@ PhysAddr Cpu::fetchPage(uint64_t linear) {
 // Code of the page at `linear` has to be looked up anew.
 void Cpu::forgetCode(uint64_t linear) {
     const uint64_t page = linear & ~kPageMask;
+    forgotten_++;
     FetchEntry& f = fetch_[page >> 12 & (fetch_.size() - 1)];
     if (f.page == page) f = FetchEntry{};
     for (JumpEntry& e : *jumps_)

@@ -86,6 +86,7 @@ void Cpu::segmentsChanged() {
         f.readEnd = !checkTypes || s.readable() ? end : 0;
         f.writeEnd = !checkTypes || s.writable() ? end : 0;
     }
+    flat_ = is64 || flatSegments();
     translationsChanged();
     const bool em = cr0 & cr0::EM, ts = cr0 & cr0::TS;
     x87Trap_ = em || ts;
@@ -93,6 +94,14 @@ void Cpu::segmentsChanged() {
     sseTrap_ = em || ts || !(cr4 & cr4::OSFXSR);
     avxTrap_ = ts || !avxEnabled();
     avx512Trap_ = ts || !avx512Enabled();
+}
+
+bool Cpu::flatSegments() const {
+    constexpr uint64_t kAll = 1ull << 32;
+    if (codeEnd_ != kAll || stackMask_ != kAll - 1) return false;
+    for (SegReg s : {Cs, Ss, Ds, Es})
+        if (fast_[s].base || (s != Cs && (fast_[s].readEnd != kAll || fast_[s].writeEnd != kAll))) return false;
+    return true;
 }
 
 void Cpu::setCpl(unsigned level) {

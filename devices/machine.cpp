@@ -4,6 +4,9 @@
 #include <utility>
 
 #include "devices/board.hpp"
+#ifdef KILN_TRANSLATES
+#include "translate/translator.hpp"
+#endif
 
 namespace kiln {
 
@@ -112,6 +115,9 @@ void Machine::addProcessor(unsigned n) {
     ports.model = config_.cpu;
     ports.entropy = [this] { return entropy(); };
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
+#ifdef KILN_TRANSLATES
+    if (config_.translator) p.translator = std::make_unique<Translator>(*p.cpu, *config_.translator);
+#endif
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
     p.apic->onAttention = [this, n] { config_.threads ? kick(n) : running().leave(); };

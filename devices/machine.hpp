@@ -29,6 +29,7 @@
 #include "devices/linux_loader.hpp"
 #include "devices/vtd_config.hpp"
 #include "mmu/io.hpp"
+#include "translate/options.hpp"
 #include "mmu/log.hpp"
 #include "mmu/physical_memory.hpp"
 
@@ -62,6 +63,7 @@ struct MachineConfig {
     uint64_t memory = 512ull << 20;
     CpuTopology topology;  // 1..64 processors
     bool threads = false;  // a host thread for each
+    std::optional<TranslatorOptions> translator;  // without: the interpreter alone
     std::shared_ptr<const CpuModel> cpu = kilnModel();
     std::string firmware;   // BIOS image
     std::string videoBios;  // "": none
@@ -174,6 +176,7 @@ class Machine {
         std::unique_ptr<CodeCache> code;
         std::unique_ptr<LocalApic> apic;
         std::unique_ptr<Cpu> cpu;
+        std::unique_ptr<HotCode> translator;
         std::thread thread;
         std::condition_variable wake;  // it rests, and may have something to do
     };

@@ -114,14 +114,30 @@ CpuTopology parseSmp(const std::string& text) {
     return {unsigned(sockets), unsigned(cores), unsigned(threads)};
 }
 
+static uint64_t numberWithin(const std::string& option, const std::string& text, uint64_t least,
+                             uint64_t most) {
+    const uint64_t v = number(option, text);
+    if (v < least || v > most)
+        refuse(option + text + ": it takes " + std::to_string(least) + " to " + std::to_string(most));
+    return v;
+}
+
 void parseAccel(const std::string& text, MachineConfig& machine) {
     machine.threads = false;
     for (const auto& [key, value] : parseKeyValues("-accel", text, "accel")) {
-        if (key == "accel" && value != "interp")
-            refuse("-accel " + value + " is not implemented in kiln " + kVersion + ": it takes interp");
+        if (key == "accel" && value != "interp" && value != "jit")
+            refuse("-accel " + value + " is not implemented in kiln " + kVersion +
+                   ": it takes jit or interp");
+        if (key == "accel" && value == "jit") machine.translator.emplace();
+        const bool ofTranslator = key == "tier1" || key == "tb-size";
+        if (ofTranslator && !machine.translator) refuse("-accel: " + key + "= is for jit");
+        if (key == "tier1")
+            machine.translator->tier1 = uint32_t(numberWithin("-accel tier1=", value, 1, 1u << 30));
+        if (key == "tb-size")
+            machine.translator->bufferBytes = size_t(numberWithin("-accel tb-size=", value, 1, 1024)) << 20;
         if (key == "thread" && value != "single" && value != "multi")
             refuse("-accel: thread= takes single or multi, not '" + value + "'");
-        if (key != "accel" && key != "thread") refuseKey("-accel", key);
+        if (key != "accel" && key != "thread" && !ofTranslator) refuseKey("-accel", key);
         if (key == "thread") machine.threads = value == "multi";
     }
 }

@@ -84,6 +84,14 @@ class Tlb {
     uint64_t writeTag(uint64_t linear) const { return writeTags_[indexOf(linear)]; }
     uintptr_t addend(uint64_t linear) const { return addends_[indexOf(linear)]; }
 
+    // Room of kRoom bytes for who runs code against this TLB and wants to reach it and the arrays from one
+    // address. The 64 KiB below belong to it as well: a stack may grow there.
+    static constexpr size_t kRoom = 0x120000;
+    std::byte* room() { return room_; }
+    // Of the arrays, from room().
+    static constexpr int32_t kReadTags = kRoom, kWriteTags = kReadTags + int32_t(kEntries) * 8,
+                             kAddends = kWriteTags + int32_t(kEntries) * 8;
+
     Slot at(uint64_t linear) { return slot(indexOf(linear)); }
     // Puts an entry in the slot of `linear`, remembering that the slot is filled.
     void fill(uint64_t linear, Entry entry, const Translation& t);
@@ -122,7 +130,9 @@ class Tlb {
     LargePageCover large_;
     std::array<uint16_t, 2> keys_{};  // seen on supervisor and on user pages
     // No initialisers: pages that nobody writes to stay the host's zero page.
-    alignas(kPageSize) uint64_t readTags_[kEntries];
+    alignas(kPageSize) std::byte below_[64 << 10];
+    std::byte room_[kRoom];
+    uint64_t readTags_[kEntries];
     uint64_t writeTags_[kEntries];
     uintptr_t addends_[kEntries];
     uint64_t pages_[kEntries];

@@ -25,7 +25,7 @@ BoardBench::BoardBench(std::vector<DriveConfig> drives)
     config.rtcStart = 1'000'000'000;
     BoardPorts wires{log, gate, clock, memory, ports, apicBus};
     wires.reset = [this](const char*) { resetWanted = true; };
-    wires.powerOff = [] {};
+    wires.powerOff = wires.suspend = wires.wake = [] {};
     wires.exit = [](int) {};
     wires.a20 = [](bool) {};
     board = std::make_unique<Board>(wires, config);

@@ -17,6 +17,9 @@
 #include "tests/cpu_bench.hpp"
 #include "tests/fuzz_forms.hpp"
 #include "tests/host_oracle.hpp"
+#ifdef KILN_TRANSLATES
+#include "translate/translator.hpp"
+#endif
 
 namespace kiln::test {
 namespace {
@@ -224,7 +227,7 @@ uint64_t addressOf(const Instance& i, const UserState& s) {
 
 class HostFuzz {
   public:
-    explicit HostFuzz(bool code64)
+    explicit HostFuzz(bool code64, bool translated = false)
         : code64_(code64),
           table_(code64, !wantsDigest()),
           bench_(code64 ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32, 3),
@@ -241,6 +244,9 @@ class HostFuzz {
         bench_.addRam(HostOracle::kScratch, HostOracle::kScratchSize);
         if (code64) bench_.setBase(Gs, HostOracle::kGsBase);
         bench_.enableAvx();
+#ifdef KILN_TRANSLATES
+        if (translated) translator_.emplace(bench_.cpu, TranslatorOptions{.tier1 = 1});
+#endif
         guestScratch_ = bench_.host(HostOracle::kScratch);
         chooseMnemonics();
     }
@@ -509,6 +515,9 @@ class HostFuzz {
     FormTable table_;
     std::optional<HostOracle> oracle_;  // not while digesting
     GuestBench bench_;
+#ifdef KILN_TRANSLATES
+    std::optional<Translator> translator_;
+#endif
     Random random_;
     bool digesting_;
     std::vector<uint8_t> ownScratch_;
@@ -521,13 +530,13 @@ class HostFuzz {
     uint64_t faults_ = 0;
 };
 
-void fuzz(bool code64) {
+void fuzz(bool code64, bool translated = false) {
     if (!wantsDigest() && !HostOracle::available()) {
         MESSAGE("skipped: the host is not an x86-64 Linux machine with SSE4.2 and POPCNT");
         return;
     }
     const uint64_t iterations = environment("KILN_FUZZ_ITERATIONS", 500'000);
-    HostFuzz f(code64);
+    HostFuzz f(code64, translated);
     f.run(iterations);
     f.report(iterations);
 }
@@ -536,5 +545,9 @@ void fuzz(bool code64) {
 
 TEST_CASE("fuzz against the host: 64-bit mode") { fuzz(true); }
 TEST_CASE("fuzz against the host: 32-bit code") { fuzz(false); }
+#ifdef KILN_TRANSLATES
+TEST_CASE("fuzz the translator against the host: 64-bit mode") { fuzz(true, true); }
+TEST_CASE("fuzz the translator against the host: 32-bit code") { fuzz(false, true); }
+#endif
 
 }  // namespace kiln::test

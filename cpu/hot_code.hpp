@@ -1,0 +1,15 @@
+// Where the interpreter meets a translator: blocks that are entered often may be run by something faster, which
+// puts a handler of its own in front of their first instruction.
+#pragma once
+#include "cpu/insn.hpp"
+
+namespace kiln {
+
+class HotCode {
+  public:
+    virtual ~HotCode() = default;
+    virtual void born(Block& block) = 0;  // decoded; it will be entered many times or once
+    virtual void died(Block& block) = 0;  // overwritten: must not be entered any more, but may be running
+};
+
+}  // namespace kiln

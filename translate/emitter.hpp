@@ -1,0 +1,166 @@
+// Tier 1: one block as host code. The guest's own instructions are emitted again with their registers and
+// memory operands replaced, so that the host processor supplies what they mean; what can't be emitted calls
+// the interpreter's handler. A memory operand is looked up like this (E: its linear address, S: its size):
+//
+//         lea   eax, [E]                   index: bits 12..31
+//         lea   rcx, [E + S - 1]           page of the last byte: an access that crosses misses
+//         shr   eax, 12
+//         and   rcx, -4096
+//         cmp   rcx, [rsp + rax*8 + tags]  read or write tags of the TLB
+//         jne   slow                       the interpreter runs the instruction, and the code goes on
+//         mov   rax, [rsp + rax*8 + addends]
+//         op    [rax + E]
+//
+// The guest's arithmetic flags are in the host's, in the frame, or in both; what destroys the host's first
+// saves them. They are in the frame whenever the code is left, so faults and interrupts find them there.
+//
+// Not emitted yet: 16-bit code, segments that are not flat, vector and x87 instructions.
+#pragma once
+#include <asmjit/x86.h>
+
+#include <deque>
+#include <set>
+#include <span>
+
+#include "cpu/decoder.hpp"
+#include "translate/host_frame.hpp"
+#include "translate/registers.hpp"
+#include "translate/site.hpp"
+
+namespace kiln {
+
+struct EmitterContext {
+    const Decoder& decoder;
+    std::deque<Site>& sites;
+    const uint8_t* callOut;             // expects a site's number in eax
+    bool threaded;                      // LOCK matters
+    const std::set<unsigned>& refused;  // instructions that the assembler could not encode
+};
+
+class BlockEmitter {
+  public:
+    BlockEmitter(asmjit::CodeHolder& code, const EmitterContext& context, Block& block,
+                 std::span<const uint8_t> bytes);
+
+    // Emits the block. The sites' `resume` and `patch` are set by settle(), when it is known where it lies.
+    void emit();
+    void settle(const uint8_t* base);
+
+    unsigned index() const { return index_; }  // of the instruction it is at
+
+    // Whether the translator has more for an instruction than a call of the interpreter.
+    static bool knows(ZydisMnemonic mnemonic);
+
+  private:
+    using Gp = asmjit::x86::Gp;
+    using Mem = asmjit::x86::Mem;
+    using Label = asmjit::Label;
+    using InstId = asmjit::InstId;
+
+    struct Address {
+        Mem mem;
+        bool usesRdx;
+    };
+    // Code behind the block's main line.
+    struct Tail {
+        Label label;
+        size_t site;
+        Label resume;  // where the main line goes on, if it does
+        bool restoresFlags;
+    };
+    struct Edge {
+        Label label;     // a conditional branch that is taken comes here
+        int64_t target;  // from the page
+        unsigned executed;
+        bool flagsInFrame;
+    };
+
+    bool instruction();  // false: the block's code ends here
+    bool emitted();      // false: the interpreter must do it
+    void interpret();
+    void before();
+    bool plain(InstId id);
+    bool lea();
+    bool shiftByCl(InstId id);
+    bool multiply(InstId id);
+    bool divide(bool isSigned);
+    bool convert();
+    bool push();
+    bool pop();
+    bool leave();
+    bool branchIf(InstId id);
+    bool jump();
+    bool call();
+    bool ret();
+    bool jumpIndirect(bool isCall);
+    bool nearBranch();
+    void pushReturn();
+
+    // -- operands
+    static int guestOf(ZydisRegister r);  // -1: no general register, or a high byte
+    bool inFrame(int guest) const { return !map_.pinned(unsigned(guest)); }
+    Gp pinned(unsigned guest, unsigned bits) const { return sized(map_.host[guest], bits); }
+    static Gp sized(int host, unsigned bits);
+    Mem slot(unsigned guest, unsigned bytes = 8) const;
+    void loadGuest(const Gp& scratch, unsigned guest);
+    void storeGuest(unsigned guest, const Gp& scratch);
+    Gp baseRegister(ZydisRegister r, const Gp& scratch);
+    bool addressable(const ZydisDecodedOperandMem& m) const;
+    // Leaves the linear address in rdx.
+    void linearAddress(const ZydisDecodedOperandMem& m);
+    Address access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write);
+    Address check(const Mem* simple, unsigned bytes, bool write);
+    Address stack(int32_t disp, unsigned bytes, bool write, unsigned base = 4);
+    void addToGuest(unsigned guest, int32_t n);
+    void moveAddressTo(Address& a, const Gp& reg);
+    bool operandsUsable() const;
+
+    // -- flags
+    void saveFlags();
+    void needFlags();
+    void flagsWritten() { inHost_ = true, inFrame_ = false; }
+    bool readsFlags() const;
+    bool writesFlags() const;
+
+    // -- leaving
+    void edge(int64_t target, unsigned executed);
+    void lookUp();  // target in rdx: its entry's index in rax
+    void goToTarget(const Mem& host, bool targetInRdx);
+    size_t addSite(Site::Kind kind);
+    void callOut(size_t site);
+    Label slow();  // the interpreter does this instruction
+    Label slowBefore();
+    void resumeSlow();
+    unsigned bits() const { return code64_ ? 64 : 32; }
+    unsigned stackBytes() const { return code64_ ? 8 : 4; }
+    int64_t offset() const { return pageOffset_ + insn_->offset; }
+    int64_t nextOffset() const { return offset() + insn_->length; }
+
+    asmjit::x86::Assembler a_;
+    const EmitterContext& context_;
+    Block& block_;
+    std::span<const uint8_t> bytes_;
+    const bool code64_;
+    const int64_t pageOffset_;
+    RegisterMap map_ = kStandardMap;
+    bool inHost_ = false, inFrame_ = true;  // where the guest's flags are
+
+    const Insn* insn_ = nullptr;  // the instruction being emitted
+    unsigned index_ = 0;
+    ZydisDecodedInstruction z_;
+    ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];
+    size_t slowTail_ = ~size_t(0);        // of this instruction, if there is one
+    bool nearBranchInstruction_ = false;  // whose slow way is to leave in front of it
+
+    Label entry_;
+    std::vector<Tail> tails_;
+    std::vector<Edge> edges_;
+    struct Fixup {
+        size_t site;
+        Label label;
+        bool isPatch;
+    };
+    std::vector<Fixup> fixups_;
+};
+
+}  // namespace kiln

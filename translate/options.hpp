@@ -1,0 +1,20 @@
+// What people choose of the translator.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace kiln {
+
+struct TranslatorOptions {
+    uint32_t tier1 = 50;             // how often a block is entered before it is translated
+    size_t bufferBytes = 64u << 20;  // of host code, for each processor
+};
+
+// Whether kiln has a translator for this host.
+#ifdef KILN_TRANSLATES
+constexpr bool kTranslates = true;
+#else
+constexpr bool kTranslates = false;
+#endif
+
+}  // namespace kiln

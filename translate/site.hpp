@@ -1,0 +1,30 @@
+// A place where host code calls the translator.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "cpu/insn.hpp"
+
+namespace kiln {
+
+struct Site {
+    enum class Kind : uint8_t {
+        Interpret,  // the interpreter runs the instruction, then `resume`
+        Before,     // leaves in front of the instruction
+        Link,       // a jump within the page: the jump at `patch` can lead to the target's block
+        OtherPage,  // a direct jump to another page
+        LookUp,     // an indirect jump whose target is not in the table: fill it in and `resume`, or leave
+                    // in front of the instruction
+        Over,       // an indirect jump was done and the slice is over: leaves at HostFrame::rip
+        Dead,       // the block's code was overwritten: leaves in front of it
+    };
+    Kind kind = Kind::Interpret;
+    uint16_t index = 0;  // of the instruction in its block
+    Block* block = nullptr;
+    int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
+    const uint8_t* resume = nullptr;
+    const uint8_t* patch = nullptr;
+    std::unique_ptr<Block> alone;  // the instruction and a pseudo-instruction that returns
+};
+
+}  // namespace kiln

@@ -1,0 +1,392 @@
+#include "translate/translator.hpp"
+
+#include <asmjit/x86.h>
+
+#include <algorithm>
+#include <set>
+
+#include "cpu/body.hpp"
+#include "cpu/handlers.hpp"
+#include "translate/emitter.hpp"
+
+namespace kiln {
+
+using namespace asmjit;
+
+namespace {
+
+constexpr size_t kMostSites = 4'000'000;
+
+// What could not be emitted is left to the interpreter: see translate().
+class Refusal final : public ErrorHandler {
+  public:
+    void handleError(Error, const char* message, BaseEmitter*) override { throw std::runtime_error(message); }
+};
+
+uint64_t flagsImage(const Flags& flags) {
+    const uint64_t v = flags.arithmetic();
+    return (v & 0xff) << 8 | v >> 11;
+}
+uint64_t arithmeticFlags(uint64_t image) { return (image >> 8 & 0xd5) | (image & 1) << 11; }
+
+}  // namespace
+
+Translator::Translator(Cpu& cpu, const TranslatorOptions& options)
+    : cpu_(cpu), options_(options), buffer_(options.bufferBytes) {
+    makeThunks();
+    cpu.io.code.hot = this;
+}
+
+Translator::~Translator() { cpu_.io.code.hot = nullptr; }
+
+// -- code that every block shares
+
+void Translator::makeThunks() {
+    CodeHolder code;
+    Refusal refusal;
+    code.init(Environment::host(), uint64_t(buffer_.next()));
+    code.setErrorHandler(&refusal);
+    x86::Assembler a(&code);
+    const x86::Gp saved[] = {x86::rbx, x86::rbp, x86::r12, x86::r13, x86::r14, x86::r15};
+    auto pinned = [&](bool load) {
+        for (unsigned guest = 0; guest < 16; guest++) {
+            if (!kStandardMap.pinned(guest)) continue;
+            const x86::Mem slot = x86::qword_ptr(x86::rsp, int32_t(offsetof(HostFrame, gpr) + guest * 8));
+            const x86::Gp host = x86::gpq(uint32_t(kStandardMap.host[guest]));
+            load ? a.mov(host, slot) : a.mov(slot, host);
+        }
+    };
+    auto frame = [](size_t offset) { return x86::qword_ptr(x86::rsp, int32_t(offset)); };
+
+    const Label enter = a.newLabel(), exit = a.newLabel(), out = a.newLabel();
+    a.bind(enter);  // rdi: the frame, rsi: the code
+    for (const x86::Gp& r : saved) a.push(r);
+    a.sub(x86::rsp, 8);
+    a.mov(x86::qword_ptr(x86::rdi, offsetof(HostFrame, hostStack)), x86::rsp);
+    a.mov(x86::rax, x86::rsi);
+    a.mov(x86::rsp, x86::rdi);
+    pinned(true);
+    a.jmp(x86::rax);
+
+    a.bind(exit);
+    a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
+    a.add(x86::rsp, 8);
+    for (size_t n = std::size(saved); n--;) a.pop(saved[n]);
+    a.ret();
+
+    a.bind(out);  // eax: the site
+    pinned(false);
+    a.mov(frame(offsetof(HostFrame, rip)), x86::rdx);
+    a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
+    a.mov(x86::esi, x86::eax);
+    a.mov(x86::rbx, x86::rsp);
+    a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
+    a.mov(x86::rax, uint64_t(&Translator::callOut));
+    a.call(x86::rax);
+    a.mov(x86::rsp, x86::rbx);
+    pinned(true);
+    a.mov(x86::rdx, frame(offsetof(HostFrame, rip)));
+    a.jmp(x86::rax);
+
+    code.flatten();
+    const auto& text = code.sectionById(0)->buffer();
+    const uint8_t* base = buffer_.append({text.data(), text.size()});
+    enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(base + code.labelOffset(enter));
+    exit_ = base + code.labelOffset(exit);
+    callOut_ = base + code.labelOffset(out);
+    thunkBytes_ = buffer_.used();
+}
+
+// -- handlers in front of blocks
+
+void Translator::counting(Cpu& c, const Insn* i) {
+    const Block* b = c.block;
+    if (--b->heat) [[likely]]
+        KILN_HAND_OVER(b->plain, c, i);
+    Translator& t = of(c);
+    auto* block = const_cast<Block*>(b);
+    block->insns[0].run = t.translate(*block) ? entering : block->plain;
+    KILN_HAND_OVER(b->insns[0].run, c, i);
+}
+
+void Translator::entering(Cpu& c, const Insn* i) {
+    Translator& t = of(c);
+    if (!t.mayRun(c.gpr.slot[17])) KILN_HAND_OVER(c.block->plain, c, i);
+    switch (t.run(*c.block)) {
+        case Outcome::GoesOn: KILN_DISPATCH(c, c.enterNext());
+        case Outcome::InBlock: {
+            const Insn* n = t.goesOnAt_;
+            const bool first = n == c.block->insns.data() && !c.block->dead;
+            const Handler handler = first ? c.block->plain : n->run;
+            KILN_HAND_OVER(handler, c, n);
+        }
+        default: c.next = nullptr; return;
+    }
+}
+
+void Translator::interpretedAlone(Cpu& c, const Insn*) {
+    of(c).reachedEnd_ = true;
+    c.next = nullptr;
+}
+
+// -- blocks
+
+void Translator::born(Block& block) {
+    if (block.crosses || block.mode == CodeMode::Code16) return;
+    block.plain = block.insns[0].run;
+    block.heat = options_.tier1;
+    block.insns[0].run = counting;
+}
+
+void Translator::died(Block& block) {
+    auto it = translated_.find(&block);
+    if (it == translated_.end()) return;
+    buffer_.setJump(static_cast<const uint8_t*>(block.host), sites_[it->second].resume);
+    translated_.erase(it);
+    block.host = nullptr;
+}
+
+void Translator::flush() {
+    for (auto& [block, site] : translated_) {
+        block->host = nullptr;
+        block->heat = options_.tier1;
+        block->insns[0].run = counting;
+    }
+    translated_.clear();
+    sites_.clear();
+    buffer_.truncate(thunkBytes_);
+    generation_++;
+    statistics_.flushes++;
+}
+
+bool Translator::translate(Block& block) {
+    constexpr size_t kMostBytes = 64 << 10;  // of one block
+    if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) flush();
+    std::vector<uint8_t> bytes(block.bytes);
+    cpu_.io.memory.read(block.start, bytes.data(), bytes.size());
+    const size_t firstSite = sites_.size();
+    std::set<unsigned> refused;
+    const Handler now = block.insns[0].run;
+    block.insns[0].run = block.plain;  // as the emitter wants to see it
+    bool done = false;
+    while (!done) {
+        CodeHolder code;
+        Refusal refusal;
+        code.init(Environment::host(), uint64_t(buffer_.next()));
+        code.setErrorHandler(&refusal);
+        const EmitterContext context{cpu_.decoder(), sites_, callOut_, cpu_.threaded, refused};
+        BlockEmitter emitter(code, context, block, bytes);
+        try {
+            emitter.emit();
+            code.flatten();
+            const auto& text = code.sectionById(0)->buffer();
+            if (text.size() > kMostBytes) break;
+            const uint8_t* base = buffer_.append({text.data(), text.size()});
+            emitter.settle(base);
+            block.host = base;
+            translated_[&block] = firstSite;
+            statistics_.hostBytes += text.size();
+            done = true;
+        } catch (const std::exception&) {
+            // This form has no encoding with the host's registers.
+            if (!refused.insert(emitter.index()).second) break;
+            sites_.resize(firstSite);
+        }
+    }
+    block.insns[0].run = now;
+    if (!done) {
+        sites_.resize(firstSite);
+        return false;
+    }
+    statistics_.blocks++;
+    statistics_.instructions += block.count;
+    return true;
+}
+
+// -- running
+
+// Near the ends of the canonical ranges direct jumps may lead out of them, which host code does not check.
+bool Translator::mayRun(uint64_t rip) const {
+    if (!cpu_.flat_ || cpu_.breakpoints_.code) return false;
+    if (cpu_.codeMode_ != CodeMode::Code64) return true;
+    constexpr uint64_t kReach = 1ull << 32;
+    return cpu_.canonical(rip - kReach) && cpu_.canonical(rip + kReach);
+}
+
+void Translator::toCpu(const HostFrame& f) {
+    std::copy(std::begin(f.gpr), std::end(f.gpr), cpu_.gpr.slot);
+    cpu_.flags.setArithmetic(arithmeticFlags(f.flags));
+}
+
+void Translator::toFrame(HostFrame& f) const {
+    std::copy(cpu_.gpr.slot, cpu_.gpr.slot + 16, f.gpr);
+    f.flags = flagsImage(cpu_.flags);
+    f.fsBase = cpu_.fast_[Fs].base;
+    f.gsBase = cpu_.fast_[Gs].base;
+}
+
+// Empties the table of jump targets when they are no longer known to be right.
+void Translator::refresh(HostFrame& f) {
+    if (f.lookupTag == cpu_.lookupTag_ && f.forgotten == cpu_.forgotten_ && f.generation == generation_)
+        return;
+    JumpTarget* targets = jumpTargets(f);
+    for (uint32_t n = 0; n < f.jumpCount; n++) targets[f.jumpList[n]] = {};
+    targets[0].rip = ~0ull;  // an empty entry's 0 belongs to index 0 alone
+    f.jumpCount = 0;
+    f.lookupTag = cpu_.lookupTag_;
+    f.forgotten = cpu_.forgotten_;
+    f.generation = generation_;
+}
+
+Translator::Outcome Translator::run(const Block& block) {
+    Cpu& c = cpu_;
+    HostFrame& f = frameOf(*c.dataTlb_);
+    refresh(f);
+    toFrame(f);
+    f.slice = c.slice_ + block.count;  // host code counts when it leaves a block
+    f.page = c.gpr.slot[17] & ~kPageMask;
+    f.owner = this;
+    frame_ = &f;
+    outcome_ = Outcome::GoesOn;
+    statistics_.entries++;
+    enter_(&f, block.host);
+    if (outcome_ == Outcome::Threw) {
+        // As if the interpreter had been running the instruction.
+        std::exception_ptr e = std::move(thrown_);
+        thrown_ = nullptr;
+        std::rethrow_exception(e);
+    }
+    toCpu(f);
+    c.slice_ = f.slice;
+    c.rip = f.rip;
+    if (outcome_ != Outcome::InBlock) c.block = nullptr;
+    return outcome_;
+}
+
+const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed) {
+    f.rip = rip & cpu_.ipMask_;
+    f.slice -= executed;
+    statistics_.leaves++;
+    return exit_;
+}
+
+// The interpreter goes on with the site's instruction, as if it had come to it in its own way.
+const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s) {
+    cpu_.block = s.block;
+    cpu_.gpr.slot[17] = f.page + s.block->start.pageOffset();
+    goesOnAt_ = &s.block->insns[s.index];
+    f.slice -= s.block->count;
+    outcome_ = Outcome::InBlock;
+    statistics_.leaves++;
+    return exit_;
+}
+
+const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
+    HostFrame& f = *self.frame_;
+    Site& s = self.sites_[number];
+    const uint64_t here = f.page + uint64_t(s.target);
+    switch (s.kind) {
+        case Site::Kind::Interpret: return self.interpret(f, s);
+        case Site::Kind::Before: return self.leaveInBlock(f, s);
+        case Site::Kind::Link: return self.link(f, s);
+        case Site::Kind::OtherPage: {
+            const uint64_t rip = here & self.cpu_.ipMask_;
+            const void* host = f.slice > 0 ? self.findTarget(f, rip) : nullptr;
+            if (!host) return self.leave(f, rip, 0);
+            f.page = rip & ~kPageMask;
+            return static_cast<const uint8_t*>(host);
+        }
+        case Site::Kind::LookUp:
+            if (self.findTarget(f, f.rip)) return s.resume;
+            return self.leaveInBlock(f, s);
+        case Site::Kind::Over: return self.leave(f, f.rip, 0);
+        case Site::Kind::Dead: return self.leave(f, here, 0);
+    }
+    return self.exit_;
+}
+
+// Host code for `rip`, which is then in the table of jump targets, too.
+const void* Translator::findTarget(HostFrame& f, uint64_t rip) {
+    statistics_.lookUps++;
+    if (!mayRun(rip)) return nullptr;
+    const uint64_t page = rip & ~kPageMask;
+    const Cpu::FetchEntry& e = cpu_.fetch_[page >> 12 & (cpu_.fetch_.size() - 1)];
+    if (e.page != page || e.tag != cpu_.lookupTag_) return nullptr;
+    const Block* b = cpu_.io.code.find(e.phys + (rip & kPageMask), cpu_.codeMode_, false);
+    if (!b || !b->host) return nullptr;
+    if (f.jumpCount == HostFrame::kMostJumps) f.generation = 0, refresh(f);
+    const auto index = uint16_t(rip);
+    JumpTarget& t = jumpTargets(f)[index];
+    if (!t.host) f.jumpList[f.jumpCount++] = index;
+    t = {rip, b->host};
+    return b->host;
+}
+
+// The way from one block to another of the same page holds as long as both live; a dead one leaves.
+const uint8_t* Translator::link(HostFrame& f, Site& s) {
+    const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
+    if (f.slice <= 0) return leave(f, rip, 0);
+    const Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
+    if (!b || !b->host) return leave(f, rip, 0);
+    statistics_.links++;
+    if (s.patch) buffer_.setJump(s.patch, static_cast<const uint8_t*>(b->host));
+    return static_cast<const uint8_t*>(b->host);
+}
+
+// One instruction by the interpreter's own handler, in a block of its own that counts like the rest of the
+// block it comes from.
+static std::unique_ptr<Block> aloneIn(const Block& block, unsigned index, Handler end) {
+    auto alone = std::make_unique<Block>();
+    alone->start = block.start;
+    alone->mode = block.mode;
+    alone->bytes = block.bytes;
+    alone->count = uint16_t(block.count - index);
+    alone->insns = {block.insns[index], Insn{}};
+    if (index == 0) alone->insns[0].run = block.plain;
+    alone->insns[1].run = end;
+    alone->insns[1].offset = uint16_t(block.insns[index].offset + block.insns[index].length);
+    return alone;
+}
+
+const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
+    Cpu& c = cpu_;
+    const Block& b = *s.block;
+    statistics_.slow++;
+    toCpu(f);
+    c.gpr.slot[17] = f.page + b.start.pageOffset();
+    c.slice_ = f.slice - b.count;
+    if (!s.alone) s.alone = aloneIn(b, s.index, interpretedAlone);
+    const unsigned length = s.alone->insns[1].offset;
+    c.block = s.alone.get();
+    reachedEnd_ = false;
+    try {
+        const Insn* first = s.alone->insns.data();
+#if KILN_TAIL_CALLS
+        first->run(c, first);
+#else
+        for (c.next = first; c.next;) {
+            const Insn* i = c.next;
+            c.next = nullptr;
+            i->run(c, i);
+        }
+#endif
+    } catch (...) {
+        thrown_ = std::current_exception();
+        outcome_ = Outcome::Threw;
+        return exit_;
+    }
+    toFrame(f);
+    if (!reachedEnd_) {
+        outcome_ = Outcome::Left;
+        f.slice = c.slice_;
+        f.rip = c.rip;
+        return exit_;
+    }
+    f.slice = c.slice_ + b.count;
+    const bool same = !b.dead && c.lookupTag_ == f.lookupTag && c.forgotten_ == f.forgotten &&
+                      &frameOf(*c.dataTlb_) == &f && c.flat_;
+    if (same) return s.resume;
+    return leave(f, c.gpr.slot[17] + length, s.index + 1u);
+}
+
+}  // namespace kiln

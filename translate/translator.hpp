@@ -1,0 +1,84 @@
+// Turns a processor's hot blocks into host code and runs them. A new block gets a counting handler in front
+// of its first instruction; when the count is up, the block is emitted (emitter.hpp) and a handler that
+// enters the host code takes that place, so that the interpreter finds translated blocks without looking for
+// them.
+//
+// Host code leaves for the interpreter when the slice is over, when what follows is not translated, and where
+// an instruction changes what code means; everything it can't do itself comes to callOut() by a numbered
+// Site. Each processor has a translator and a code buffer of its own. When the buffer is full everything is
+// forgotten.
+#pragma once
+#include <deque>
+#include <exception>
+#include <unordered_map>
+
+#include "cpu/cpu.hpp"
+#include "translate/code_buffer.hpp"
+#include "translate/host_frame.hpp"
+#include "translate/options.hpp"
+#include "translate/site.hpp"
+
+namespace kiln {
+
+class Translator final : public HotCode {
+  public:
+    // Throws std::runtime_error when the host gives no memory for code.
+    Translator(Cpu& cpu, const TranslatorOptions& options);
+    ~Translator() override;
+
+    void born(Block& block) override;
+    void died(Block& block) override;
+
+    struct Statistics {
+        uint64_t blocks = 0, instructions = 0, interpreted = 0;  // translated; of those, calls of handlers
+        uint64_t hostBytes = 0, flushes = 0;
+        uint64_t entries = 0, slow = 0, lookUps = 0, links = 0, leaves = 0;  // while running
+    };
+    const Statistics& statistics() const { return statistics_; }
+
+  private:
+    enum class Outcome : uint8_t {
+        GoesOn,   // at Cpu::rip
+        InBlock,  // at the instruction `goesOnAt_` of Cpu::block
+        Left,     // the interpreter's handler wants the run loop to look at events
+        Threw,
+    };
+    // Handlers in front of blocks, and the one behind an instruction that is interpreted alone.
+    static void counting(Cpu& cpu, const Insn* i);
+    static void entering(Cpu& cpu, const Insn* i);
+    static void interpretedAlone(Cpu& cpu, const Insn* i);
+    static Translator& of(Cpu& cpu) { return static_cast<Translator&>(*cpu.io.code.hot); }
+
+    void makeThunks();
+    bool translate(Block& block);
+    void flush();
+    bool mayRun(uint64_t rip) const;
+    Outcome run(const Block& block);
+    void refresh(HostFrame& frame);
+    static const uint8_t* callOut(Translator& self, uint32_t site);
+    const uint8_t* interpret(HostFrame& frame, Site& site);
+    const uint8_t* link(HostFrame& frame, Site& site);
+    const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
+    const uint8_t* leaveInBlock(HostFrame& frame, const Site& site);
+    const void* findTarget(HostFrame& frame, uint64_t rip);
+    void toCpu(const HostFrame& frame);
+    void toFrame(HostFrame& frame) const;
+
+    Cpu& cpu_;
+    const TranslatorOptions options_;
+    CodeBuffer buffer_;
+    size_t thunkBytes_ = 0;
+    void (*enter_)(HostFrame*, const void* code) = nullptr;
+    const uint8_t *callOut_ = nullptr, *exit_ = nullptr;
+    std::deque<Site> sites_;
+    std::unordered_map<Block*, size_t> translated_;  // with the Dead site
+    uint64_t generation_ = 1;
+    HostFrame* frame_ = nullptr;  // while host code runs
+    const Insn* goesOnAt_ = nullptr;
+    Outcome outcome_ = Outcome::GoesOn;
+    bool reachedEnd_ = false;
+    std::exception_ptr thrown_;
+    Statistics statistics_;
+};
+
+}  // namespace kiln
