@@ -216,7 +216,8 @@ void mulBody(Cpu& c, const Insn& i) {
     U r = U(c.gpr.get<T>(kAx)) * Src::template load<T>(c, i);
     T high = T(r >> (sizeof(T) * 8));
     setWideResult<T>(c, T(r), high);
-    c.flags.set<T>(T(r), high != 0, high != 0, false);  // SF, ZF, AF, PF undefined
+    c.flags.set<T>(T(r), high != 0, high != 0, false);
+    c.flags.clearZf();  // undefined: as Intel's processors do, SF, AF and PF as well
 }
 
 template <class T>
@@ -226,7 +227,8 @@ T signedMultiply(Cpu& c, T a, T b, T& high) {
     S r = S(Signed(a)) * S(Signed(b));
     high = T(r >> (sizeof(T) * 8));
     bool overflow = r != S(Signed(T(r)));
-    c.flags.set<T>(T(r), overflow, overflow, false);  // SF, ZF, AF, PF undefined
+    c.flags.set<T>(T(r), overflow, overflow, false);
+    c.flags.clearZf();  // undefined, as above
     return T(r);
 }
 

@@ -126,7 +126,8 @@ void countZeros(Cpu& c, const Insn& i) {
     T v = Src::template load<T>(c, i);
     T r = T(Leading ? std::countl_zero(v) : std::countr_zero(v));
     RegA::store<T>(c, i, r);
-    c.flags.set<T>(r, v == 0, false, false);  // OF, SF, PF, AF undefined
+    c.flags.set<T>(r, v == 0, false, false);
+    c.flags.clearPf();  // undefined: as Intel's processors do, OF, SF and AF as well
 }
 
 template <class T, class Src>

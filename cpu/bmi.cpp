@@ -18,12 +18,16 @@ struct RegC {
 };
 
 // -- results of one or two sources with flags: SF and ZF of the result, CF as each says, OF clear. AF and PF
-// are undefined; so are, for BEXTR, SF.
+// are undefined; so is, for BEXTR, SF: all clear, as on Intel's processors.
 
 struct Result {
     uint64_t value;
     bool carry;
 };
+template <class Op>
+constexpr bool kSignless = requires {
+    Op::kSignless;
+};  // SF is clear
 
 struct Andn {
     template <class T>
@@ -32,6 +36,7 @@ struct Andn {
     }
 };
 struct Bextr {
+    static constexpr bool kSignless = true;
     template <class T>
     static Result run(T a, T control) {
         const unsigned start = control & 0xff, length = control >> 8 & 0xff;
@@ -66,21 +71,23 @@ struct Blsr {
     }
 };
 
-template <class T>
+template <class T, class Op>
 void finish(Cpu& c, const Insn& i, Result r) {
     RegA::store<T>(c, i, T(r.value));
     c.flags.set<T>(T(r.value), r.carry, false, false);
+    c.flags.clearPf();
+    if (kSignless<Op>) c.flags.setArithmetic(c.flags.arithmetic() & ~flag::SF);
 }
 template <class Op, class T, class First, class Second>
 void withFlags(Cpu& c, const Insn& i) {
     c.checkVex();
     const T a = First::template load<T>(c, i), b = Second::template load<T>(c, i);
-    finish<T>(c, i, Op::template run<T>(a, b));
+    finish<T, Op>(c, i, Op::template run<T>(a, b));
 }
 template <class Op, class T, class Src>
 void lowestBit(Cpu& c, const Insn& i) {
     c.checkVex();
-    finish<T>(c, i, Op::template run<T>(Src::template load<T>(c, i)));
+    finish<T, Op>(c, i, Op::template run<T>(Src::template load<T>(c, i)));
 }
 
 // -- without flags

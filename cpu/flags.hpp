@@ -91,6 +91,12 @@ class Flags {
     void setCfOf(bool c, bool o) {
         aux_ = (aux_ & ~(3ull << 62)) | uint64_t(c) << 63 | uint64_t(c != o) << 62;
     }
+    void clearPf() {
+        if (pf()) aux_ ^= 0x100;
+    }
+    void clearZf() {
+        if (zf()) result_ = 0x100;  // neither SF nor PF changes
+    }
     void setZf(bool v) { setArithmetic((arithmetic() & ~flag::ZF) | (v ? flag::ZF : 0)); }
 
     uint64_t arithmetic() const {

@@ -131,6 +131,8 @@ void Translator::interpretedAlone(Cpu& c, const Insn*) {
 
 // -- blocks
 
+bool Translator::knows(ZydisMnemonic mnemonic) { return BlockEmitter::knows(mnemonic); }
+
 void Translator::born(Block& block) {
     if (block.crosses || block.mode == CodeMode::Code16) return;
     block.plain = block.insns[0].run;

@@ -29,6 +29,9 @@ class Translator final : public HotCode {
     void born(Block& block) override;
     void died(Block& block) override;
 
+    // Whether there is more for an instruction than a call of the interpreter.
+    static bool knows(ZydisMnemonic mnemonic);
+
     struct Statistics {
         uint64_t blocks = 0, instructions = 0, interpreted = 0;  // translated; of those, calls of handlers
         uint64_t hostBytes = 0, flushes = 0;

@@ -1,0 +1,258 @@
+// The translator against the interpreter: random programs of basic blocks that jump about, with faults at
+// random memory operands, in slices of random length. Both must be at the same instruction, with the same
+// state and the same count, whenever a slice ends.
+//
+//   KILN_FUZZ_ITERATIONS  programs per mode     KILN_FUZZ_SEED  another sequence
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "tests/cpu_bench.hpp"
+#include "tests/fuzz_forms.hpp"
+#include "translate/translator.hpp"
+
+namespace kiln::test {
+namespace {
+
+constexpr uint64_t kCode = HostOracle::kCode, kCodePages = 3;
+constexpr uint64_t kData = HostOracle::kScratch, kDataSize = HostOracle::kScratchSize;
+
+uint64_t environment(const char* name, uint64_t otherwise) {
+    const char* v = std::getenv(name);
+    return v ? std::strtoull(v, nullptr, 0) : otherwise;
+}
+
+struct Program {
+    std::vector<uint8_t> code;
+    std::vector<uint64_t> labels;                    // where basic blocks begin
+    std::vector<std::pair<uint64_t, size_t>> jumps;  // where a 32-bit distance is missing, and to which label
+    std::string listing;
+};
+
+class ProgramFuzz {
+  public:
+    ProgramFuzz(bool code64, uint64_t seed)
+        : code64_(code64), table_(code64, false), random_(seed), plain_(mode(), 3), translated_(mode(), 3) {
+        for (GuestBench* b : {&plain_, &translated_}) {
+            b->addRam(kCode, kCodePages * kPageSize);
+            b->addRam(kData, kDataSize);
+            if (code64) b->setBase(Gs, kData + 0x840);
+            b->enableAvx();
+        }
+        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2});
+        for (const auto& [mnemonic, forms] : table_.forms())
+            if (usable(mnemonic)) (Translator::knows(mnemonic) ? known_ : others_).push_back(&forms);
+    }
+
+    bool run(uint64_t programs) {
+        for (uint64_t n = 0; n < programs; n++)
+            if (!one()) return false;
+        return true;
+    }
+    const Translator& translator() const { return *translator_; }
+    uint64_t executed() const { return plain_.cpu.executed(); }
+    uint64_t faults() const { return faults_; }
+
+  private:
+    GuestBench::Mode mode() const { return code64_ ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32; }
+
+    // Not: what makes its own way out of the program, and what takes long.
+    static bool usable(ZydisMnemonic m) {
+        switch (m) {
+            case ZYDIS_MNEMONIC_CALL:
+            case ZYDIS_MNEMONIC_JMP:
+            case ZYDIS_MNEMONIC_RET:
+            case ZYDIS_MNEMONIC_MONITOR:
+            case ZYDIS_MNEMONIC_MWAIT: return false;
+            default: return true;
+        }
+    }
+
+    void addInstruction(Program& p) {
+        const auto& from = oneIn(random_, 6) ? others_ : known_;
+        const std::vector<Form>& forms = *from[below(random_, from.size())];
+        const Form& form = forms[below(random_, forms.size())];
+        Instance i = table_.make(random_, form);
+        if (i.z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE) {
+            // Conditional ones of 8 bits go on right behind: either way is the same, but for the count.
+            if (i.z.raw.imm[0].size != 8) return;
+            i.bytes[i.z.raw.imm[0].offset] = 0;
+        }
+        p.listing += fmt::format("  {:x}: {}\n", kCode + p.code.size(), i.text(kCode + p.code.size()));
+        p.code.insert(p.code.end(), i.code().begin(), i.code().end());
+    }
+
+    void put(Program& p, std::initializer_list<int> bytes) {
+        for (int b : bytes) p.code.push_back(uint8_t(b));
+    }
+    void putTarget(Program& p, size_t label) {
+        p.jumps.push_back({p.code.size(), label});
+        p.code.insert(p.code.end(), 4, 0);
+    }
+
+    void addEnd(Program& p, size_t blocks) {
+        const auto label = size_t(below(random_, blocks));
+        const int kind = int(below(random_, 8));
+        p.listing += fmt::format("  {:x}: end {} to block {}\n", kCode + p.code.size(), kind, label);
+        switch (kind) {
+            case 0: put(p, {0xe9}), putTarget(p, label); break;
+            case 1: put(p, {0xe8}), putTarget(p, label); break;
+            case 2: put(p, {0xc3}); break;
+            case 3:  // MOV EAX, target; JMP rAX
+                put(p, {0xb8}), putAbsolute(p, label), put(p, {0xff, 0xe0});
+                break;
+            case 4:  // PUSH target; RET
+                put(p, {0x68}), putAbsolute(p, label), put(p, {0xc3});
+                break;
+            case 5:  // MOV ECX, target; CALL rCX
+                put(p, {0xb9}), putAbsolute(p, label), put(p, {0xff, 0xd1});
+                break;
+            default: put(p, {0x0f, 0x80 | int(below(random_, 16))}), putTarget(p, label);
+        }
+    }
+    void putAbsolute(Program& p, size_t label) {
+        absolute_.push_back({p.code.size(), label});
+        p.code.insert(p.code.end(), 4, 0);
+    }
+
+    Program make() {
+        Program p;
+        absolute_.clear();
+        const size_t blocks = 3 + below(random_, 8);
+        for (size_t n = 0; n < blocks; n++) {
+            if (oneIn(random_, 4)) p.code.insert(p.code.end(), below(random_, 1500), 0x90);
+            p.labels.push_back(p.code.size());
+            for (uint64_t k = 1 + below(random_, 8); k; k--) addInstruction(p);
+            addEnd(p, blocks);
+        }
+        put(p, {0xf4});
+        p.code.resize(std::min<size_t>(p.code.size(), kCodePages * kPageSize));
+        auto patch = [&](uint64_t at, uint64_t v) {
+            const auto word = uint32_t(v);
+            if (at + 4 <= p.code.size()) std::memcpy(&p.code[at], &word, 4);
+        };
+        for (auto [at, label] : p.jumps) patch(at, p.labels[label] - (at + 4));
+        for (auto [at, label] : absolute_) patch(at, kCode + p.labels[label]);
+        return p;
+    }
+
+    void randomState(const Program& p) {
+        UserState s;
+        for (uint64_t& g : s.gpr)
+            g = oneIn(random_, 4) ? interesting(random_) : kData + below(random_, kDataSize / 8) * 8;
+        for (unsigned n = 0; n < 16 && !code64_; n++) s.gpr[n] = n < 8 ? s.gpr[n] & 0xffffffff : 0;
+        s.gpr[Rsp] = kData + 0x2000 + below(random_, 0x80) * 16;
+        s.gpr[Rcx] &= 0xff;
+        s.rflags = 2 | flag::IF | (random_() & flag::Arithmetic) | (oneIn(random_, 8) ? flag::DF : 0);
+        s.rip = kCode + p.labels[below(random_, p.labels.size())];
+        for (unsigned n = 0; n < 32; n++) s.fx.set<uint64_t>(FxImage::kXmm + 8 * n, interesting(random_));
+        s.fx.set<uint16_t>(FxImage::kControl, 0x37f);
+        s.fx.set<uint32_t>(FxImage::kMxcsr, 0x1f80);
+        // Return addresses for RET.
+        for (unsigned n = 0; n < 16; n++) {
+            const uint64_t target = kCode + p.labels[below(random_, p.labels.size())];
+            for (GuestBench* b : {&plain_, &translated_})
+                std::memcpy(b->host(kData) + s.gpr[Rsp] - kData + n * (code64_ ? 8 : 4), &target,
+                            code64_ ? 8 : 4);
+        }
+        for (GuestBench* b : {&plain_, &translated_}) {
+            b->restoreMode();
+            b->cpu.halted = false;
+            b->cpu.pendingDebug = 0;
+            importState(s, b->cpu);
+        }
+    }
+
+    std::string differences() {
+        std::string d;
+        auto equal = [&](const std::string& name, uint64_t a, uint64_t b) {
+            if (a != b) d += fmt::format("    {:10} interpreted {:016x}  translated {:016x}\n", name, a, b);
+        };
+        Cpu &a = plain_.cpu, &b = translated_.cpu;
+        static const char* const kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+        for (unsigned n = 0; n < 16; n++) equal(kNames[n], a.gpr.slot[n], b.gpr.slot[n]);
+        equal("rip", a.rip, b.rip);
+        equal("rflags", a.flags.value(), b.flags.value());
+        equal("executed", a.executed(), b.executed());
+        equal("cpl", a.cpl, b.cpl);
+        equal("cr2", a.cr2, b.cr2);
+        equal("halted", a.halted, b.halted);
+        for (unsigned n = 0; n < 16; n++)
+            for (unsigned w = 0; w < 4; w++)
+                equal(fmt::format("ymm{}[{}]", n, w), a.vec[n].get<uint64_t>(w), b.vec[n].get<uint64_t>(w));
+        for (unsigned n = 0; n < 8; n++)
+            equal(fmt::format("R{}", n), a.fpu.physical[n].mantissa, b.fpu.physical[n].mantissa);
+        equal("fpu status", a.fpu.status, b.fpu.status);
+        equal("mxcsr", a.mxcsr, b.mxcsr);
+        for (auto [base, size] : {std::pair{kData, kDataSize}, {kCode, kCodePages * kPageSize}})
+            for (uint64_t at = 0; at < size; at += 8) {
+                uint64_t x, y;
+                std::memcpy(&x, plain_.host(base) + at, 8);
+                std::memcpy(&y, translated_.host(base) + at, 8);
+                if (x != y) equal(fmt::format("{:x}", base + at), x, y);
+            }
+        return d;
+    }
+
+    bool one() {
+        const Program p = make();
+        for (GuestBench* b : {&plain_, &translated_}) b->write(kCode, p.code);
+        for (uint64_t at = 0; at < kDataSize; at += 8) {
+            const uint64_t v = oneIn(random_, 2) ? kData + below(random_, kDataSize) : interesting(random_);
+            for (GuestBench* b : {&plain_, &translated_}) std::memcpy(b->host(kData) + at, &v, 8);
+        }
+        for (int start = 0; start < 6; start++) {
+            randomState(p);
+            for (int slices = 0; slices < 12; slices++) {
+                const auto slice = int64_t(1 + below(random_, oneIn(random_, 2) ? 20 : 400));
+                const uint64_t from = translated_.cpu.rip;
+                plain_.cpu.run(slice);
+                translated_.cpu.run(slice);
+                if (std::string d = differences(); !d.empty()) {
+                    MESSAGE(fmt::format("slice of {} from {:x}:\n{}{}", slice, from, p.listing, d));
+                    return false;
+                }
+                if (plain_.cpu.halted || !plain_.shutdown.empty()) {
+                    faults_++;
+                    break;
+                }
+            }
+            if (!plain_.shutdown.empty()) {
+                plain_.shutdown.clear();
+                translated_.shutdown.clear();
+            }
+        }
+        return true;
+    }
+
+    bool code64_;
+    FormTable table_;
+    Random random_;
+    GuestBench plain_, translated_;
+    std::unique_ptr<Translator> translator_;
+    std::vector<const std::vector<Form>*> known_, others_;
+    std::vector<std::pair<uint64_t, size_t>> absolute_;
+    uint64_t faults_ = 0;
+};
+
+void fuzz(bool code64) {
+    ProgramFuzz f(code64, environment("KILN_FUZZ_SEED", 1));
+    const uint64_t programs = environment("KILN_FUZZ_ITERATIONS", 3000);
+    CHECK(f.run(programs));
+    const Translator::Statistics& s = f.translator().statistics();
+    MESSAGE(
+        fmt::format("{}-bit: {} programs, {} instructions, {} faults; {} blocks translated, entered {} "
+                    "times, {} calls of the interpreter, {} links, {} look-ups",
+                    code64 ? 64 : 32, programs, f.executed(), f.faults(), s.blocks, s.entries, s.slow,
+                    s.links, s.lookUps));
+    CHECK(s.blocks > 0);
+}
+
+}  // namespace
+
+TEST_CASE("fuzz the translator against the interpreter: 64-bit mode") { fuzz(true); }
+TEST_CASE("fuzz the translator against the interpreter: 32-bit code") { fuzz(false); }
+
+}  // namespace kiln::test
