@@ -70,7 +70,7 @@ class ProgramFuzz {
     }
 
     void addInstruction(Program& p) {
-        const auto& from = oneIn(random_, 6) ? others_ : known_;
+        const auto& from = oneIn(random_, 2) ? others_ : known_;
         const std::vector<Form>& forms = *from[below(random_, from.size())];
         const Form& form = forms[below(random_, forms.size())];
         Instance i = table_.make(random_, form);

@@ -70,31 +70,34 @@ constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
     {ZYDIS_MNEMONIC_PREFETCHNTA, How::Nothing},
     {ZYDIS_MNEMONIC_PREFETCHT0, How::Nothing},
     {ZYDIS_MNEMONIC_PREFETCHT1, How::Nothing},
+    {ZYDIS_MNEMONIC_LFENCE, How::Nothing},
+    {ZYDIS_MNEMONIC_SFENCE, How::Nothing},
+    {ZYDIS_MNEMONIC_MFENCE, How::Plain},
     {ZYDIS_MNEMONIC_PREFETCHT2, How::Nothing},
     {ZYDIS_MNEMONIC_PREFETCHW, How::Nothing},
 };
 
 constexpr ZydisMnemonic kPlain[] = {
-    ZYDIS_MNEMONIC_MOV,    ZYDIS_MNEMONIC_MOVZX,   ZYDIS_MNEMONIC_MOVSX, ZYDIS_MNEMONIC_MOVSXD,
-    ZYDIS_MNEMONIC_ADD,    ZYDIS_MNEMONIC_SUB,     ZYDIS_MNEMONIC_ADC,   ZYDIS_MNEMONIC_SBB,
-    ZYDIS_MNEMONIC_AND,    ZYDIS_MNEMONIC_OR,      ZYDIS_MNEMONIC_XOR,   ZYDIS_MNEMONIC_CMP,
-    ZYDIS_MNEMONIC_TEST,   ZYDIS_MNEMONIC_INC,     ZYDIS_MNEMONIC_DEC,   ZYDIS_MNEMONIC_NEG,
-    ZYDIS_MNEMONIC_NOT,    ZYDIS_MNEMONIC_BT,      ZYDIS_MNEMONIC_BTS,   ZYDIS_MNEMONIC_BTR,
-    ZYDIS_MNEMONIC_BTC,    ZYDIS_MNEMONIC_BSF,     ZYDIS_MNEMONIC_BSR,   ZYDIS_MNEMONIC_TZCNT,
-    ZYDIS_MNEMONIC_LZCNT,  ZYDIS_MNEMONIC_POPCNT,  ZYDIS_MNEMONIC_BSWAP, ZYDIS_MNEMONIC_XCHG,
-    ZYDIS_MNEMONIC_XADD,   ZYDIS_MNEMONIC_MOVBE,   ZYDIS_MNEMONIC_ANDN,  ZYDIS_MNEMONIC_BEXTR,
-    ZYDIS_MNEMONIC_BLSI,   ZYDIS_MNEMONIC_BLSMSK,  ZYDIS_MNEMONIC_BLSR,  ZYDIS_MNEMONIC_BZHI,
-    ZYDIS_MNEMONIC_PDEP,   ZYDIS_MNEMONIC_PEXT,    ZYDIS_MNEMONIC_RORX,  ZYDIS_MNEMONIC_SARX,
-    ZYDIS_MNEMONIC_SHLX,   ZYDIS_MNEMONIC_SHRX,    ZYDIS_MNEMONIC_CRC32, ZYDIS_MNEMONIC_CLC,
-    ZYDIS_MNEMONIC_STC,    ZYDIS_MNEMONIC_CMC,     ZYDIS_MNEMONIC_SETO,  ZYDIS_MNEMONIC_SETNO,
-    ZYDIS_MNEMONIC_SETB,   ZYDIS_MNEMONIC_SETNB,   ZYDIS_MNEMONIC_SETZ,  ZYDIS_MNEMONIC_SETNZ,
-    ZYDIS_MNEMONIC_SETBE,  ZYDIS_MNEMONIC_SETNBE,  ZYDIS_MNEMONIC_SETS,  ZYDIS_MNEMONIC_SETNS,
-    ZYDIS_MNEMONIC_SETP,   ZYDIS_MNEMONIC_SETNP,   ZYDIS_MNEMONIC_SETL,  ZYDIS_MNEMONIC_SETNL,
-    ZYDIS_MNEMONIC_SETLE,  ZYDIS_MNEMONIC_SETNLE,  ZYDIS_MNEMONIC_CMOVO, ZYDIS_MNEMONIC_CMOVNO,
-    ZYDIS_MNEMONIC_CMOVB,  ZYDIS_MNEMONIC_CMOVNB,  ZYDIS_MNEMONIC_CMOVZ, ZYDIS_MNEMONIC_CMOVNZ,
-    ZYDIS_MNEMONIC_CMOVBE, ZYDIS_MNEMONIC_CMOVNBE, ZYDIS_MNEMONIC_CMOVS, ZYDIS_MNEMONIC_CMOVNS,
-    ZYDIS_MNEMONIC_CMOVP,  ZYDIS_MNEMONIC_CMOVNP,  ZYDIS_MNEMONIC_CMOVL, ZYDIS_MNEMONIC_CMOVNL,
-    ZYDIS_MNEMONIC_CMOVLE, ZYDIS_MNEMONIC_CMOVNLE,
+    ZYDIS_MNEMONIC_MOV,    ZYDIS_MNEMONIC_MOVNTI, ZYDIS_MNEMONIC_MOVZX,   ZYDIS_MNEMONIC_MOVSX,
+    ZYDIS_MNEMONIC_MOVSXD, ZYDIS_MNEMONIC_ADD,    ZYDIS_MNEMONIC_SUB,     ZYDIS_MNEMONIC_ADC,
+    ZYDIS_MNEMONIC_SBB,    ZYDIS_MNEMONIC_AND,    ZYDIS_MNEMONIC_OR,      ZYDIS_MNEMONIC_XOR,
+    ZYDIS_MNEMONIC_CMP,    ZYDIS_MNEMONIC_TEST,   ZYDIS_MNEMONIC_INC,     ZYDIS_MNEMONIC_DEC,
+    ZYDIS_MNEMONIC_NEG,    ZYDIS_MNEMONIC_NOT,    ZYDIS_MNEMONIC_BT,      ZYDIS_MNEMONIC_BTS,
+    ZYDIS_MNEMONIC_BTR,    ZYDIS_MNEMONIC_BTC,    ZYDIS_MNEMONIC_BSF,     ZYDIS_MNEMONIC_BSR,
+    ZYDIS_MNEMONIC_TZCNT,  ZYDIS_MNEMONIC_LZCNT,  ZYDIS_MNEMONIC_POPCNT,  ZYDIS_MNEMONIC_BSWAP,
+    ZYDIS_MNEMONIC_XCHG,   ZYDIS_MNEMONIC_XADD,   ZYDIS_MNEMONIC_MOVBE,   ZYDIS_MNEMONIC_ANDN,
+    ZYDIS_MNEMONIC_BEXTR,  ZYDIS_MNEMONIC_BLSI,   ZYDIS_MNEMONIC_BLSMSK,  ZYDIS_MNEMONIC_BLSR,
+    ZYDIS_MNEMONIC_BZHI,   ZYDIS_MNEMONIC_PDEP,   ZYDIS_MNEMONIC_PEXT,    ZYDIS_MNEMONIC_RORX,
+    ZYDIS_MNEMONIC_SARX,   ZYDIS_MNEMONIC_SHLX,   ZYDIS_MNEMONIC_SHRX,    ZYDIS_MNEMONIC_CRC32,
+    ZYDIS_MNEMONIC_CLC,    ZYDIS_MNEMONIC_STC,    ZYDIS_MNEMONIC_CMC,     ZYDIS_MNEMONIC_SETO,
+    ZYDIS_MNEMONIC_SETNO,  ZYDIS_MNEMONIC_SETB,   ZYDIS_MNEMONIC_SETNB,   ZYDIS_MNEMONIC_SETZ,
+    ZYDIS_MNEMONIC_SETNZ,  ZYDIS_MNEMONIC_SETBE,  ZYDIS_MNEMONIC_SETNBE,  ZYDIS_MNEMONIC_SETS,
+    ZYDIS_MNEMONIC_SETNS,  ZYDIS_MNEMONIC_SETP,   ZYDIS_MNEMONIC_SETNP,   ZYDIS_MNEMONIC_SETL,
+    ZYDIS_MNEMONIC_SETNL,  ZYDIS_MNEMONIC_SETLE,  ZYDIS_MNEMONIC_SETNLE,  ZYDIS_MNEMONIC_CMOVO,
+    ZYDIS_MNEMONIC_CMOVNO, ZYDIS_MNEMONIC_CMOVB,  ZYDIS_MNEMONIC_CMOVNB,  ZYDIS_MNEMONIC_CMOVZ,
+    ZYDIS_MNEMONIC_CMOVNZ, ZYDIS_MNEMONIC_CMOVBE, ZYDIS_MNEMONIC_CMOVNBE, ZYDIS_MNEMONIC_CMOVS,
+    ZYDIS_MNEMONIC_CMOVNS, ZYDIS_MNEMONIC_CMOVP,  ZYDIS_MNEMONIC_CMOVNP,  ZYDIS_MNEMONIC_CMOVL,
+    ZYDIS_MNEMONIC_CMOVNL, ZYDIS_MNEMONIC_CMOVLE, ZYDIS_MNEMONIC_CMOVNLE,
 };
 
 constexpr ZydisMnemonic kBranches[] = {
@@ -112,6 +115,7 @@ InstId hostInstruction(ZydisMnemonic m) {
 const std::array<Knowledge, ZYDIS_MNEMONIC_MAX_VALUE + 1>& knowledge() {
     static const auto table = [] {
         std::array<Knowledge, ZYDIS_MNEMONIC_MAX_VALUE + 1> t{};
+        for (int m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) t[m].id = hostInstruction(ZydisMnemonic(m));
         for (ZydisMnemonic m : kPlain) t[m] = {How::Plain, hostInstruction(m)};
         for (ZydisMnemonic m : kBranches) t[m] = {How::Branch, hostInstruction(m)};
         for (auto [m, how] : kKnown) t[m] = {how, hostInstruction(m)};
@@ -129,8 +133,82 @@ bool hostHas(ZydisISASet set) {
         case ZYDIS_ISA_SET_LZCNT: return has.hasLZCNT();
         case ZYDIS_ISA_SET_POPCNT: return has.hasPOPCNT();
         case ZYDIS_ISA_SET_MOVBE: return has.hasMOVBE();
-        case ZYDIS_ISA_SET_SSE4: return has.hasSSE4_2();
+        case ZYDIS_ISA_SET_SSE3: return has.hasSSE3();
+        case ZYDIS_ISA_SET_SSSE3: return has.hasSSSE3();
+        case ZYDIS_ISA_SET_SSE4: return has.hasSSE4_1();
+        case ZYDIS_ISA_SET_SSE42: return has.hasSSE4_2();
+        case ZYDIS_ISA_SET_AES: return has.hasAESNI();
+        case ZYDIS_ISA_SET_PCLMULQDQ: return has.hasPCLMULQDQ();
+        case ZYDIS_ISA_SET_SHA: return has.hasSHA();
+        case ZYDIS_ISA_SET_GFNI: return has.hasGFNI();
+        case ZYDIS_ISA_SET_AVX: return has.hasAVX();
+        case ZYDIS_ISA_SET_AVXAES: return has.hasAVX() && has.hasAESNI();
+        case ZYDIS_ISA_SET_AVX2: return has.hasAVX2();
+        case ZYDIS_ISA_SET_AVX_GFNI: return has.hasAVX() && has.hasGFNI();
+        case ZYDIS_ISA_SET_FMA: return has.hasFMA();
+        case ZYDIS_ISA_SET_F16C: return has.hasF16C();
+        case ZYDIS_ISA_SET_VAES: return has.hasVAES();
+        case ZYDIS_ISA_SET_VPCLMULQDQ: return has.hasVPCLMULQDQ();
         default: return true;
+    }
+}
+
+// Sets of vector instructions whose operands are all that is to be replaced.
+bool isVectorSet(ZydisISASet set) {
+    switch (set) {
+        case ZYDIS_ISA_SET_SSE:
+        case ZYDIS_ISA_SET_SSE2:
+        case ZYDIS_ISA_SET_SSE3:
+        case ZYDIS_ISA_SET_SSSE3:
+        case ZYDIS_ISA_SET_SSE4:
+        case ZYDIS_ISA_SET_SSE42:
+        case ZYDIS_ISA_SET_AES:
+        case ZYDIS_ISA_SET_PCLMULQDQ:
+        case ZYDIS_ISA_SET_SHA:
+        case ZYDIS_ISA_SET_GFNI:
+        case ZYDIS_ISA_SET_AVX:
+        case ZYDIS_ISA_SET_AVXAES:
+        case ZYDIS_ISA_SET_AVX2:
+        case ZYDIS_ISA_SET_AVX_GFNI:
+        case ZYDIS_ISA_SET_FMA:
+        case ZYDIS_ISA_SET_F16C:
+        case ZYDIS_ISA_SET_VAES:
+        case ZYDIS_ISA_SET_VPCLMULQDQ: return true;
+        default: return false;
+    }
+}
+
+// Approximations differ among processors, masked accesses fault by element, and some have registers that are
+// not operands.
+bool isLeftToInterpreter(ZydisMnemonic m) {
+    switch (m) {
+        case ZYDIS_MNEMONIC_RCPPS:
+        case ZYDIS_MNEMONIC_RCPSS:
+        case ZYDIS_MNEMONIC_RSQRTPS:
+        case ZYDIS_MNEMONIC_RSQRTSS:
+        case ZYDIS_MNEMONIC_VRCPPS:
+        case ZYDIS_MNEMONIC_VRCPSS:
+        case ZYDIS_MNEMONIC_VRSQRTPS:
+        case ZYDIS_MNEMONIC_VRSQRTSS:
+        case ZYDIS_MNEMONIC_MASKMOVDQU:
+        case ZYDIS_MNEMONIC_VMASKMOVDQU:
+        case ZYDIS_MNEMONIC_VMASKMOVPS:
+        case ZYDIS_MNEMONIC_VMASKMOVPD:
+        case ZYDIS_MNEMONIC_VPMASKMOVD:
+        case ZYDIS_MNEMONIC_VPMASKMOVQ:
+        case ZYDIS_MNEMONIC_PCMPESTRI:
+        case ZYDIS_MNEMONIC_PCMPESTRM:
+        case ZYDIS_MNEMONIC_PCMPISTRI:
+        case ZYDIS_MNEMONIC_PCMPISTRM:
+        case ZYDIS_MNEMONIC_VPCMPESTRI:
+        case ZYDIS_MNEMONIC_VPCMPESTRM:
+        case ZYDIS_MNEMONIC_VPCMPISTRI:
+        case ZYDIS_MNEMONIC_VPCMPISTRM:
+        case ZYDIS_MNEMONIC_LDMXCSR:
+        case ZYDIS_MNEMONIC_STMXCSR:
+        case ZYDIS_MNEMONIC_VLDMXCSR:
+        case ZYDIS_MNEMONIC_VSTMXCSR: return true;
+        default: return false;
     }
 }
 
@@ -178,6 +256,7 @@ void BlockEmitter::emit() {
         const Label resume = a_.newLabel();
         a_.bind(resume);
         fixups_.push_back({t.site, resume, false});
+        if (t.vectors != VectorLevel::None) a_.call(Imm(uint64_t(context_.load[size_t(t.vectors)])));
         if (t.restoresFlags) {
             a_.mov(x86::eax, KILN_FRAME(flags).cloneResized(4));
             a_.add(x86::al, 127);
@@ -241,6 +320,10 @@ bool BlockEmitter::emitted() {
     if (context_.refused.contains(index_) || !hostHas(z_.meta.isa_set)) return false;
     if (context_.threaded && (z_.attributes & ZYDIS_ATTRIB_HAS_LOCK)) return false;
     switch (k.how) {
+        case How::Interpret: {
+            const VectorLevel level = vectorLevel();
+            return level != VectorLevel::None && operandsUsable() && needVectors(level) && plain(k.id);
+        }
         case How::Plain: return plain(k.id);
         case How::Nothing: return true;
         case How::Lea: return lea();
@@ -284,6 +367,7 @@ void BlockEmitter::interpret() {
     a_.bind(resume);
     fixups_.push_back({site, resume, false});
     inHost_ = false, inFrame_ = true;
+    vectors_ = VectorLevel::None;
 }
 
 void BlockEmitter::before() {
@@ -294,7 +378,7 @@ void BlockEmitter::before() {
 Label BlockEmitter::slow() {
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
-        tails_.push_back({a_.newLabel(), addSite(Site::Kind::Interpret), {}, false});
+        tails_.push_back({a_.newLabel(), addSite(Site::Kind::Interpret), {}, false, VectorLevel::None});
     }
     return tails_[slowTail_].label;
 }
@@ -302,7 +386,7 @@ Label BlockEmitter::slow() {
 Label BlockEmitter::slowBefore() {
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
-        tails_.push_back({a_.newLabel(), addSite(Site::Kind::Before), {}, false});
+        tails_.push_back({a_.newLabel(), addSite(Site::Kind::Before), {}, false, VectorLevel::None});
     }
     return tails_[slowTail_].label;
 }
@@ -314,7 +398,68 @@ void BlockEmitter::resumeSlow() {
     if (context_.sites[t.site].kind != Site::Kind::Interpret) return;
     t.resume = a_.newLabel();
     t.restoresFlags = inHost_;
+    t.vectors = vectors_;
     a_.bind(t.resume);
+}
+
+// -- vector registers
+
+VectorLevel BlockEmitter::vectorLevel() const {
+    const bool vex = z_.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    if (!isVectorSet(z_.meta.isa_set) || isLeftToInterpreter(z_.mnemonic) ||
+        (!vex && z_.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY))
+        return VectorLevel::None;
+    // Outside 64-bit mode these two leave registers 8 to 15 alone.
+    bool named =
+        code64_ && (z_.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || z_.mnemonic == ZYDIS_MNEMONIC_VZEROALL);
+    for (unsigned n = 0; n < z_.operand_count_visible; n++)
+        named |= operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                 !vectorRegister(operands_[n].reg.value).isNone();
+    if (!named) return VectorLevel::None;
+    return vex ? VectorLevel::Avx : VectorLevel::Sse;
+}
+
+bool BlockEmitter::needVectors(VectorLevel level) {
+    if (vectors_ >= level) return true;
+    saveFlags();
+    inHost_ = false;
+    const Label want = a_.newLabel(), loaded = a_.newLabel();
+    const size_t site = addSite(Site::Kind::Vectors);
+    context_.sites[site].level = level;
+    a_.cmp(KILN_FRAME(vectors), uint8_t(level));
+    a_.jb(want);
+    a_.bind(loaded);
+    vectors_ = level;
+    tails_.push_back({want, site, loaded, false, level});
+    return true;
+}
+
+Operand BlockEmitter::vectorRegister(ZydisRegister r) {
+    const auto id = uint32_t(ZydisRegisterGetId(r));
+    switch (ZydisRegisterGetClass(r)) {
+        case ZYDIS_REGCLASS_XMM: return x86::xmm(id);
+        case ZYDIS_REGCLASS_YMM: return x86::ymm(id);
+        default: return {};
+    }
+}
+
+// Whether the memory operand has to lie on a multiple of 16 or 32 (SDM vol. 1, 4.1.1; vol. 2, 2.4).
+bool BlockEmitter::mustBeAligned(unsigned bytes) const {
+    if (vectorLevel() == VectorLevel::None || bytes < 16) return false;
+    switch (z_.mnemonic) {
+        case ZYDIS_MNEMONIC_MOVUPS:
+        case ZYDIS_MNEMONIC_MOVUPD:
+        case ZYDIS_MNEMONIC_MOVDQU:
+        case ZYDIS_MNEMONIC_LDDQU: return false;
+        case ZYDIS_MNEMONIC_VMOVAPS:
+        case ZYDIS_MNEMONIC_VMOVAPD:
+        case ZYDIS_MNEMONIC_VMOVDQA:
+        case ZYDIS_MNEMONIC_VMOVNTPS:
+        case ZYDIS_MNEMONIC_VMOVNTPD:
+        case ZYDIS_MNEMONIC_VMOVNTDQ:
+        case ZYDIS_MNEMONIC_VMOVNTDQA: return true;
+        default: return vectorLevel() == VectorLevel::Sse;
+    }
 }
 
 // -- flags
@@ -478,23 +623,25 @@ BlockEmitter::Address BlockEmitter::stack(int32_t disp, unsigned bytes, bool wri
 
 BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, bool write) {
     Mem last;
+    const int32_t reach = mustBeAligned(bytes) ? 0 : int32_t(bytes - 1);
     if (simple) {
         const Gp base = simple->baseReg().as<Gp>();
         if (simple->offset() == 0)
             a_.mov(x86::eax, base.r32());
         else
             a_.lea(x86::eax, *simple);
-        last = simple->cloneAdjusted(bytes - 1);
+        last = simple->cloneAdjusted(reach);
     } else {
         a_.mov(x86::eax, x86::edx);
-        last = x86::ptr(kLinear, int32_t(bytes - 1));
+        last = x86::ptr(kLinear, reach);
     }
     if (last.offset() == 0)
         a_.mov(kTag, last.baseReg().as<Gp>());
     else
         a_.lea(kTag, last);
     a_.shr(x86::eax, 12);
-    a_.and_(kTag, -4096);
+    // One that must be aligned crosses no page, and its low address bits take part in the comparison.
+    a_.and_(kTag, mustBeAligned(bytes) ? -4096 | int32_t(bytes - 1) : -4096);
     a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
     a_.jne(nearBranchInstruction_ ? slowBefore() : slow());
     a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
@@ -525,7 +672,9 @@ void BlockEmitter::addToGuest(unsigned guest, int32_t n) {
 bool BlockEmitter::operandsUsable() const {
     for (unsigned n = 0; n < z_.operand_count_visible; n++) {
         const ZydisDecodedOperand& op = operands_[n];
-        if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(op.reg.value) < 0) return false;
+        if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(op.reg.value) < 0 &&
+            (vectorLevel() == VectorLevel::None || vectorRegister(op.reg.value).isNone()))
+            return false;
         if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && !addressable(op.mem)) return false;
         if (op.type == ZYDIS_OPERAND_TYPE_POINTER) return false;
     }
@@ -547,6 +696,8 @@ static Imm immediate(const ZydisDecodedOperand& op) {
 bool BlockEmitter::plain(InstId id) {
     if (!operandsUsable()) return false;
     const unsigned count = z_.operand_count_visible;
+    Operand ops[4];
+    if (count > std::size(ops)) return false;
     const ZydisDecodedOperand* memory = nullptr;
     for (unsigned n = 0; n < count; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY) memory = &operands_[n];
@@ -562,7 +713,7 @@ bool BlockEmitter::plain(InstId id) {
         address = access(memory->mem, memory->size / 8, memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
         unsigned inFrameOperands = 0;
         for (unsigned n = 0; n < count; n++)
-            if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(operands_[n].reg.value) >= 0)
                 inFrameOperands += inFrame(guestOf(operands_[n].reg.value));
         if (readsFlags()) {
             moveAddressTo(address, kLinear);
@@ -576,7 +727,6 @@ bool BlockEmitter::plain(InstId id) {
     }
     if (readsFlags()) needFlags();
 
-    Operand ops[4];
     struct WriteBack {
         unsigned guest;
         Gp scratch;
@@ -589,6 +739,8 @@ bool BlockEmitter::plain(InstId id) {
             ops[n] = immediate(op);
         } else if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
             ops[n] = address.mem.cloneResized(op.size / 8);
+        } else if (guestOf(op.reg.value) < 0) {
+            ops[n] = vectorRegister(op.reg.value);
         } else {
             const auto guest = unsigned(guestOf(op.reg.value));
             if (!inFrame(int(guest))) {
@@ -893,7 +1045,7 @@ void BlockEmitter::lookUp() {
     a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
     a_.jne(miss);
     fixups_.push_back({site, again, false});
-    tails_.push_back({miss, site, {}, false});
+    tails_.push_back({miss, site, {}, false, VectorLevel::None});
     inHost_ = false;
 }
 
@@ -906,7 +1058,7 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     a_.and_(x86::rdx, -4096);
     a_.mov(KILN_FRAME(page), x86::rdx);
     a_.jmp(host);
-    tails_.push_back({over, site, {}, false});
+    tails_.push_back({over, site, {}, false, VectorLevel::None});
 }
 
 // The end of the block's code on one way: to `target` from the page, after so many instructions.
@@ -937,7 +1089,7 @@ void BlockEmitter::edge(int64_t target, unsigned executed) {
         a_.mov(KILN_FRAME(page), x86::rdx);
         a_.jmp(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))));
     }
-    tails_.push_back({out, site, {}, false});
+    tails_.push_back({out, site, {}, false, VectorLevel::None});
 }
 
 }  // namespace kiln

@@ -14,7 +14,7 @@
 // The guest's arithmetic flags are in the host's, in the frame, or in both; what destroys the host's first
 // saves them. They are in the frame whenever the code is left, so faults and interrupts find them there.
 //
-// Not emitted yet: 16-bit code, segments that are not flat, vector and x87 instructions.
+// Not emitted yet: 16-bit code, segments that are not flat, x87, MMX and AVX-512 instructions.
 #pragma once
 #include <asmjit/x86.h>
 
@@ -32,9 +32,10 @@ namespace kiln {
 struct EmitterContext {
     const Decoder& decoder;
     std::deque<Site>& sites;
-    const uint8_t* callOut;             // expects a site's number in eax
-    bool threaded;                      // LOCK matters
-    const std::set<unsigned>& refused;  // instructions that the assembler could not encode
+    const uint8_t* callOut;              // expects a site's number in eax
+    std::array<const uint8_t*, 3> load;  // subroutines that load the vector registers, by VectorLevel
+    bool threaded;                       // LOCK matters
+    const std::set<unsigned>& refused;   // instructions that the assembler could not encode
 };
 
 class BlockEmitter {
@@ -55,6 +56,7 @@ class BlockEmitter {
     using Gp = asmjit::x86::Gp;
     using Mem = asmjit::x86::Mem;
     using Label = asmjit::Label;
+    using Operand = asmjit::Operand;
     using InstId = asmjit::InstId;
 
     struct Address {
@@ -67,6 +69,7 @@ class BlockEmitter {
         size_t site;
         Label resume;  // where the main line goes on, if it does
         bool restoresFlags;
+        VectorLevel vectors;  // to be loaded before going on
     };
     struct Edge {
         Label label;     // a conditional branch that is taken comes here
@@ -115,6 +118,12 @@ class BlockEmitter {
     void moveAddressTo(Address& a, const Gp& reg);
     bool operandsUsable() const;
 
+    // -- vector registers
+    VectorLevel vectorLevel() const;  // that the instruction needs; None: it has no vector operands
+    bool needVectors(VectorLevel level);
+    bool mustBeAligned(unsigned bytes) const;
+    static Operand vectorRegister(ZydisRegister r);
+
     // -- flags
     void saveFlags();
     void needFlags();
@@ -144,6 +153,8 @@ class BlockEmitter {
     const int64_t pageOffset_;
     RegisterMap map_ = kStandardMap;
     bool inHost_ = false, inFrame_ = true;  // where the guest's flags are
+
+    VectorLevel vectors_ = VectorLevel::None;  // loaded for sure
 
     const Insn* insn_ = nullptr;  // the instruction being emitted
     unsigned index_ = 0;

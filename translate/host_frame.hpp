@@ -11,6 +11,9 @@ namespace kiln {
 
 class Translator;
 
+// How much of the vector registers is in the host's: XMM0-15, or YMM0-15.
+enum class VectorLevel : uint8_t { None, Sse, Avx };
+
 struct HostFrame {
     uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
     uint64_t flags;          // bits 0: OF; 8..15: SF, ZF, AF, PF, CF as LAHF gives them
@@ -22,6 +25,14 @@ struct HostFrame {
     Translator* owner;
     void* hostStack;
     uint64_t fsBase, gsBase;
+
+    // The guest's vector registers in the host's. Loaded where the first vector instruction comes, stored
+    // before any C++ runs.
+    VectorLevel vectors;      // what is loaded
+    VectorLevel vectorsWere;  // before the call that is being served
+    uint8_t upperClean;       // bits 255:128 of all are zero
+    uint32_t mxcsr, hostMxcsr;
+    void* vectorState;  // CpuState::vec
 
     // Under which the jump table was filled; another one empties it.
     uint64_t lookupTag, forgotten, generation;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/insn.hpp"
+#include "translate/host_frame.hpp"
 
 namespace kiln {
 
@@ -16,9 +17,11 @@ struct Site {
         LookUp,     // an indirect jump whose target is not in the table: fill it in and `resume`, or leave
                     // in front of the instruction
         Over,       // an indirect jump was done and the slice is over: leaves at HostFrame::rip
+        Vectors,    // the guest's vector registers are wanted: `resume`, or leave in front of the instruction
         Dead,       // the block's code was overwritten: leaves in front of it
     };
     Kind kind = Kind::Interpret;
+    VectorLevel level = VectorLevel::None;
     uint16_t index = 0;  // of the instruction in its block
     Block* block = nullptr;
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset

@@ -23,6 +23,9 @@ class Refusal final : public ErrorHandler {
     void handleError(Error, const char* message, BaseEmitter*) override { throw std::runtime_error(message); }
 };
 
+constexpr uint32_t kHostMxcsr = 0x1f80;  // what C++ code expects
+constexpr uint32_t kMxcsrMasks = 0x1f80;
+
 uint64_t flagsImage(const Flags& flags) {
     const uint64_t v = flags.arithmetic();
     return (v & 0xff) << 8 | v >> 11;
@@ -74,8 +77,61 @@ void Translator::makeThunks() {
     for (size_t n = std::size(saved); n--;) a.pop(saved[n]);
     a.ret();
 
+    // Subroutines, called below the frame: its members are 8 bytes further.
+    const int32_t below = 8;
+    auto belowFrame = [&](size_t offset, uint32_t bytes) {
+        return x86::ptr(x86::rsp, int32_t(offset) + below, bytes);
+    };
+    auto vectorSlot = [](unsigned n) { return x86::ptr(x86::rax, int32_t(n * sizeof(Vector))); };
+    const Label loadSse = a.newLabel(), loadAvx = a.newLabel(), dirty = a.newLabel();
+    const bool avx = CpuInfo::host().features().x86().hasAVX();
+    a.bind(loadSse);
+    if (avx) a.vzeroupper();  // legacy instructions are slow beside upper halves
+    a.mov(x86::rax, belowFrame(offsetof(HostFrame, vectorState), 8));
+    for (unsigned n = 0; n < 16; n++) a.movups(x86::xmm(n), vectorSlot(n));
+    a.ldmxcsr(belowFrame(offsetof(HostFrame, mxcsr), 4));
+    a.mov(belowFrame(offsetof(HostFrame, vectors), 1), uint8_t(VectorLevel::Sse));
+    a.ret();
+    if (avx) {
+        const Label level = a.newLabel();
+        a.bind(loadAvx);
+        a.cmp(belowFrame(offsetof(HostFrame, upperClean), 1), 0);
+        a.mov(x86::rax, belowFrame(offsetof(HostFrame, vectorState), 8));
+        a.je(dirty);
+        a.vzeroupper();
+        for (unsigned n = 0; n < 16; n++) a.movups(x86::xmm(n), vectorSlot(n));
+        a.jmp(level);
+        a.bind(dirty);
+        for (unsigned n = 0; n < 16; n++) a.vmovups(x86::ymm(n), vectorSlot(n));
+        a.bind(level);
+        a.ldmxcsr(belowFrame(offsetof(HostFrame, mxcsr), 4));
+        a.mov(belowFrame(offsetof(HostFrame, vectors), 1), uint8_t(VectorLevel::Avx));
+        a.ret();
+    }
+
     a.bind(out);  // eax: the site
     pinned(false);
+    const Label noVectors = a.newLabel(), onlySse = a.newLabel(), stored = a.newLabel();
+    a.mov(x86::ecx, x86::eax);
+    a.movzx(x86::eax, x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectors))));
+    a.mov(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectorsWere))), x86::al);
+    a.cmp(x86::al, uint8_t(VectorLevel::Sse));
+    a.mov(x86::rax, frame(offsetof(HostFrame, vectorState)));
+    a.jb(noVectors);
+    a.je(onlySse);
+    if (avx) {
+        for (unsigned n = 0; n < 16; n++) a.vmovups(vectorSlot(n), x86::ymm(n));
+        a.vzeroupper();
+    }
+    a.jmp(stored);
+    a.bind(onlySse);
+    for (unsigned n = 0; n < 16; n++) a.movups(vectorSlot(n), x86::xmm(n));
+    a.bind(stored);
+    a.stmxcsr(x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, mxcsr))));
+    a.ldmxcsr(x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, hostMxcsr))));
+    a.mov(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectors))), uint8_t(VectorLevel::None));
+    a.bind(noVectors);
+    a.mov(x86::eax, x86::ecx);
     a.mov(frame(offsetof(HostFrame, rip)), x86::rdx);
     a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
     a.mov(x86::esi, x86::eax);
@@ -94,6 +150,7 @@ void Translator::makeThunks() {
     enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(base + code.labelOffset(enter));
     exit_ = base + code.labelOffset(exit);
     callOut_ = base + code.labelOffset(out);
+    load_ = {nullptr, base + code.labelOffset(loadSse), avx ? base + code.labelOffset(loadAvx) : nullptr};
     thunkBytes_ = buffer_.used();
 }
 
@@ -176,7 +233,7 @@ bool Translator::translate(Block& block) {
         Refusal refusal;
         code.init(Environment::host(), uint64_t(buffer_.next()));
         code.setErrorHandler(&refusal);
-        const EmitterContext context{cpu_.decoder(), sites_, callOut_, cpu_.threaded, refused};
+        const EmitterContext context{cpu_.decoder(), sites_, callOut_, load_, cpu_.threaded, refused};
         BlockEmitter emitter(code, context, block, bytes);
         try {
             emitter.emit();
@@ -218,11 +275,13 @@ bool Translator::mayRun(uint64_t rip) const {
 void Translator::toCpu(const HostFrame& f) {
     std::copy(std::begin(f.gpr), std::end(f.gpr), cpu_.gpr.slot);
     cpu_.flags.setArithmetic(arithmeticFlags(f.flags));
+    cpu_.mxcsr = f.mxcsr;
 }
 
 void Translator::toFrame(HostFrame& f) const {
     std::copy(cpu_.gpr.slot, cpu_.gpr.slot + 16, f.gpr);
     f.flags = flagsImage(cpu_.flags);
+    f.mxcsr = cpu_.mxcsr;
     f.fsBase = cpu_.fast_[Fs].base;
     f.gsBase = cpu_.fast_[Gs].base;
 }
@@ -248,6 +307,9 @@ Translator::Outcome Translator::run(const Block& block) {
     f.slice = c.slice_ + block.count;  // host code counts when it leaves a block
     f.page = c.gpr.slot[17] & ~kPageMask;
     f.owner = this;
+    f.vectors = VectorLevel::None;
+    f.hostMxcsr = kHostMxcsr;
+    f.vectorState = cpu_.vec.data();
     frame_ = &f;
     outcome_ = Outcome::GoesOn;
     statistics_.entries++;
@@ -301,6 +363,7 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
         case Site::Kind::LookUp:
             if (self.findTarget(f, f.rip)) return s.resume;
             return self.leaveInBlock(f, s);
+        case Site::Kind::Vectors: return self.vectors(f, s);
         case Site::Kind::Over: return self.leave(f, f.rip, 0);
         case Site::Kind::Dead: return self.leave(f, here, 0);
     }
@@ -333,6 +396,30 @@ const uint8_t* Translator::link(HostFrame& f, Site& s) {
     statistics_.links++;
     if (s.patch) buffer_.setJump(s.patch, static_cast<const uint8_t*>(b->host));
     return static_cast<const uint8_t*>(b->host);
+}
+
+// Bits 255:128 may be zero, which the host is told by VZEROUPPER; bits 511:256 are not in the host's
+// registers at all, and VEX instructions would have to clear them.
+void Translator::noteUpperParts(HostFrame& f) const {
+    uint64_t upper = 0;
+    for (unsigned n = 0; n < 16; n++) upper |= cpu_.vec[n].q[2] | cpu_.vec[n].q[3];
+    f.upperClean = upper == 0;
+}
+
+static bool beyondYmm(const Cpu& c) {
+    uint64_t upper = 0;
+    for (unsigned n = 0; n < 16; n++)
+        for (unsigned word = 4; word < 8; word++) upper |= c.vec[n].q[word];
+    return upper;
+}
+
+const uint8_t* Translator::vectors(HostFrame& f, Site& s) {
+    const bool avx = s.level == VectorLevel::Avx;
+    const bool refused = (avx ? cpu_.avxTrap_ || !load_[2] || beyondYmm(cpu_) : cpu_.sseTrap_) ||
+                         (f.mxcsr & kMxcsrMasks) != kMxcsrMasks;
+    if (refused) return leaveInBlock(f, s);
+    noteUpperParts(f);
+    return s.resume;
 }
 
 // One instruction by the interpreter's own handler, in a block of its own that counts like the rest of the
@@ -378,6 +465,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
         return exit_;
     }
     toFrame(f);
+    if (f.vectorsWere == VectorLevel::Avx) noteUpperParts(f);
     if (!reachedEnd_) {
         outcome_ = Outcome::Left;
         f.slice = c.slice_;

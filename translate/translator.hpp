@@ -63,6 +63,8 @@ class Translator final : public HotCode {
     const uint8_t* link(HostFrame& frame, Site& site);
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site);
+    const uint8_t* vectors(HostFrame& frame, Site& site);
+    void noteUpperParts(HostFrame& frame) const;
     const void* findTarget(HostFrame& frame, uint64_t rip);
     void toCpu(const HostFrame& frame);
     void toFrame(HostFrame& frame) const;
@@ -72,6 +74,7 @@ class Translator final : public HotCode {
     CodeBuffer buffer_;
     size_t thunkBytes_ = 0;
     void (*enter_)(HostFrame*, const void* code) = nullptr;
+    std::array<const uint8_t*, 3> load_{};  // by VectorLevel
     const uint8_t *callOut_ = nullptr, *exit_ = nullptr;
     std::deque<Site> sites_;
     std::unordered_map<Block*, size_t> translated_;  // with the Dead site
