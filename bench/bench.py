@@ -128,6 +128,7 @@ def take(samples, machine, run, reference):
             samples.add(machine.name, name, run.seconds[name])
         elif name in run.seconds:
             samples.fail(machine.name, name, "wrong result")
+            say(f"{machine.name}: {name} gave {result} instead of {reference[name]}")
     for name, why in run.failures.items():
         samples.fail(machine.name, name, why)
         say(f"{machine.name}: {name} failed: {why}")

@@ -81,8 +81,9 @@ void CodeCache::flush() {
 }
 
 void CodeCache::collect() {
+    // Forgetting links means a look at every block, so that many must have died that it costs little for each.
     constexpr size_t kWorthIt = 1024;
-    if (dead_.size() < kWorthIt) return;
+    if (dead_.size() < std::max(kWorthIt, blocks_.size() / 8)) return;
     for (auto& f : onDeath) f();
     for (auto& [k, b] : blocks_)
         for (Insn& i : b->insns)
