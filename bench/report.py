@@ -59,7 +59,8 @@ def row_table(samples, rows, machines):
         total = len(row.programs)
         line = [row.title, str(total)]
         if "qemu" in names:
-            line += [times(*ratio(samples, row, "qemu", n), total) for n in others] + [f">= {row.over_qemu}x"]
+            line += [times(*ratio(samples, row, "qemu", n), total) for n in others]
+            line += [f">= {row.over_qemu}x" if row.over_qemu else ""]
         if "native" in names:
             line += [times(*ratio(samples, row, n, "native"), total) for n in others]
             line += [f"<= {row.against_native}x" if row.against_native else ""]

@@ -61,35 +61,38 @@ static uint64_t movsqPage(void) {
     return mixBytes(0, to, 4096);
 }
 
-static uint64_t storesOf(size_t size, int times) {
+static uint64_t storesOf(size_t size, int times, unsigned skew) {
     uint64_t hash = 0;
     for (int i = 0; i < times; i++) {
-        stosb(to, i, size);
-        hash = mix(hash, to[size - 1]);
+        stosb(to + skew, i, size);
+        hash = mix(hash, to[skew + size - 1]);
     }
-    return mixBytes(hash, to, 4096);
+    return mixBytes(hash, to + skew, size < 4096 ? size : 4096);
 }
-static uint64_t stosbSmall(void) { return storesOf(64, 100000); }
-static uint64_t stosbPage(void) { return storesOf(4096, 20000); }
-static uint64_t stosbLarge(void) { return storesOf(LARGE, 100); }
+static uint64_t stosbSmall(void) { return storesOf(64, 100000, 0); }
+static uint64_t stosbPage(void) { return storesOf(4096, 20000, 0); }
+static uint64_t stosbSkewed(void) { return storesOf(4096, 20000, 5); }
+static uint64_t stosbLarge(void) { return storesOf(LARGE, 100, 0); }
 static uint64_t stosqPage(void) {
     for (int i = 0; i < 20000; i++) stosq(to, 0x0123456789abcdefu + i, 512);
     return mixBytes(0, to, 4096);
 }
 
-static uint64_t comparesOf(size_t size, int times) {
+static uint64_t comparesOf(size_t size, int times, unsigned skew) {
     fill();
-    movsb(to, from, LARGE);
+    uint8_t* other = to + skew;
+    movsb(other, from, size);
     uint64_t hash = 0;
     for (int i = 0; i < times; i++) {
-        to[size - 1 - (i & 15)] ^= 1;
-        hash = mix(hash, cmpsb(from, to, size));
-        to[size - 1 - (i & 15)] ^= 1;
+        other[size - 1 - (i & 15)] ^= 1;
+        hash = mix(hash, cmpsb(from, other, size));
+        other[size - 1 - (i & 15)] ^= 1;
     }
     return hash;
 }
-static uint64_t cmpsbSmall(void) { return comparesOf(64, 50000); }
-static uint64_t cmpsbPage(void) { return comparesOf(4096, 1000); }
+static uint64_t cmpsbSmall(void) { return comparesOf(64, 50000, 0); }
+static uint64_t cmpsbPage(void) { return comparesOf(4096, 1000, 0); }
+static uint64_t cmpsbSkewed(void) { return comparesOf(4096, 1000, 3); }
 
 static uint64_t scansOf(size_t size, int times) {
     fill();
@@ -119,12 +122,10 @@ static uint64_t lodsbPage(void) {
 }
 
 const struct Program programs[] = {
-    {"movsb-64", movsbSmall},         {"movsb-4k", movsbPage},
-    {"movsb-4k-skewed", movsbSkewed}, {"movsb-1m", movsbLarge},
-    {"movsb-overlap", movsbOverlap},  {"movsq-4k", movsqPage},
-    {"stosb-64", stosbSmall},         {"stosb-4k", stosbPage},
-    {"stosb-1m", stosbLarge},         {"stosq-4k", stosqPage},
-    {"cmpsb-64", cmpsbSmall},         {"cmpsb-4k", cmpsbPage},
-    {"scasb-64", scasbSmall},         {"scasb-4k", scasbPage},
-    {"lodsb-4k", lodsbPage},          {0},
+    {"movsb-64", movsbSmall},         {"movsb-4k", movsbPage},         {"movsb-4k-skewed", movsbSkewed},
+    {"movsb-1m", movsbLarge},         {"movsb-overlap", movsbOverlap}, {"movsq-4k", movsqPage},
+    {"stosb-64", stosbSmall},         {"stosb-4k", stosbPage},         {"stosb-4k-skewed", stosbSkewed},
+    {"cmpsb-4k-skewed", cmpsbSkewed}, {"stosb-1m", stosbLarge},        {"stosq-4k", stosqPage},
+    {"cmpsb-64", cmpsbSmall},         {"cmpsb-4k", cmpsbPage},         {"scasb-64", scasbSmall},
+    {"scasb-4k", scasbPage},          {"lodsb-4k", lodsbPage},         {0},
 };
