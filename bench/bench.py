@@ -132,9 +132,8 @@ def take(samples, machine, run, reference):
     for name, why in run.failures.items():
         samples.fail(machine.name, name, why)
         say(f"{machine.name}: {name} failed: {why}")
-    for key, value in run.rates.items():
+    for key, value in run.figures.items():
         samples.figure(machine.name, key, value)
-    samples.figure(machine.name, "beside", run.beside)
 
 
 def one_round(machine, guest, programs, samples, reference, limit):

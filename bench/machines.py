@@ -85,7 +85,8 @@ class Kiln(Machine):
         return ["-monitor", "unix:" + self.socket()]
 
     def statistics(self):
-        """From the monitor. A further figure is a line of `info status` or of another command, and an entry here."""
+        """From the monitor. What else it comes to tell (code size, time of translation) is an entry more in the answer, and
+        is printed."""
         answer = ""
         try:
             with socket.socket(socket.AF_UNIX) as s:

@@ -20,8 +20,7 @@ class Run:
     seconds: dict = dataclasses.field(default_factory=dict)   # program -> between its lines; "shell" -> from the process's start
     results: dict = dataclasses.field(default_factory=dict)   # program -> what it printed
     failures: dict = dataclasses.field(default_factory=dict)  # program -> why
-    rates: dict = dataclasses.field(default_factory=dict)     # "boot", "programs" -> instructions a second
-    beside: int = None                                        # bytes of memory beside the guest's RAM
+    figures: dict = dataclasses.field(default_factory=dict)   # what else there is to tell; report.FIGURES names them
 
 
 def lines(started, limit):
@@ -76,7 +75,7 @@ class Watch:
         if guests.PROMPT in text:
             self.run.seconds["shell"] = now - self.begun
             if count := self.instructions():
-                self.run.rates["boot"] = count / (now - self.begun)
+                self.run.figures["boot"] = count / (now - self.begun)
         if text.endswith("KILN-BENCH all done"):
             self.finish()
             return True
@@ -98,10 +97,12 @@ class Watch:
         return False
 
     def finish(self):
-        if self.first and (count := self.instructions()):
-            self.run.rates["programs"] = (count - self.first[1]) / (time.monotonic() - self.first[0])
+        told = self.machine.statistics()
+        if (count := told.pop("instructions", None)) and self.first:
+            self.run.figures["programs"] = (count - self.first[1]) / (time.monotonic() - self.first[0])
+        self.run.figures.update(told)
         if self.machine.direct:
-            self.run.beside = memory_beside_ram(self.started.process.pid, self.machine.ram, self.initrd)
+            self.run.figures["beside"] = memory_beside_ram(self.started.process.pid, self.machine.ram, self.initrd)
 
 
 def follow(machine, started, run, limit, last=lambda run: False, initrd=0):

@@ -83,6 +83,7 @@ def program_table(samples, rows, machines):
     return markdown(["row", "program, seconds", *names], lines)
 
 
+# Others are printed as the machine's statistics() names them.
 FIGURES = {"first": ("start to the firmware's first instruction", 1e3, "ms"),
            "beside": ("memory beside the guest's RAM and initrd", 2**-20, "MiB"),
            "boot": ("boot", 1e-6, "million guest instructions a second"),
@@ -90,8 +91,12 @@ FIGURES = {"first": ("start to the firmware's first instruction", 1e3, "ms"),
 
 
 def figure_lines(samples):
-    return [f"* {machine}, {FIGURES[key][0]}: {statistics.median(values) * FIGURES[key][1]:.0f} {FIGURES[key][2]}"
-            for machine, figures in samples.figures.items() for key, values in figures.items()]
+    lines = []
+    for machine, figures in samples.figures.items():
+        for key, values in figures.items():
+            title, factor, unit = FIGURES.get(key, (key, 1, ""))
+            lines.append(f"* {machine}, {title}: {statistics.median(values) * factor:.0f} {unit}".rstrip())
+    return lines
 
 
 def host():
