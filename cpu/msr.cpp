@@ -253,7 +253,7 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
 // A write of the counter or of IA32_TSC_ADJUST moves both (SDM vol. 3, 18.17.3).
 void Cpu::moveTsc(int64_t by) {
     DeviceGuard guard(threads());  // the APIC's timer reads it
-    tscOffset_ += by;
+    tscOffset_ = int64_t(uint64_t(tscOffset_) + uint64_t(by));  // both wrap
     msr.tscAdjust += uint64_t(by);
     io.apic.tscChanged();
 }

@@ -115,6 +115,10 @@ TEST_CASE("the time-stamp counter and IA32_TSC_ADJUST move together") {
     CHECK(g.cpu.readMsr(0x3b) == 6000);
     g.cpu.writeMsr(0x3b, 0);
     CHECK(g.cpu.readMsr(0x10) == now - 1000);
+    // Both are 64 bits that wrap.
+    g.cpu.writeMsr(0x3b, 1ull << 63);
+    g.cpu.writeMsr(0x3b, 1);
+    CHECK(g.cpu.readMsr(0x10) == now - 999);
 }
 
 TEST_CASE("RDPKRU and WRPKRU") {

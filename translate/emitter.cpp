@@ -237,6 +237,7 @@ void BlockEmitter::emit() {
     a_.bind(entry_);
     const size_t dead = addSite(Site::Kind::Dead);
     context_.sites[dead].target = pageOffset_;
+    kills_ = overwritesFlags();
     bool goesOn = true;
     for (index_ = 0; index_ < block_.count && goesOn; index_++) {
         insn_ = &block_.insns[index_];
@@ -246,16 +247,28 @@ void BlockEmitter::emit() {
     for (size_t n = 0; n < edges_.size(); n++) {
         const Edge e = edges_[n];
         a_.bind(e.label);
-        inHost_ = true, inFrame_ = e.flagsInFrame;
+        inHost_ = true, inFrame_ = e.flagsInFrame, recipe_ = e.recipe;
         edge(e.target, e.executed);
     }
     for (const Tail& t : tails_) {
         a_.bind(t.label);
+        if (t.recipe) {
+            makeFlags(t.recipe);
+            storeFlags();
+        }
+        if (t.jump.isValid()) {
+            const Label patch = a_.newLabel();
+            a_.bind(patch);
+            fixups_.push_back({t.site, t.label, &Site::out});
+            fixups_.push_back({t.site, patch, &Site::patchSaved});
+            a_.long_().jmp(t.jump);
+            continue;
+        }
         callOut(t.site);
         if (!t.resume.isValid()) continue;
         const Label resume = a_.newLabel();
         a_.bind(resume);
-        fixups_.push_back({t.site, resume, false});
+        fixups_.push_back({t.site, resume, &Site::resume});
         if (t.vectors != VectorLevel::None) a_.call(Imm(uint64_t(context_.load[size_t(t.vectors)])));
         if (t.restoresFlags) {
             a_.mov(x86::eax, KILN_FRAME(flags).cloneResized(4));
@@ -266,7 +279,7 @@ void BlockEmitter::emit() {
     }
     const Label deadCode = a_.newLabel();
     a_.bind(deadCode);
-    fixups_.push_back({dead, deadCode, false});
+    fixups_.push_back({dead, deadCode, &Site::resume});
     callOut(dead);
 }
 
@@ -274,21 +287,24 @@ void BlockEmitter::settle(const uint8_t* base) {
     for (const Fixup& f : fixups_) {
         const uint8_t* place = base + a_.code()->labelOffset(f.label);
         Site& s = context_.sites[f.site];
-        (f.isPatch ? s.patch : s.resume) = place;
+        s.*f.place = place;
     }
 }
 
-bool BlockEmitter::instruction() {
+bool BlockEmitter::decode() {
     const Insn& i = *insn_;
+    return i.run != undefinedOpcode && i.run != tooLong && i.run != absentFpu &&
+           ZYAN_SUCCESS(ZydisDecoderDecodeFull(&context_.decoder.zydis(block_.mode), bytes_.data() + i.offset,
+                                               bytes_.size() - i.offset, &z_, operands_));
+}
+
+bool BlockEmitter::instruction() {
     slowTail_ = ~size_t(0);
-    const bool decodes =
-        i.run != undefinedOpcode && i.run != tooLong && i.run != absentFpu &&
-        ZYAN_SUCCESS(ZydisDecoderDecodeFull(&context_.decoder.zydis(block_.mode), bytes_.data() + i.offset,
-                                            bytes_.size() - i.offset, &z_, operands_));
-    if (!decodes) {
+    if (!decode()) {
         interpret();
         return true;
     }
+    beforeInstruction();
     switch (z_.meta.branch_type) {
         case ZYDIS_BRANCH_TYPE_SHORT:
         case ZYDIS_BRANCH_TYPE_NEAR:
@@ -299,6 +315,7 @@ bool BlockEmitter::instruction() {
         default: break;
     }
     if (!emitted()) interpret();
+    if (recipe_ && recipeInstruction_ != index_ && writesOperandOf(recipe_)) recipe_ = {};
     resumeSlow();
     return true;
 }
@@ -365,8 +382,8 @@ void BlockEmitter::interpret() {
     callOut(site);
     const Label resume = a_.newLabel();
     a_.bind(resume);
-    fixups_.push_back({site, resume, false});
-    inHost_ = false, inFrame_ = true;
+    fixups_.push_back({site, resume, &Site::resume});
+    inHost_ = false, inFrame_ = true, recipe_ = {};
     vectors_ = VectorLevel::None;
 }
 
@@ -375,18 +392,11 @@ void BlockEmitter::before() {
     callOut(addSite(Site::Kind::Before));
 }
 
-Label BlockEmitter::slow() {
+Label BlockEmitter::slow(Site::Kind kind) {
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
-        tails_.push_back({a_.newLabel(), addSite(Site::Kind::Interpret), {}, false, VectorLevel::None});
-    }
-    return tails_[slowTail_].label;
-}
-
-Label BlockEmitter::slowBefore() {
-    if (slowTail_ == ~size_t(0)) {
-        slowTail_ = tails_.size();
-        tails_.push_back({a_.newLabel(), addSite(Site::Kind::Before), {}, false, VectorLevel::None});
+        tails_.push_back(
+            {a_.newLabel(), addSite(kind), {}, false, VectorLevel::None, inFrame_ ? Recipe{} : recipe_, {}});
     }
     return tails_[slowTail_].label;
 }
@@ -421,7 +431,7 @@ VectorLevel BlockEmitter::vectorLevel() const {
 
 bool BlockEmitter::needVectors(VectorLevel level) {
     if (vectors_ >= level) return true;
-    saveFlags();
+    keepFlags();
     inHost_ = false;
     const Label want = a_.newLabel(), loaded = a_.newLabel();
     const size_t site = addSite(Site::Kind::Vectors);
@@ -430,7 +440,7 @@ bool BlockEmitter::needVectors(VectorLevel level) {
     a_.jb(want);
     a_.bind(loaded);
     vectors_ = level;
-    tails_.push_back({want, site, loaded, false, level});
+    tails_.push_back({want, site, loaded, false, level, inFrame_ ? Recipe{} : recipe_, {}});
     return true;
 }
 
@@ -462,22 +472,14 @@ bool BlockEmitter::mustBeAligned(unsigned bytes) const {
     }
 }
 
-// -- flags
-
-void BlockEmitter::saveFlags() {
-    if (inFrame_) return;
-    a_.lahf();
-    a_.seto(x86::al);
-    a_.mov(KILN_FRAME(flags).cloneResized(4), x86::eax);
-    inFrame_ = true;
-}
-
-void BlockEmitter::needFlags() {
-    if (inHost_) return;
-    a_.mov(x86::eax, KILN_FRAME(flags).cloneResized(4));
-    a_.add(x86::al, 127);  // OF from bit 0
-    a_.sahf();
-    inHost_ = true;
+static Imm immediate(const ZydisDecodedOperand& op) {
+    const uint64_t v = op.imm.value.u;
+    switch (op.size) {
+        case 8: return Imm(int64_t(int8_t(v)));
+        case 16: return Imm(int64_t(int16_t(v)));
+        case 32: return Imm(int64_t(int32_t(v)));
+        default: return Imm(int64_t(v));
+    }
 }
 
 static constexpr uint32_t kArithmetic = ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZYDIS_CPUFLAG_AF |
@@ -486,6 +488,137 @@ static constexpr uint32_t kArithmetic = ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZY
 static uint32_t written(const ZydisDecodedInstruction& z) {
     const ZydisAccessedFlags* f = z.cpu_flags;
     return f ? (f->modified | f->set_0 | f->set_1 | f->undefined) & kArithmetic : 0;
+}
+
+// -- flags
+
+void BlockEmitter::storeFlags() {
+    a_.lahf();
+    a_.seto(x86::al);
+    a_.mov(KILN_FRAME(flags).cloneResized(4), x86::eax);
+}
+
+void BlockEmitter::saveFlags() {
+    if (inFrame_) return;
+    if (!inHost_) makeFlags(recipe_);
+    storeFlags();
+    inHost_ = inFrame_ = true;
+}
+
+void BlockEmitter::needFlags() {
+    if (inHost_) return;
+    inHost_ = true;
+    if (recipe_) return makeFlags(recipe_);
+    a_.mov(x86::eax, KILN_FRAME(flags).cloneResized(4));
+    a_.add(x86::al, 127);  // OF from bit 0
+    a_.sahf();
+}
+
+void BlockEmitter::keepFlags() {
+    if (!recipe_) saveFlags();
+}
+
+void BlockEmitter::makeFlags(const Recipe& r) {
+    using Kind = Recipe::Kind;
+    auto second = [&](InstId id, const Gp& first) {
+        r.hasImmediate ? a_.emit(id, first, r.immediate) : a_.emit(id, first, r.b);
+    };
+    const Gp sum = sized(int(x86::rax.id()), r.a.size() * 8);
+    switch (r.kind) {
+        case Kind::None: break;
+        case Kind::Compare: second(x86::Inst::kIdCmp, r.a); break;
+        case Kind::Test: second(x86::Inst::kIdTest, r.a); break;
+        case Kind::Logic: a_.test(r.a, r.a); break;
+        case Kind::Add:
+            a_.mov(sum, r.a);
+            second(x86::Inst::kIdSub, sum);
+            second(x86::Inst::kIdAdd, sum);
+            break;
+        case Kind::Sub:
+            a_.mov(sum, r.a);
+            second(x86::Inst::kIdAdd, sum);
+            second(x86::Inst::kIdSub, sum);
+            break;
+    }
+}
+
+// Behind an instruction that wrote all flags: whether they can be made again.
+void BlockEmitter::noteRecipe() {
+    using Kind = Recipe::Kind;
+    Recipe r;
+    switch (z_.mnemonic) {
+        case ZYDIS_MNEMONIC_CMP: r.kind = Kind::Compare; break;
+        case ZYDIS_MNEMONIC_TEST: r.kind = Kind::Test; break;
+        case ZYDIS_MNEMONIC_AND:
+        case ZYDIS_MNEMONIC_OR:
+        case ZYDIS_MNEMONIC_XOR: r.kind = Kind::Logic; break;
+        case ZYDIS_MNEMONIC_ADD: r.kind = Kind::Add; break;
+        case ZYDIS_MNEMONIC_SUB: r.kind = Kind::Sub; break;
+        default: return;
+    }
+    const ZydisDecodedOperand &a = operands_[0], &b = operands_[1];
+    if (a.type != ZYDIS_OPERAND_TYPE_REGISTER || inFrame(guestOf(a.reg.value))) return;
+    r.guestA = guestOf(a.reg.value);
+    r.a = pinned(unsigned(r.guestA), a.size);
+    if (r.kind != Kind::Logic) {
+        r.hasImmediate = b.type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+        if (r.hasImmediate) {
+            r.immediate = immediate(b);
+        } else {
+            if (b.type != ZYDIS_OPERAND_TYPE_REGISTER || inFrame(guestOf(b.reg.value))) return;
+            r.guestB = guestOf(b.reg.value);
+            r.b = pinned(unsigned(r.guestB), b.size);
+            const bool sum = r.kind == Kind::Add || r.kind == Kind::Sub;
+            if (sum && r.guestA == r.guestB) return;
+        }
+    }
+    recipe_ = r;
+    recipeInstruction_ = index_;
+}
+
+// Whether the instruction writes a register that a recipe reads, by name or by nature.
+bool BlockEmitter::writesOperandOf(const Recipe& r) const {
+    for (unsigned n = 0; n < z_.operand_count; n++) {
+        const ZydisDecodedOperand& op = operands_[n];
+        if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || !(op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+            continue;
+        int guest = guestOf(op.reg.value);
+        if (guest < 0 && ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_GPR8)
+            guest = ZydisRegisterGetId(op.reg.value) - 4;
+        if (guest >= 0 && (guest == r.guestA || guest == r.guestB)) return true;
+    }
+    return false;
+}
+
+// A recipe that is about to lose an operand must not be the flags' last place.
+void BlockEmitter::beforeInstruction() {
+    if (!recipe_ || inFrame_ || !writesOperandOf(recipe_)) return;
+    const bool overwrites = written(z_) == kArithmetic && !readsFlags();
+    if (!overwrites) saveFlags();
+}
+
+bool BlockEmitter::certainlyEmitted() {
+    const How how = knowledge()[z_.mnemonic].how;
+    if (context_.refused.contains(index_) || !hostHas(z_.meta.isa_set) || !operandsUsable()) return false;
+    if (how != How::Plain && how != How::Lea && how != How::Convert) return false;
+    for (unsigned n = 0; n < z_.operand_count; n++)
+        if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY && how != How::Lea) return false;
+    return true;
+}
+
+bool BlockEmitter::overwritesFlags() {
+    bool result = false;
+    for (index_ = 0; index_ < block_.count; index_++) {
+        insn_ = &block_.insns[index_];
+        if (!decode() || !certainlyEmitted() || readsFlags()) break;
+        if (written(z_) == kArithmetic) {
+            result = true;
+            break;
+        }
+    }
+    index_ = 0;
+    insn_ = nullptr;
+    return result;
 }
 
 bool BlockEmitter::writesFlags() const { return written(z_) != 0; }
@@ -559,17 +692,16 @@ bool BlockEmitter::addressable(const ZydisDecodedOperandMem& m) const {
     return code64_ || (m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS);
 }
 
-void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m) {
+void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out) {
     int64_t disp = absentBase(z_) ? z_.raw.disp.value : m.disp.value;
     const ZydisRegister base = absentBase(z_) ? ZYDIS_REGISTER_NONE : m.base;
     const bool ipRelative = base == ZYDIS_REGISTER_RIP || base == ZYDIS_REGISTER_EIP;
-    const Gp out = sized(int(x86::rdx.id()), z_.address_width);
     if (ipRelative) {
         disp += nextOffset();
         a_.mov(kLinear, KILN_FRAME(page));
     }
     if (base == ZYDIS_REGISTER_NONE && m.index == ZYDIS_REGISTER_NONE) {
-        a_.mov(kLinear, z_.address_width == 32 ? int64_t(uint32_t(disp)) : disp);
+        a_.mov(out.r64(), z_.address_width == 32 ? int64_t(uint32_t(disp)) : disp);
     } else {
         Mem sum;
         if (base == ZYDIS_REGISTER_NONE || !fits32(disp)) {
@@ -596,13 +728,13 @@ void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m) {
 }
 
 BlockEmitter::Address BlockEmitter::access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write) {
-    saveFlags();
+    keepFlags();
     const bool simple = code64_ && z_.address_width == 64 && m.index == ZYDIS_REGISTER_NONE &&
                         m.base != ZYDIS_REGISTER_NONE && m.base != ZYDIS_REGISTER_RIP &&
                         m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS &&
                         fits32(m.disp.value + 64) && !inFrame(ZydisRegisterGetId(m.base));
     if (!simple) {
-        linearAddress(m);
+        linearAddress(m, sized(int(x86::rdx.id()), z_.address_width));
         return check(nullptr, bytes, write);
     }
     const Mem direct = x86::ptr(pinned(unsigned(ZydisRegisterGetId(m.base)), 64), int32_t(m.disp.value));
@@ -611,7 +743,7 @@ BlockEmitter::Address BlockEmitter::access(const ZydisDecodedOperandMem& m, unsi
 
 // An implied operand on the stack: `disp` from a guest register.
 BlockEmitter::Address BlockEmitter::stack(int32_t disp, unsigned bytes, bool write, unsigned base) {
-    saveFlags();
+    keepFlags();
     if (code64_ && !inFrame(int(base))) {
         const Mem direct = x86::ptr(pinned(base, 64), disp);
         return check(&direct, bytes, write);
@@ -643,7 +775,7 @@ BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, boo
     // One that must be aligned crosses no page, and its low address bits take part in the comparison.
     a_.and_(kTag, mustBeAligned(bytes) ? -4096 | int32_t(bytes - 1) : -4096);
     a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
-    a_.jne(nearBranchInstruction_ ? slowBefore() : slow());
+    a_.jne(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Interpret));
     a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
     inHost_ = false;
     if (!simple) return {x86::ptr(kIndex, kLinear), true};
@@ -682,16 +814,6 @@ bool BlockEmitter::operandsUsable() const {
 }
 
 // -- instructions
-
-static Imm immediate(const ZydisDecodedOperand& op) {
-    const uint64_t v = op.imm.value.u;
-    switch (op.size) {
-        case 8: return Imm(int64_t(int8_t(v)));
-        case 16: return Imm(int64_t(int16_t(v)));
-        case 32: return Imm(int64_t(int32_t(v)));
-        default: return Imm(int64_t(v));
-    }
-}
 
 bool BlockEmitter::plain(InstId id) {
     if (!operandsUsable()) return false;
@@ -769,7 +891,10 @@ bool BlockEmitter::plain(InstId id) {
                          operands_[n].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
         if (isWritten) a_.mov(slot(back[b].guest), back[b].scratch);
     }
-    if (writesFlags()) flagsWritten();
+    if (writesFlags()) {
+        flagsWritten();
+        noteRecipe();
+    }
     return true;
 }
 
@@ -777,19 +902,23 @@ bool BlockEmitter::lea() {
     const auto& m = operands_[1].mem;
     const int guest = guestOf(operands_[0].reg.value);
     if (guest < 0 || !addressable(m)) return false;
+    const unsigned size = operands_[0].size;
     ZydisDecodedOperandMem flat = m;
     flat.segment = ZYDIS_REGISTER_DS;
-    linearAddress(flat);
-    const unsigned size = operands_[0].size;
+    const bool direct = !inFrame(guest) && size == z_.address_width && size >= 32;
+    const Gp result =
+        direct ? pinned(unsigned(guest), size) : Gp(sized(int(x86::rdx.id()), z_.address_width));
+    linearAddress(flat, result);
+    if (direct) return true;
     if (size == 16) {
         if (inFrame(guest))
             a_.mov(slot(unsigned(guest), 2), x86::dx);
         else
             a_.mov(pinned(unsigned(guest), 16), x86::dx);
-    } else {
-        if (size == 32) a_.mov(x86::edx, x86::edx);
-        storeGuest(unsigned(guest), kLinear);
+        return true;
     }
+    if (size == 32) a_.mov(x86::edx, x86::edx);
+    storeGuest(unsigned(guest), kLinear);
     return true;
 }
 
@@ -871,15 +1000,15 @@ bool BlockEmitter::divide(bool isSigned) {
         a_.mov(high, sized(int(x86::rax.id()), op.size));
         a_.sar(high, op.size - 1);
         a_.cmp(high, pinned(2, op.size));
-        a_.jne(slow());
+        a_.jne(slow(Site::Kind::Interpret));
         a_.test(divisor, divisor);
-        a_.jz(slow());
+        a_.jz(slow(Site::Kind::Interpret));
         a_.cmp(divisor, -1);
-        a_.je(slow());
+        a_.je(slow(Site::Kind::Interpret));
         a_.idiv(divisor);
     } else {
         a_.cmp(high, divisor);
-        a_.jae(slow());
+        a_.jae(slow(Site::Kind::Interpret));
         a_.div(divisor);
     }
     storeGuest(0, x86::rax);
@@ -966,7 +1095,8 @@ bool BlockEmitter::leave() {
 
 bool BlockEmitter::branchIf(InstId id) {
     needFlags();
-    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, index_ + 1, inFrame_};
+    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, index_ + 1, inFrame_, {}};
+    e.recipe = recipe_;
     a_.emit(id, e.label);
     edges_.push_back(e);
     return true;
@@ -997,6 +1127,7 @@ void BlockEmitter::pushReturn() {
 }
 
 bool BlockEmitter::ret() {
+    saveFlags();
     nearBranchInstruction_ = true;
     const unsigned bytes = stackBytes();
     const int32_t released = z_.operand_count_visible ? int32_t(operands_[0].imm.value.u & 0xffff) : 0;
@@ -1044,8 +1175,8 @@ void BlockEmitter::lookUp() {
     a_.add(x86::eax, x86::eax);
     a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
     a_.jne(miss);
-    fixups_.push_back({site, again, false});
-    tails_.push_back({miss, site, {}, false, VectorLevel::None});
+    fixups_.push_back({site, again, &Site::resume});
+    addTail(miss, site);
     inHost_ = false;
 }
 
@@ -1058,27 +1189,28 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     a_.and_(x86::rdx, -4096);
     a_.mov(KILN_FRAME(page), x86::rdx);
     a_.jmp(host);
-    tails_.push_back({over, site, {}, false, VectorLevel::None});
+    addTail(over, site);
 }
 
 // The end of the block's code on one way: to `target` from the page, after so many instructions.
 void BlockEmitter::edge(int64_t target, unsigned executed) {
-    saveFlags();
-    const bool samePage = target >= 0 && target < int64_t(kPageSize);
-    const Label out = a_.newLabel();
+    const bool samePage = target >= 0 && target < int64_t(kPageSize), loop = target == pageOffset_;
+    const bool unsaved = !inFrame_ && recipe_ && samePage && (!loop || kills_);
+    if (!unsaved) saveFlags();
     const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);
     context_.sites[site].target = target;
+    const Label over = a_.newLabel();
     a_.sub(KILN_FRAME(slice), executed);
-    a_.jle(out);
-    if (target == pageOffset_) {
+    a_.jle(over);
+    if (loop) {
         a_.jmp(entry_);
     } else if (samePage) {
-        const Label patch = a_.newLabel();
+        const Label patch = a_.newLabel(), out = unsaved ? a_.newLabel() : over;
         a_.bind(patch);
-        fixups_.push_back({site, patch, true});
-        a_.jmp(out);
+        fixups_.push_back({site, patch, &Site::patch});
+        a_.long_().jmp(out);
+        if (unsaved) tails_.push_back({out, site, {}, false, VectorLevel::None, recipe_, over});
     } else {
-        const Label over = out;
         a_.mov(x86::rdx, KILN_FRAME(page));
         a_.lea(sized(int(x86::rdx.id()), bits()), x86::ptr(x86::rdx, int32_t(target)));
         a_.movzx(x86::eax, x86::dx);
@@ -1089,7 +1221,7 @@ void BlockEmitter::edge(int64_t target, unsigned executed) {
         a_.mov(KILN_FRAME(page), x86::rdx);
         a_.jmp(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))));
     }
-    tails_.push_back({out, site, {}, false, VectorLevel::None});
+    tails_.push_back({over, site, {}, false, VectorLevel::None, unsaved ? recipe_ : Recipe{}, {}});
 }
 
 }  // namespace kiln

@@ -11,8 +11,10 @@
 //         mov   rax, [rsp + rax*8 + addends]
 //         op    [rax + E]
 //
-// The guest's arithmetic flags are in the host's, in the frame, or in both; what destroys the host's first
-// saves them. They are in the frame whenever the code is left, so faults and interrupts find them there.
+// The guest's arithmetic flags are in the host's, in the frame, or can be made again from registers that the
+// instruction they come from has left as they are (a Recipe); mostly in more than one of these. What destroys
+// the last one saves them first. The interpreter wants them in the frame, so code on the way there makes and
+// saves them; between blocks they are in the frame unless the target overwrites them before anybody looks.
 //
 // Not emitted yet: 16-bit code, segments that are not flat, x87, MMX and AVX-512 instructions.
 #pragma once
@@ -47,6 +49,7 @@ class BlockEmitter {
     void emit();
     void settle(const uint8_t* base);
 
+    bool overwritesFlagsFirst() const { return kills_; }
     unsigned index() const { return index_; }  // of the instruction it is at
 
     // Whether the translator has more for an instruction than a call of the interpreter.
@@ -59,6 +62,17 @@ class BlockEmitter {
     using Operand = asmjit::Operand;
     using InstId = asmjit::InstId;
 
+    // How flags are made again: by comparing or testing again, or by undoing a sum and doing it again in rax.
+    struct Recipe {
+        enum class Kind : uint8_t { None, Compare, Test, Logic, Add, Sub };
+        Kind kind = Kind::None;
+        Gp a, b;
+        asmjit::Imm immediate;
+        bool hasImmediate = false;
+        int guestA = -1, guestB = -1;  // registers it depends on
+
+        explicit operator bool() const { return kind != Kind::None; }
+    };
     struct Address {
         Mem mem;
         bool usesRdx;
@@ -68,16 +82,20 @@ class BlockEmitter {
         Label label;
         size_t site;
         Label resume;  // where the main line goes on, if it does
-        bool restoresFlags;
-        VectorLevel vectors;  // to be loaded before going on
+        bool restoresFlags = false;
+        VectorLevel vectors = VectorLevel::None;  // to be loaded before going on
+        Recipe recipe;                            // of flags to be saved first
+        Label jump;                               // instead of calling: a jump there, to be led elsewhere
     };
     struct Edge {
         Label label;     // a conditional branch that is taken comes here
         int64_t target;  // from the page
         unsigned executed;
         bool flagsInFrame;
+        Recipe recipe;
     };
 
+    bool decode();
     bool instruction();  // false: the block's code ends here
     bool emitted();      // false: the interpreter must do it
     void interpret();
@@ -109,8 +127,8 @@ class BlockEmitter {
     void storeGuest(unsigned guest, const Gp& scratch);
     Gp baseRegister(ZydisRegister r, const Gp& scratch);
     bool addressable(const ZydisDecodedOperandMem& m) const;
-    // Leaves the linear address in rdx.
-    void linearAddress(const ZydisDecodedOperandMem& m);
+    // Flags stay as they are but for FS and GS. rdx and rcx are used on the way.
+    void linearAddress(const ZydisDecodedOperandMem& m, const Gp& out);
     Address access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write);
     Address check(const Mem* simple, unsigned bytes, bool write);
     Address stack(int32_t disp, unsigned bytes, bool write, unsigned base = 4);
@@ -127,7 +145,15 @@ class BlockEmitter {
     // -- flags
     void saveFlags();
     void needFlags();
-    void flagsWritten() { inHost_ = true, inFrame_ = false; }
+    void flagsWritten() { inHost_ = true, inFrame_ = false, recipe_ = {}; }
+    void makeFlags(const Recipe& recipe);
+    void storeFlags();
+    void keepFlags();  // somewhere else than in the host's
+    void noteRecipe();
+    bool writesOperandOf(const Recipe& recipe) const;
+    void beforeInstruction();
+    bool overwritesFlags();  // the block, before anybody looks at them
+    bool certainlyEmitted();
     bool readsFlags() const;
     bool writesFlags() const;
 
@@ -136,9 +162,11 @@ class BlockEmitter {
     void lookUp();  // target in rdx: its entry's index in rax
     void goToTarget(const Mem& host, bool targetInRdx);
     size_t addSite(Site::Kind kind);
+    void addTail(const Label& label, size_t site) {
+        tails_.push_back({label, site, {}, false, VectorLevel::None, {}, {}});
+    }
     void callOut(size_t site);
-    Label slow();  // the interpreter does this instruction
-    Label slowBefore();
+    Label slow(Site::Kind kind);  // the interpreter does this instruction, or all from it on
     void resumeSlow();
     unsigned bits() const { return code64_ ? 64 : 32; }
     unsigned stackBytes() const { return code64_ ? 8 : 4; }
@@ -153,6 +181,9 @@ class BlockEmitter {
     const int64_t pageOffset_;
     RegisterMap map_ = kStandardMap;
     bool inHost_ = false, inFrame_ = true;  // where the guest's flags are
+    Recipe recipe_;
+    unsigned recipeInstruction_ = 0;  // where it is from
+    bool kills_ = false;
 
     VectorLevel vectors_ = VectorLevel::None;  // loaded for sure
 
@@ -169,7 +200,7 @@ class BlockEmitter {
     struct Fixup {
         size_t site;
         Label label;
-        bool isPatch;
+        const uint8_t* Site::*place;
     };
     std::vector<Fixup> fixups_;
 };

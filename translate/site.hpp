@@ -26,7 +26,10 @@ struct Site {
     Block* block = nullptr;
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
     const uint8_t* resume = nullptr;
-    const uint8_t* patch = nullptr;
+    // Of a Link: the jump to be led to the target. One with an `out` is taken with flags that are nowhere but
+    // in what they came from; for a target that needs them there is a second jump, behind code that saves
+    // them.
+    const uint8_t *patch = nullptr, *patchSaved = nullptr, *out = nullptr;
     std::unique_ptr<Block> alone;  // the instruction and a pseudo-instruction that returns
 };
 

@@ -200,13 +200,14 @@ void Translator::born(Block& block) {
 void Translator::died(Block& block) {
     auto it = translated_.find(&block);
     if (it == translated_.end()) return;
-    buffer_.setJump(static_cast<const uint8_t*>(block.host), sites_[it->second].resume);
+    buffer_.setJump(static_cast<const uint8_t*>(block.host), sites_[it->second.deadSite].resume);
+    for (size_t n : it->second.unsaved) buffer_.setJump(sites_[n].patch, sites_[n].out);
     translated_.erase(it);
     block.host = nullptr;
 }
 
 void Translator::flush() {
-    for (auto& [block, site] : translated_) {
+    for (auto& [block, ignored] : translated_) {
         block->host = nullptr;
         block->heat = options_.tier1;
         block->insns[0].run = counting;
@@ -243,7 +244,7 @@ bool Translator::translate(Block& block) {
             const uint8_t* base = buffer_.append({text.data(), text.size()});
             emitter.settle(base);
             block.host = base;
-            translated_[&block] = firstSite;
+            translated_[&block] = {firstSite, emitter.overwritesFlagsFirst(), {}};
             statistics_.hostBytes += text.size();
             done = true;
         } catch (const std::exception&) {
@@ -352,7 +353,7 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
     switch (s.kind) {
         case Site::Kind::Interpret: return self.interpret(f, s);
         case Site::Kind::Before: return self.leaveInBlock(f, s);
-        case Site::Kind::Link: return self.link(f, s);
+        case Site::Kind::Link: return self.link(f, number);
         case Site::Kind::OtherPage: {
             const uint64_t rip = here & self.cpu_.ipMask_;
             const void* host = f.slice > 0 ? self.findTarget(f, rip) : nullptr;
@@ -388,14 +389,23 @@ const void* Translator::findTarget(HostFrame& f, uint64_t rip) {
 }
 
 // The way from one block to another of the same page holds as long as both live; a dead one leaves.
-const uint8_t* Translator::link(HostFrame& f, Site& s) {
+const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
+    const Site& s = sites_[number];
     const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
     if (f.slice <= 0) return leave(f, rip, 0);
-    const Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
+    Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
     if (!b || !b->host) return leave(f, rip, 0);
+    const auto* host = static_cast<const uint8_t*>(b->host);
+    if (!s.patch) return host;  // a loop, whose slice was over
     statistics_.links++;
-    if (s.patch) buffer_.setJump(s.patch, static_cast<const uint8_t*>(b->host));
-    return static_cast<const uint8_t*>(b->host);
+    Translated& target = translated_.at(b);
+    if (s.out && !target.overwritesFlags) {
+        buffer_.setJump(s.patchSaved, host);
+    } else {
+        buffer_.setJump(s.patch, host);
+        if (s.out) target.unsaved.push_back(number);
+    }
+    return host;
 }
 
 // Bits 255:128 may be zero, which the host is told by VZEROUPPER; bits 511:256 are not in the host's

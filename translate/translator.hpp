@@ -60,7 +60,7 @@ class Translator final : public HotCode {
     void refresh(HostFrame& frame);
     static const uint8_t* callOut(Translator& self, uint32_t site);
     const uint8_t* interpret(HostFrame& frame, Site& site);
-    const uint8_t* link(HostFrame& frame, Site& site);
+    const uint8_t* link(HostFrame& frame, uint32_t site);
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site);
     const uint8_t* vectors(HostFrame& frame, Site& site);
@@ -77,7 +77,12 @@ class Translator final : public HotCode {
     std::array<const uint8_t*, 3> load_{};  // by VectorLevel
     const uint8_t *callOut_ = nullptr, *exit_ = nullptr;
     std::deque<Site> sites_;
-    std::unordered_map<Block*, size_t> translated_;  // with the Dead site
+    struct Translated {
+        size_t deadSite = 0;
+        bool overwritesFlags = false;  // before anybody looks at them
+        std::vector<size_t> unsaved;   // sites that jump here without saving them
+    };
+    std::unordered_map<Block*, Translated> translated_;
     uint64_t generation_ = 1;
     HostFrame* frame_ = nullptr;  // while host code runs
     const Insn* goesOnAt_ = nullptr;
