@@ -57,7 +57,7 @@ Translation Cpu::walk(uint64_t linear, Access access, bool user, bool implicit, 
 
 static bool cached(Tlb& tlb, uint64_t linear, Access access) {
     const Tlb::Slot e = tlb.at(linear);
-    return ((access == Access::Write ? e.writeTag : e.readTag) & ~1ull) == (linear & ~kPageMask);
+    return ((access == Access::Write ? e.writeTag : e.readTag) & ~Tlb::kSlow) == (linear & ~kPageMask);
 }
 
 // The entry for `linear`, walked anew unless it already allows this access.
@@ -72,9 +72,10 @@ Tlb::Slot Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool
                   !watchesData(linear);
     Tlb::Entry fresh;
     fresh.page = phys.value;
-    fresh.readTag = direct ? page : page | 1;
+    fresh.readTag = direct ? page : page | Tlb::kSlow;
     if (t.writable)
-        fresh.writeTag = direct && target.writable && io.memory.mayWriteDirectly(phys, id) ? page : page | 1;
+        fresh.writeTag =
+            direct && target.writable && io.memory.mayWriteDirectly(phys, id) ? page : page | Tlb::kSlow;
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
     tlb.fill(linear, fresh, t);
     return tlb.at(linear);
@@ -95,7 +96,7 @@ static bool registerSized(unsigned size) { return size == 1 || size == 2 || size
 
 void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit) {
     const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
-    if (!(e.readTag & 1)) {
+    if (!(e.readTag & Tlb::kSlow)) {
         readGuest(out, reinterpret_cast<const void*>(linear + e.addend), size);
         return;
     }
@@ -111,7 +112,7 @@ void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool 
 
 void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit) {
     const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
-    if (!(e.writeTag & 1)) {
+    if (!(e.writeTag & Tlb::kSlow)) {
         writeGuest(reinterpret_cast<void*>(linear + e.addend), in, size);
         return;
     }
@@ -125,8 +126,9 @@ void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user,
         io.memory.write(phys, in, size);
     }
     // The last code on this page may just have died: then the next write goes the short way.
-    if (!(e.readTag & 1) && e.addend && io.memory.find(phys).writable && io.memory.mayWriteDirectly(phys, id))
-        e.writeTag &= ~1ull;
+    if (!(e.readTag & Tlb::kSlow) && e.addend && io.memory.find(phys).writable &&
+        io.memory.mayWriteDirectly(phys, id))
+        e.writeTag &= ~Tlb::kSlow;
 }
 
 // The local APIC's page belongs to its processor, whatever else is at the address (SDM vol. 3, 11.4.4).
@@ -221,7 +223,7 @@ void* Cpu::lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit,
         return nullptr;
     }
     const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
-    if (!(e.writeTag & 1)) return reinterpret_cast<void*>(linear + e.addend);
+    if (!(e.writeTag & Tlb::kSlow)) return reinterpret_cast<void*>(linear + e.addend);
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
     PhysicalMemory::Target t = io.memory.find(phys);
     if (!t.writable || t.end.value - phys.value < size || io.apic.ownsPage(phys.page())) return nullptr;
@@ -237,14 +239,14 @@ const uint8_t* Cpu::readablePointer(unsigned segment, uint64_t offset, unsigned 
     uint64_t linear = linearOf(segment, offset, size, Access::Read);
     alignmentCheck(linear, size);
     const Tlb::Slot e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Read, cpl == 3, false);
-    return e.readTag & 1 ? nullptr : reinterpret_cast<const uint8_t*>(linear + e.addend);
+    return e.readTag & Tlb::kSlow ? nullptr : reinterpret_cast<const uint8_t*>(linear + e.addend);
 }
 
 uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
     const Tlb::Slot e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Write, cpl == 3, false);
-    return e.writeTag & 1 ? nullptr : reinterpret_cast<uint8_t*>(linear + e.addend);
+    return e.writeTag & Tlb::kSlow ? nullptr : reinterpret_cast<uint8_t*>(linear + e.addend);
 }
 
 // A read as supervisor with SMAP and protection keys overridden; leaves no mark in the tables.

@@ -102,7 +102,7 @@ void Tlb::flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
 
 void Tlb::protectPage(PhysAddr page) {
     for (uint32_t n = chains_[chainOf(page.value)]; n; n = nextInChain_[n - 1])
-        if ((pages_[n - 1] & ~kPageMask) == page.value) writeTags_[n - 1] |= 1;
+        if ((pages_[n - 1] & ~kPageMask) == page.value) writeTags_[n - 1] |= kSlow;
 }
 
 }  // namespace kiln

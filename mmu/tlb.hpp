@@ -6,10 +6,11 @@
 //     tag   = (linear + size - 1) & ~4095      the page of the access's *last* byte: one that crosses misses
 //     hit   = readTags[index] == tag           host address = linear + addends[index]
 //
-// A tag that may not be used directly (registers, watched pages) has bit 0 set and so never matches. The
-// arrays take 36 MiB of address space, of which only touched pages cost memory: zero means empty. (Tag 0 is
-// page 0's; where that could match, at index 0 and at the last one for accesses that wrap, empty is kNone.)
-// Large pages are kept in fragments of 4 KiB, each of which knows the size of its page.
+// A tag that may not be used directly (registers, watched pages) has bit 11 set and so never matches, not
+// even when the lowest bits of an address that must be aligned take part in the comparison. The arrays take
+// 36 MiB of address space, of which only touched pages cost memory: zero means empty. (Tag 0 is page 0's;
+// where that could match, at index 0 and at the last one for accesses that wrap, empty is kNone.) Large pages
+// are kept in fragments of 4 KiB, each of which knows the size of its page.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -49,10 +50,10 @@ class Tlb {
   public:
     static constexpr unsigned kIndexBits = 20;
     static constexpr uint32_t kEntries = 1u << kIndexBits;
-    static constexpr uint64_t kNone = ~0ull;
+    static constexpr uint64_t kNone = ~0ull, kSlow = 0x800;
 
     struct Entry {
-        uint64_t readTag = kNone, writeTag = kNone;  // linear page; bit 0 set: known, but not by pointer
+        uint64_t readTag = kNone, writeTag = kNone;  // linear page; with kSlow: known, but not by pointer
         uintptr_t addend = 0;                        // host address minus linear address
         uint64_t page = 0;                           // guest-physical page, and the bits below
     };
@@ -104,7 +105,7 @@ class Tlb {
 
   private:
     // A slot that was vacated stays in `filled_`, and has this read tag.
-    static constexpr uint64_t kVacated = 2;
+    static constexpr uint64_t kVacated = 0x400;
     static constexpr uint32_t indexOf(uint64_t linear) { return uint32_t(linear) >> 12; }
     static constexpr uint64_t emptyTag(uint32_t index) {
         return index == 0 || index == kEntries - 1 ? kNone : 0;
