@@ -93,7 +93,7 @@ void convert(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = countOf<To, From>(x);
     const uint64_t mask = x.mask(c, count);
-    const Vector r = converted<To, From, F>(c, i, x, mask, evexSource(c, i, x, mask, count));
+    const Vector r = converted<To, From, F>(c, i, x, mask, EvexSource(c, i, x, mask, count));
     evexWrite(c, i.a, x, mask, r, count, kLog2<To>);
 }
 void singlesToHalvesInMemory(Cpu& c, const Insn& i) {
@@ -114,7 +114,7 @@ void resizeScalar(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
     const uint64_t mask = x.mask(c, 1);
-    const From v = evexSource(c, i, x, mask, 1).template get<From>(0);
+    const From v = EvexSource(c, i, x, mask, 1).template get<From>(0);
     EvexFloat f(c, x);
     const To r = mask ? Resized<To>::of(f, v, 0) : To(0);
     f.settle();
@@ -124,7 +124,7 @@ template <class Int, class From, class F>
 void toGeneral(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
-    const From v = evexSource(c, i, x, 1, 1).template get<From>(0);
+    const From v = EvexSource(c, i, x, 1, 1).template get<From>(0);
     EvexFloat f(c, x);
     const Int r = F::of(f, v, 0);
     f.settle();
@@ -163,7 +163,7 @@ void singlesToBf16(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<Single>();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     Vector r;
     for (unsigned n = 0; n < count; n++) r.set<Half>(n, toBf16(b.get<Single>(n)));
     evexWrite(c, i.a, x, mask, r, count, kLog2<Half>);
@@ -173,7 +173,7 @@ void twoVectorsToBf16(Cpu& c, const Insn& i) {  // the last source's elements be
     const Evex x(i);
     const unsigned count = x.count<Half>();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     Vector r;
     for (unsigned n = 0; n < count / 2; n++) {
         r.set<Half>(n, toBf16(b.get<Single>(n)));

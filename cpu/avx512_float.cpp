@@ -149,7 +149,7 @@ void dotBf16(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<Single>();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     Vector r;
     forEach(mask, [&](unsigned n) {
         r.set<Single>(n, DotBf16::of(c.vec[i.a].get<Single>(n), c.vec[i.b].get<Single>(n), b.get<Single>(n)));

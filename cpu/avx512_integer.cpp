@@ -25,19 +25,11 @@ struct Greater {
         return a > b;
     }
 };
-struct Compare {  // imm 2..0
+struct Compare {  // imm 2..0: equal, less, less or equal, never, and their opposites
     template <class T>
     static bool of(T a, T b, uint8_t imm) {
-        switch (imm & 7) {
-            case 0: return a == b;
-            case 1: return a < b;
-            case 2: return a <= b;
-            case 3: return false;
-            case 4: return a != b;
-            case 5: return a >= b;
-            case 6: return a > b;
-            default: return true;
-        }
+        const bool less = (imm & 3) == 1 || (imm & 3) == 2, equal = !(imm & 1);
+        return (((a < b) & less) | ((a == b) & equal)) != bool(imm & 4);
     }
 };
 struct AnyBit {  // VPTESTM
@@ -58,7 +50,7 @@ void shuffleBits(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<B>();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     uint64_t r = 0;
     for (unsigned n = 0; n < count; n++) r |= (c.vec[i.b].q[n / 8] >> (b.get<B>(n) & 63) & 1) << n;
     c.opmask[i.a] = r & mask;
@@ -68,10 +60,10 @@ void shuffleBits(Cpu& c, const Insn& i) {
 struct Ternary {  // the immediate is a table of what three bits give
     template <class T>
     static T of(T d, T a, T b, uint8_t imm) {
-        T r = 0;
-        for (unsigned n = 0; n < 8; n++)
-            if (imm >> n & 1) r |= (n & 4 ? d : T(~d)) & (n & 2 ? a : T(~a)) & (n & 1 ? b : T(~b));
-        return r;
+        auto entry = [&](unsigned n) { return T(T(0) - T(imm >> n & 1)); };
+        auto byLast = [&](unsigned n) { return T(entry(n) ^ (b & (entry(n) ^ entry(n + 1)))); };
+        auto byTwo = [&](unsigned n) { return T(byLast(n) ^ (a & (byLast(n) ^ byLast(n + 2)))); };
+        return T(byTwo(0) ^ (d & (byTwo(0) ^ byTwo(4))));
     }
 };
 struct RotateLeft {
@@ -147,9 +139,9 @@ void multiShift(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.bytes();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     Vector r;
-    for (unsigned n = 0; n < count / 8; n++) r.q[n] = MultiShift::of(c.vec[i.b].q[n], b.q[n]);
+    for (unsigned n = 0; n < count / 8; n++) r.q[n] = MultiShift::of(c.vec[i.b].q[n], b.get<Q>(n));
     evexWrite(c, i.a, x, mask, r, count, 0);
 }
 // VPCONFLICT: which of the elements before it are equal to an element.
@@ -159,7 +151,7 @@ void conflicts(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<T>();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     Vector r;
     for (unsigned n = 0; n < count; n++) {
         T equal = 0;

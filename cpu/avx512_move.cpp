@@ -13,19 +13,34 @@ void checkAligned(Cpu& c, const Insn& i, Evex x, Access access) {
         default: alignedAddress<Vector>(c, i, access); break;
     }
 }
+// Without a mask, what C libraries copy and search memory with: straight from memory and to it.
+template <class V>
+[[gnu::always_inline]] inline void loadWhole(Cpu& c, const Insn& i) {
+    const V v = c.loadOperand<V>(i);
+    c.vec[i.a].set<V>(0, v);
+    clearAbove(c.vec[i.a], sizeof v);
+}
 template <bool aligned>
 void load(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
+    if (!aligned && x.memory() && !x.maskRegister()) {
+        if (x.bytes() == 32) return loadWhole<Ymm>(c, i);
+        return x.bytes() == 64 ? loadWhole<Vector>(c, i) : loadWhole<Xmm>(c, i);
+    }
     const unsigned count = x.bytes() >> x.elementLog2();
     const uint64_t mask = x.mask(c, count);
     if (aligned && x.memory() && mask) checkAligned(c, i, x, Access::Read);
-    evexWrite(c, i.a, x, mask, evexSource(c, i, x, mask, count), count, x.elementLog2());
+    evexWrite(c, i.a, x, mask, EvexSource(c, i, x, mask, count), count, x.elementLog2());
 }
 template <bool aligned>
 void store(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
+    if (!aligned && !x.maskRegister()) {
+        if (x.bytes() == 32) return c.storeOperand(i, c.vec[i.b].get<Ymm>(0));
+        return x.bytes() == 64 ? c.storeOperand(i, c.vec[i.b]) : c.storeOperand(i, getXmm(c, i.b));
+    }
     const unsigned count = x.bytes() >> x.elementLog2();
     const uint64_t mask = x.mask(c, count);
     if (aligned && mask) checkAligned(c, i, x, Access::Write);
@@ -48,7 +63,7 @@ void loadScalar(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
     const uint64_t mask = x.mask(c, 1);
-    evexWrite(c, i.a, x, mask, evexSource(c, i, x, mask, 1), 1, kLog2<T>);
+    evexWrite(c, i.a, x, mask, EvexSource(c, i, x, mask, 1), 1, kLog2<T>);
 }
 template <class T>
 void copyScalar(Cpu& c, const Insn& i) {
@@ -71,11 +86,11 @@ void blend(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.bytes() >> x.elementLog2(), size = 1u << x.elementLog2();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     Vector r = x.zeroing() ? Vector{} : c.vec[i.b];
     forEach(mask, [&](unsigned n) {
         std::memcpy(reinterpret_cast<char*>(r.q.data()) + n * size,
-                    reinterpret_cast<const char*>(b.q.data()) + n * size, size);
+                    reinterpret_cast<const char*>(b.vector().q.data()) + n * size, size);
     });
     evexWrite(c, i.a, x, ~0ull, r, count, x.elementLog2());
 }
@@ -97,7 +112,7 @@ void broadcast(Cpu& c, const Insn& i) {
     const uint64_t mask = x.mask(c, count);
     uint64_t needed = 0;  // of a group's elements
     for (unsigned n = 0; n < count; n += each) needed |= mask >> n;
-    repeat(c, i, evexSource(c, i, x, needed & ~0ull >> (64 - each), each).template get<Group>(0));
+    repeat(c, i, EvexSource(c, i, x, needed & ~0ull >> (64 - each), each).template get<Group>(0));
 }
 template <class T>
 void broadcastGeneral(Cpu& c, const Insn& i) {
@@ -117,7 +132,7 @@ void insertGroup(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
     const unsigned count = x.bytes() >> x.elementLog2();
-    const Group v = evexSource(c, i, x, ~0ull, 1).template get<Group>(0);
+    const Group v = EvexSource(c, i, x, ~0ull, 1).template get<Group>(0);
     Vector r = c.vec[i.b];
     r.set<Group>(unsigned(i.imm) & (x.count<Group>() - 1), v);
     evexWrite(c, i.a, x, x.mask(c, count), r, count, x.elementLog2());
@@ -183,7 +198,7 @@ void expand(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<T>();
     const uint64_t mask = x.mask(c, count);
-    const Vector source = evexSource(c, i, x, lowest(std::popcount(mask)), count);
+    const EvexSource source(c, i, x, lowest(std::popcount(mask)), count);
     Vector r;
     unsigned from = 0;
     forEach(mask, [&](unsigned n) { r.set<T>(n, source.get<T>(from++)); });

@@ -17,7 +17,7 @@ void permute(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<T>();
     const uint64_t mask = x.mask(c, count);
-    const Vector table = evexSource(c, i, x, mask, count);
+    const EvexSource table(c, i, x, mask, count);
     Vector r;
     for (unsigned n = 0; n < count; n++)
         r.set<T>(n, table.get<T>(unsigned(c.vec[i.b].get<T>(n)) & (count - 1)));
@@ -29,9 +29,10 @@ void permuteQuads(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<Q>();
     const uint64_t mask = x.mask(c, count);
-    const Vector table = evexSource(c, i, x, mask, count);
+    const EvexSource table(c, i, x, mask, count);
     Vector r;
-    for (unsigned n = 0; n < count; n++) r.q[n] = table.q[(n & 4) + (unsigned(i.imm) >> 2 * (n & 3) & 3)];
+    for (unsigned n = 0; n < count; n++)
+        r.q[n] = table.get<Q>((n & 4) + (unsigned(i.imm) >> 2 * (n & 3) & 3));
     evexWrite(c, i.a, x, mask, r, count, kLog2<Q>);
 }
 Handler permuteQuadsForm(const Shape& s) {
@@ -45,8 +46,9 @@ void permuteTwo(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<T>();
     const uint64_t mask = x.mask(c, count);
-    const Vector second = evexSource(c, i, x, mask, count), first = c.vec[indicesInDestination ? i.b : i.a],
-                 indices = c.vec[indicesInDestination ? i.a : i.b];
+    const EvexSource last(c, i, x, mask, count);
+    const Vector &second = last, &first = c.vec[indicesInDestination ? i.b : i.a],
+                 &indices = c.vec[indicesInDestination ? i.a : i.b];
     Vector r;
     for (unsigned n = 0; n < count; n++) {
         const auto index = unsigned(indices.get<T>(n));
@@ -61,7 +63,8 @@ void shuffleLanes(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.bytes() >> x.elementLog2(), lanes = x.bytes() / 16;
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count), &a = c.vec[i.b];
+    const EvexSource last(c, i, x, mask, count);
+    const Vector &a = c.vec[i.b], &b = last;
     const unsigned bits = lanes / 2;  // of the immediate for a lane
     Vector r;
     for (unsigned n = 0; n < lanes; n++)
@@ -75,7 +78,8 @@ void align(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<T>(), by = unsigned(i.imm) & (count - 1);
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count), &a = c.vec[i.b];
+    const EvexSource last(c, i, x, mask, count);
+    const Vector &a = c.vec[i.b], &b = last;
     Vector r;
     for (unsigned n = 0; n < count; n++) r.set<T>(n, (n + by < count ? b : a).get<T>((n + by) & (count - 1)));
     evexWrite(c, i.a, x, mask, r, count, kLog2<T>);

@@ -28,25 +28,21 @@ bool suppresses(const ZydisDecodedInstruction& z) {
 }
 
 template <class T>
-Vector loadEach(Cpu& c, const Insn& i, uint64_t mask) {
-    Vector v;
+void loadEach(Cpu& c, const Insn& i, uint64_t mask, Vector& v) {
+    v = Vector{};
     const uint64_t at = c.effectiveAddress(i);
     Cpu::AnyAlignment any(c);
     forEach(mask, [&](unsigned n) { v.set<T>(n, c.load<T>(i.seg, c.cutAddress(i, at + n * sizeof(T)))); });
-    return v;
 }
 template <class T>
-Vector loadWhole(Cpu& c, const Insn& i) {
-    Vector v;
+void loadWhole(Cpu& c, const Insn& i, Vector& v) {
+    if (sizeof(T) < 16) v = Vector{};
     v.set<T>(0, c.loadOperand<T>(i));
-    return v;
 }
 template <class T>
-Vector repeated(Cpu& c, const Insn& i, Evex x) {
+void repeated(Cpu& c, const Insn& i, Evex x, Vector& v) {
     const T one = c.loadOperand<T>(i);
-    Vector v;
     for (unsigned n = 0; n < x.count<T>(); n++) v.set<T>(n, one);
-    return v;
 }
 
 template <class T>
@@ -88,47 +84,59 @@ uint32_t Evex::describe(const Shape& s) {
     return bits;
 }
 
-Vector evexMemory(Cpu& c, const Insn& i, Evex x, uint64_t mask, unsigned count) {
+void evexMemory(Cpu& c, const Insn& i, Evex x, uint64_t mask, unsigned count, Vector& to) {
     const bool partly = x.suppressesFaults() && x.maskRegister() && mask != ~0ull >> (64 - count);
     if (x.broadcast()) {
-        if (partly && !mask) return {};
-        return x.memoryBytes() == 4 ? repeated<uint32_t>(c, i, x) : repeated<uint64_t>(c, i, x);
+        if (partly && !mask) {
+            to = Vector{};
+            return;
+        }
+        return x.memoryBytes() == 4 ? repeated<uint32_t>(c, i, x, to) : repeated<uint64_t>(c, i, x, to);
     }
     if (partly) switch (x.memoryBytes() / count) {
-            case 1: return loadEach<uint8_t>(c, i, mask);
-            case 2: return loadEach<uint16_t>(c, i, mask);
-            case 4: return loadEach<uint32_t>(c, i, mask);
-            default: return loadEach<uint64_t>(c, i, mask);
+            case 1: return loadEach<uint8_t>(c, i, mask, to);
+            case 2: return loadEach<uint16_t>(c, i, mask, to);
+            case 4: return loadEach<uint32_t>(c, i, mask, to);
+            default: return loadEach<uint64_t>(c, i, mask, to);
         }
     switch (x.memoryBytes()) {
-        case 1: return loadWhole<uint8_t>(c, i);
-        case 2: return loadWhole<uint16_t>(c, i);
-        case 4: return loadWhole<uint32_t>(c, i);
-        case 8: return loadWhole<uint64_t>(c, i);
-        case 16: return loadWhole<Xmm>(c, i);
-        case 32: return loadWhole<Ymm>(c, i);
-        default: return loadWhole<Vector>(c, i);
+        case 1: return loadWhole<uint8_t>(c, i, to);
+        case 2: return loadWhole<uint16_t>(c, i, to);
+        case 4: return loadWhole<uint32_t>(c, i, to);
+        case 8: return loadWhole<uint64_t>(c, i, to);
+        case 16: return loadWhole<Xmm>(c, i, to);
+        case 32: return loadWhole<Ymm>(c, i, to);
+        default: return loadWhole<Vector>(c, i, to);
     }
 }
 
-void evexWrite(Cpu& c, unsigned reg, Evex x, uint64_t mask, const Vector& r, unsigned count,
+void evexWriteShort(Cpu& c, unsigned reg, const Vector& r, unsigned bytes) {
+    Xmm low{};
+    std::memcpy(low.q.data(), r.q.data(), bytes);
+    c.vec[reg].set<Xmm>(0, low);
+    clearAbove(c.vec[reg], 16);
+}
+
+void evexMerge(Cpu& c, unsigned reg, Evex x, uint64_t mask, const Vector& r, unsigned count,
                unsigned elementLog2) {
-    Vector v = r, &old = c.vec[reg];
-    if (x.maskRegister()) switch (elementLog2) {
-            case 0: merge<uint8_t>(v, old, mask, count, x.zeroing()); break;
-            case 1: merge<uint16_t>(v, old, mask, count, x.zeroing()); break;
-            case 2: merge<uint32_t>(v, old, mask, count, x.zeroing()); break;
-            default: merge<uint64_t>(v, old, mask, count, x.zeroing()); break;
-        }
+    const Vector old = c.vec[reg];
+    Vector& to = c.vec[reg];
+    std::memmove(to.q.data(), r.q.data(), count << elementLog2);
+    switch (elementLog2) {
+        case 0: merge<uint8_t>(to, old, mask, count, x.zeroing()); break;
+        case 1: merge<uint16_t>(to, old, mask, count, x.zeroing()); break;
+        case 2: merge<uint32_t>(to, old, mask, count, x.zeroing()); break;
+        default: merge<uint64_t>(to, old, mask, count, x.zeroing()); break;
+    }
     const unsigned bytes = count << elementLog2;
-    if (bytes < sizeof v) std::memset(reinterpret_cast<char*>(v.q.data()) + bytes, 0, sizeof v - bytes);
-    old = v;
+    std::memset(reinterpret_cast<char*>(to.q.data()) + bytes, 0, sizeof to - bytes);
 }
 
 void evexStore(Cpu& c, const Insn& i, Evex x, uint64_t mask, const Vector& r, unsigned count,
                unsigned elementLog2) {
-    if (!x.suppressesFaults()) c.checkWrite(i.seg, c.effectiveAddress(i), count << elementLog2);
-    if (mask != ~0ull >> (64 - count)) switch (elementLog2) {
+    const bool whole = mask == ~0ull >> (64 - count);
+    if (!whole && !x.suppressesFaults()) c.checkWrite(i.seg, c.effectiveAddress(i), count << elementLog2);
+    if (!whole) switch (elementLog2) {
             case 0: return storeElements<uint8_t>(c, i, mask, r);
             case 1: return storeElements<uint16_t>(c, i, mask, r);
             case 2: return storeElements<uint32_t>(c, i, mask, r);

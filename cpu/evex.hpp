@@ -18,7 +18,11 @@ class Evex {
     explicit Evex(const Insn& i) : bits_(uint32_t(i.imm >> 32)) {}
     static uint32_t describe(const Shape& s);
 
-    unsigned bytes() const { return 16u << (bits_ & 3); }     // of the vector
+    unsigned bytes() const {  // of the vector: 16, 32, 64
+        const unsigned log2 = bits_ & 3;
+        if (log2 > 2) __builtin_unreachable();
+        return 16u << log2;
+    }
     unsigned elementLog2() const { return bits_ >> 2 & 3; }   // of the destination's elements, in bytes
     unsigned maskRegister() const { return bits_ >> 4 & 7; }  // 0: none
     bool zeroing() const { return bits_ >> 7 & 1; }
@@ -44,14 +48,67 @@ class Evex {
     uint32_t bits_;
 };
 
+// Room for a vector that is filled before it is read: at least as far as the instruction's length goes.
+struct VectorRoom {
+    VectorRoom() {}
+    union {
+        Vector vector;
+    };
+};
+
+void evexMemory(Cpu& c, const Insn& i, Evex x, uint64_t mask, unsigned count, Vector& to);
+
 // The last source, which may be in memory: `count` elements, of which those in `mask` are needed.
-Vector evexMemory(Cpu& c, const Insn& i, Evex x, uint64_t mask, unsigned count);
-inline Vector evexSource(Cpu& c, const Insn& i, Evex x, uint64_t mask, unsigned count) {
-    return x.memory() ? evexMemory(c, i, x, mask, count) : c.vec[i.c];
+class EvexSource {
+  public:
+    EvexSource(Cpu& c, const Insn& i, Evex x, uint64_t mask, unsigned count)
+        : at_(x.memory() ? &room_.vector : &c.vec[i.c]) {
+        if (x.memory()) evexMemory(c, i, x, mask, count, room_.vector);
+    }
+    EvexSource(const EvexSource&) = delete;
+    EvexSource& operator=(const EvexSource&) = delete;
+    const Vector& vector() const { return *at_; }
+    operator const Vector&() const { return *at_; }
+    template <class T>
+    T get(unsigned n) const {
+        return at_->get<T>(n);
+    }
+
+  private:
+    VectorRoom room_;
+    const Vector* at_;
+};
+[[gnu::always_inline]] inline void clearAbove(Vector& v, unsigned bytes) {  // of 16, 32 or 64
+    if (bytes == 64) return;
+    if (bytes == 16) v.set<Xmm>(1, Xmm{});
+    v.set<Ymm>(1, Ymm{});
 }
-// Elements of 1 << elementLog2 bytes into a register by the rules of masks.
-void evexWrite(Cpu& c, unsigned reg, Evex x, uint64_t mask, const Vector& r, unsigned count,
+// A register's new elements of 1 << elementLog2 bytes by the rules of masks: `r` where the mask has a bit.
+// What is above them is cleared.
+void evexMerge(Cpu& c, unsigned reg, Evex x, uint64_t mask, const Vector& r, unsigned count,
                unsigned elementLog2);
+void evexWriteShort(Cpu& c, unsigned reg, const Vector& r, unsigned bytes);  // less than 16
+inline void evexWrite(Cpu& c, unsigned reg, Evex x, uint64_t mask, const Vector& r, unsigned count,
+                      unsigned elementLog2) {
+    if (x.maskRegister()) return evexMerge(c, reg, x, mask, r, count, elementLog2);
+    const unsigned bytes = count << elementLog2;
+    if (bytes < 16) return evexWriteShort(c, reg, r, bytes);
+    Vector& to = c.vec[reg];
+    for (unsigned part = 0; part < bytes / 16; part++) to.set<Xmm>(part, r.get<Xmm>(part));
+    clearAbove(to, bytes);
+}
+// The same for what is computed 128 bits by 128 bits: part(n) gives such a part.
+template <class Part>
+[[gnu::always_inline]] inline void evexParts(Cpu& c, const Insn& i, Evex x, uint64_t mask,
+                                             unsigned elementLog2, Part part) {
+    VectorRoom room;
+    Vector& to = x.maskRegister() ? room.vector : c.vec[i.a];
+    for (unsigned n = 0; n < x.bytes() / 16; n++) to.set<Xmm>(n, part(n));
+    if (x.maskRegister())
+        evexMerge(c, i.a, x, mask, to, x.bytes() >> elementLog2, elementLog2);
+    else
+        clearAbove(to, x.bytes());
+}
 // Into memory: a fault writes nothing.
 void evexStore(Cpu& c, const Insn& i, Evex x, uint64_t mask, const Vector& r, unsigned count,
                unsigned elementLog2);

@@ -40,15 +40,28 @@ struct FloatLane {
     uint8_t imm;
 };
 
+// 128 bits at once by the host, where its results are certain for all elements: doubts() tells.
+template <class Family, class Bits>
+bool evexOnHost(Cpu& c, const Insn& i, Evex x, uint64_t mask, const Vector& a, const Vector& b) {
+    bool doubts = false;
+    for (unsigned n = 0; n < x.bytes() / 16; n++)
+        doubts |= Family::template doubts<Bits>(a.get<Xmm>(n), b.get<Xmm>(n));
+    if (doubts) return false;
+    evexParts(c, i, x, mask, kLog2<Bits>,
+              [&](unsigned n) { return Family::template part<Bits>(a.get<Xmm>(n), b.get<Xmm>(n)); });
+    return true;
+}
 template <class Family, class Bits>
 void evexPacked(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
     const unsigned count = x.count<Bits>();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     const Vector &a = c.vec[i.b], &d = c.vec[i.a];
     EvexFloat f(c, x);
+    if constexpr (requires { Family::template doubts<Bits>(a.get<Xmm>(0), a.get<Xmm>(0)); })
+        if (f.quick && evexOnHost<Family, Bits>(c, i, x, mask, a, b)) return;
     Vector r;
     forEach(mask, [&](unsigned n) {
         r.set<Bits>(n, Family::lane(f, FloatLane<Bits>{d.get<Bits>(n), a.get<Bits>(n), b.get<Bits>(n), n,
@@ -71,7 +84,7 @@ void evexScalar(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
     const uint64_t mask = x.mask(c, 1);
-    const Bits b = evexSource(c, i, x, mask, 1).template get<Bits>(0);
+    const Bits b = EvexSource(c, i, x, mask, 1).template get<Bits>(0);
     EvexFloat f(c, x);
     Bits r = 0;
     if (mask)
@@ -89,7 +102,7 @@ void evexFloatTest(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = scalar ? 1 : x.count<Bits>();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count);
+    const EvexSource b(c, i, x, mask, count);
     const Vector& a = c.vec[i.b];
     EvexFloat f(c, x);
     uint64_t r = 0;

@@ -248,13 +248,13 @@ void evexBody(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.bytes() >> x.elementLog2();
     const uint64_t mask = x.mask(c, count);
-    const Vector b = evexSource(c, i, x, mask, count), a = oneSource ? b : c.vec[i.b];
+    const EvexSource source(c, i, x, mask, count);
+    const Vector &b = source, &a = oneSource ? b : c.vec[i.b];
     unsigned shift = 0;
     if constexpr (requires { Op::kImmediateBits; }) shift = Op::kImmediateBits;
-    Vector r;
-    for (unsigned n = 0; n < x.bytes() / 16; n++)
-        r.set<Xmm>(n, applyLane<Op>(a.get<Xmm>(n), b.get<Xmm>(n), uint8_t(uint8_t(i.imm) >> shift * n)));
-    evexWrite(c, i.a, x, mask, r, count, x.elementLog2());
+    evexParts(c, i, x, mask, x.elementLog2(), [&](unsigned n) {
+        return applyLane<Op>(a.get<Xmm>(n), b.get<Xmm>(n), uint8_t(uint8_t(i.imm) >> shift * n));
+    });
 }
 
 // -- selectors

@@ -41,6 +41,21 @@ struct Computed {
     static Bits lane(EvexFloat& f, const FloatLane<Bits>& l) {
         return compute<Op>(f.quick, f.e, l.a, l.b);
     }
+    template <class Bits>
+    static bool doubts(const Xmm& a, const Xmm& b) {
+        const auto x = split<Bits>(a), y = split<Bits>(b);
+        auto r = x;
+        for (unsigned n = 0; n < x.size(); n++) r[n] = notMiddling(x[n]) | notMiddling(y[n]);
+        Bits any = 0;
+        for (Bits doubt : r) any |= doubt;
+        return any & Format<Bits>::kSign;
+    }
+    template <class Bits>
+    static Xmm part(const Xmm& a, const Xmm& b) {
+        auto x = split<Bits>(a), y = split<Bits>(b);
+        for (unsigned n = 0; n < x.size(); n++) x[n] = fromHost(Op::host(toHost(x[n]), toHost(y[n])));
+        return join<Xmm>(x);
+    }
 };
 template <class Op>
 struct Scalar : Computed<Op> {
@@ -351,7 +366,7 @@ template <bool signalQuiet, class Bits>
 void evexCompareToFlags(Cpu& c, const Insn& i) {
     c.checkAvx512();
     const Evex x(i);
-    const Bits b = evexSource(c, i, x, 1, 1).template get<Bits>(0);
+    const Bits b = EvexSource(c, i, x, 1, 1).template get<Bits>(0);
     EvexFloat f(c, x);
     const Order o = order(f.e, c.vec[i.a].get<Bits>(0), b, signalQuiet);
     f.settle();

@@ -43,7 +43,7 @@ void evexExtend(Cpu& c, const Insn& i) {
     const Evex x(i);
     const unsigned count = x.count<To>();
     const uint64_t mask = x.mask(c, count);
-    const Vector source = evexSource(c, i, x, mask, count);
+    const EvexSource source(c, i, x, mask, count);
     Vector r;
     for (unsigned n = 0; n < count; n++) r.set<To>(n, To(source.get<From>(n)));
     evexWrite(c, i.a, x, mask, r, count, kLog2<To>);
