@@ -415,6 +415,7 @@ void randomVectors(Random& r, UserState& s) {
         s.fx.set<uint64_t>(at, eightBytes(r));
     for (unsigned n = 0; n < 32; n++)
         for (unsigned word = n < 16 ? 2 : 0; word < 8; word++) s.setVectorWord(n, word, eightBytes(r));
+    if (oneIn(r, 2)) s.zmmHigh = {};  // as programs have it that don't use them: then VEX is translated
     for (uint64_t& k : s.opmask)
         k = oneIn(r, 3) ? ~0ull : oneIn(r, 8) ? 0 : oneIn(r, 3) ? r() & r() & r() : r();
     uint32_t mxcsr = 0x1f80;

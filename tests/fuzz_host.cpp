@@ -82,7 +82,8 @@ struct Comparison {
         if (hv != gv) differences += fmt::format("    fault      host {}  kiln {}\n", hv, gv);
         if (hv != gv || hv < 0) return;
         // In the kernel's half of the host there are pages, and in the guest's first MiB.
-        if (hv != kPF || (h.fault->cr2 < 1ull << 63 && h.fault->cr2 >= GuestBench::kLow)) equal<uint64_t>("error", h.fault->error, g.fault->error);
+        if (hv != kPF || (h.fault->cr2 < 1ull << 63 && h.fault->cr2 >= GuestBench::kLow))
+            equal<uint64_t>("error", h.fault->error, g.fault->error);
         // Of a long operand, the processor may touch any part first, and processors differ in which operand
         // they touch first.
         uint64_t mask = longOperand() || maskedMove() || !intel ? ~uint64_t(kPageMask) : ~0ull;

@@ -147,6 +147,7 @@ class ProgramFuzz {
         s.rflags = 2 | flag::IF | (random_() & flag::Arithmetic) | (oneIn(random_, 8) ? flag::DF : 0);
         s.rip = kCode + p.labels[below(random_, p.labels.size())];
         for (unsigned n = 0; n < 32; n++) s.fx.set<uint64_t>(FxImage::kXmm + 8 * n, interesting(random_));
+        for (uint64_t& k : s.opmask) k = oneIn(random_, 2) ? ~0ull : random_();
         s.fx.set<uint16_t>(FxImage::kControl, 0x37f);
         s.fx.set<uint32_t>(FxImage::kMxcsr, 0x1f80);
         // Return addresses for RET.
@@ -179,9 +180,10 @@ class ProgramFuzz {
         equal("cpl", a.cpl, b.cpl);
         equal("cr2", a.cr2, b.cr2);
         equal("halted", a.halted, b.halted);
-        for (unsigned n = 0; n < 16; n++)
-            for (unsigned w = 0; w < 4; w++)
-                equal(fmt::format("ymm{}[{}]", n, w), a.vec[n].get<uint64_t>(w), b.vec[n].get<uint64_t>(w));
+        for (unsigned n = 0; n < 32; n++)
+            for (unsigned w = 0; w < 8; w++)
+                equal(fmt::format("zmm{}[{}]", n, w), a.vec[n].get<uint64_t>(w), b.vec[n].get<uint64_t>(w));
+        for (unsigned n = 0; n < 8; n++) equal(fmt::format("k{}", n), a.opmask[n], b.opmask[n]);
         for (unsigned n = 0; n < 8; n++)
             equal(fmt::format("R{}", n), a.fpu.physical[n].mantissa, b.fpu.physical[n].mantissa);
         equal("fpu status", a.fpu.status, b.fpu.status);

@@ -335,11 +335,11 @@ const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed) 
     return exit_;
 }
 
-// The interpreter goes on with the site's instruction, as if it had come to it in its own way.
-const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s) {
+// The interpreter goes on with the site's instruction, or so many behind it, as if it had come to it in its own way.
+const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, unsigned behind) {
     cpu_.block = s.block;
     cpu_.gpr.slot[17] = f.page + s.block->start.pageOffset();
-    goesOnAt_ = &s.block->insns[s.index];
+    goesOnAt_ = &s.block->insns[s.index + behind];
     f.slice -= s.block->count;
     outcome_ = Outcome::InBlock;
     statistics_.leaves++;
@@ -485,6 +485,8 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     f.slice = c.slice_ + b.count;
     const bool same = !b.dead && c.lookupTag_ == f.lookupTag && c.forgotten_ == f.forgotten &&
                       &frameOf(*c.dataTlb_) == &f && c.flat_;
+    // EVEX instructions may have filled what host code does not clear: see noteUpperParts.
+    if (same && f.vectorsWere == VectorLevel::Avx && beyondYmm(c)) return leaveInBlock(f, s, 1);
     if (same) return s.resume;
     return leave(f, c.gpr.slot[17] + length, s.index + 1u);
 }

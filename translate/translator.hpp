@@ -62,7 +62,7 @@ class Translator final : public HotCode {
     const uint8_t* interpret(HostFrame& frame, Site& site);
     const uint8_t* link(HostFrame& frame, uint32_t site);
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
-    const uint8_t* leaveInBlock(HostFrame& frame, const Site& site);
+    const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, unsigned behind = 0);
     const uint8_t* vectors(HostFrame& frame, Site& site);
     void noteUpperParts(HostFrame& frame) const;
     const void* findTarget(HostFrame& frame, uint64_t rip);
