@@ -132,6 +132,13 @@ uint64_t Machine::entropy() {
     return v ^ v >> 31;
 }
 
+std::string Machine::translatorReport() const {
+    std::string out;
+    for (size_t n = 0; n < processors_.size(); n++)
+        if (auto& t = processors_[n]->translator) out += "CPU " + std::to_string(n) + "\n" + t->report();
+    return out;
+}
+
 uint64_t Machine::executed() const {
     // The first is asked for the time while it is being made.
     if (!processors_[running_]->cpu) return 0;

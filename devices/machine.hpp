@@ -164,6 +164,7 @@ class Machine {
     LocalApic& apic(unsigned n = 0) { return *processors_[n]->apic; }
     CodeCache& code(unsigned n = 0) { return *processors_[n]->code; }
     uint64_t executed() const;        // instructions, of all processors
+    std::string translatorReport() const;  // what the translators count; "": there are none
     void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers
     Board& board() { return *board_; }
     const MachineConfig& config() const { return config_; }

@@ -36,6 +36,9 @@ class Session : DisplayHost {
         socket_.reset();
         if (!result.message.empty()) complain(result.message);
         if (result.shutdownState) fmt::print(stderr, "{}", describeRegisters(machine_->cpu(result.cpu)));
+        if (o_.statistics)
+            fmt::print(stderr, "{} instructions in {:.3f} s of guest time\n{}", machine_->executed(),
+                       double(machine_->clock().now()) / 1e9, machine_->translatorReport());
         return result.exitCode;
     }
 

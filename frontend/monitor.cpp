@@ -196,6 +196,7 @@ const std::vector<Monitor::Command>& Monitor::infoCommands() {
         {"devices", "", "names of the devices", &Monitor::infoDevices},
         {"device", "NAME", "every field of a device", &Monitor::infoDevice},
         {"blocks", "", "decoded code", &Monitor::infoBlocks},
+        {"jit", "", "what the translator has done", &Monitor::infoJit},
         {"screen", "", "the characters of a text screen", &Monitor::infoScreen},
     };
     return kCommands;
@@ -467,6 +468,11 @@ std::string Monitor::infoBlocks(const Arguments&) {
         out += fmt::format("CPU {}: {} blocks, {} dropped since the start\n", n, machine_.code(n).blocks(),
                            machine_.code(n).killed());
     return out;
+}
+
+std::string Monitor::infoJit(const Arguments&) {
+    const std::string report = machine_.translatorReport();
+    return report.empty() ? "there is no translator: -accel jit makes one\n" : report;
 }
 
 std::string Monitor::infoScreen(const Arguments&) {

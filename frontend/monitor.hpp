@@ -76,6 +76,7 @@ class Monitor {
     std::string infoDevice(const Arguments& a);
     std::string infoPci(const Arguments& a);
     std::string infoBlocks(const Arguments& a);
+    std::string infoJit(const Arguments& a);
     std::string infoScreen(const Arguments& a);
 
     Machine& machine_;

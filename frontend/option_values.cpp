@@ -128,6 +128,8 @@ void parseAccel(const std::string& text, MachineConfig& machine) {
         if (key == "accel" && value != "interp" && value != "jit")
             refuse("-accel " + value + " is not implemented in kiln " + kVersion +
                    ": it takes jit or interp");
+        if (key == "accel" && value == "jit" && !kTranslates)
+            refuse("-accel jit makes code for x86-64 hosts, and this is another: take interp");
         if (key == "accel" && value == "jit") machine.translator.emplace();
         const bool ofTranslator = key == "tier1" || key == "tb-size";
         if (ofTranslator && !machine.translator) refuse("-accel: " + key + "= is for jit");

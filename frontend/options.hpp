@@ -28,6 +28,7 @@ struct Options {
     StreamTarget debugConsole;
     std::string logCategories, logFile;
     std::string name;
+    bool statistics = false;  // at the end
 };
 
 // Either options, or what to print and the exit status to end with.

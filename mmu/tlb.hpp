@@ -131,7 +131,7 @@ class Tlb {
     LargePageCover large_;
     std::array<uint16_t, 2> keys_{};  // seen on supervisor and on user pages
     // No initialisers: pages that nobody writes to stay the host's zero page.
-    alignas(kPageSize) std::byte below_[64 << 10];
+    [[maybe_unused]] alignas(kPageSize) std::byte below_[64 << 10];
     std::byte room_[kRoom];
     uint64_t readTags_[kEntries];
     uint64_t writeTags_[kEntries];

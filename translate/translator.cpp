@@ -1,6 +1,7 @@
 #include "translate/translator.hpp"
 
 #include <asmjit/x86.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <set>
@@ -147,7 +148,7 @@ void Translator::makeThunks() {
     code.flatten();
     const auto& text = code.sectionById(0)->buffer();
     const uint8_t* base = buffer_.append({text.data(), text.size()});
-    enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(base + code.labelOffset(enter));
+    enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(uintptr_t(base + code.labelOffset(enter)));
     exit_ = base + code.labelOffset(exit);
     callOut_ = base + code.labelOffset(out);
     load_ = {nullptr, base + code.labelOffset(loadSse), avx ? base + code.labelOffset(loadAvx) : nullptr};
@@ -204,6 +205,15 @@ void Translator::died(Block& block) {
     for (size_t n : it->second.unsaved) buffer_.setJump(sites_[n].patch, sites_[n].out);
     translated_.erase(it);
     block.host = nullptr;
+}
+
+std::string Translator::report() const {
+    const Statistics& s = statistics_;
+    return fmt::format(
+        "  translated: {} blocks of {} instructions to {} KiB; now {} blocks in {} of {} KiB, {} times full\n"
+        "  entered {} times, left {} times; {} links, {} look-ups of targets, {} calls of the interpreter\n",
+        s.blocks, s.instructions, s.hostBytes >> 10, translated_.size(), buffer_.used() >> 10,
+        buffer_.size() >> 10, s.flushes, s.entries, s.leaves, s.links, s.lookUps, s.slow);
 }
 
 void Translator::flush() {

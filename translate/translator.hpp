@@ -28,6 +28,7 @@ class Translator final : public HotCode {
 
     void born(Block& block) override;
     void died(Block& block) override;
+    std::string report() const override;
 
     // Whether there is more for an instruction than a call of the interpreter.
     static bool knows(ZydisMnemonic mnemonic);

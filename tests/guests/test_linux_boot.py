@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Boots Debian's kernel to busybox, runs a command there, and checks what came over the serial port.
-Usage: test_linux_boot.py [--smp N [--threads]] [--iommu] KILN DIRECTORY... (the first with vmlinuz and initrd.gz, from
+Usage: test_linux_boot.py [--smp N [--threads]] [--iommu] [--jit] KILN DIRECTORY... (the first with vmlinuz and initrd.gz, from
 make_linux_guest.sh, counts). With several processors the command also loads all of them at once; with --iommu all interrupts
 are remapped.
 
@@ -48,6 +48,7 @@ def main():
     parser.add_argument("--smp", type=int, default=1)
     parser.add_argument("--threads", action="store_true")
     parser.add_argument("--iommu", action="store_true")
+    parser.add_argument("--jit", action="store_true")
     parser.add_argument("kiln")
     parser.add_argument("places", nargs="+")
     a = parser.parse_args()
@@ -76,8 +77,7 @@ def main():
             expected.insert([what for what, _ in expected].index(before), more)
     run = [kiln, "-m", "256M", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
            "-initrd", initrd, "-append", "console=ttyS0 intel_iommu=on kiln.run=" + command, "-smp", str(a.smp)]
-    if a.threads:
-        run += ["-accel", "interp,thread=multi"]
+    run += ["-accel", ("jit" if a.jit else "interp") + (",thread=multi" if a.threads else "")]
     if a.iommu:
         run += ["-device", "intel-iommu"]
     try:
