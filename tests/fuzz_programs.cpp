@@ -246,8 +246,8 @@ void fuzz(bool code64) {
     const Translator::Statistics& s = f.translator().statistics();
     MESSAGE(
         fmt::format("{}-bit: {} programs, {} instructions, {} faults; {} blocks translated, entered {} "
-                    "times, {} calls of the interpreter, {} links, {} look-ups",
-                    code64 ? 64 : 32, programs, f.executed(), f.faults(), s.blocks, s.entries, s.slow,
+                    "times, {} misses, {} links, {} look-ups",
+                    code64 ? 64 : 32, programs, f.executed(), f.faults(), s.blocks, s.entries, s.misses,
                     s.links, s.lookUps));
     CHECK(s.blocks > 0);
 }

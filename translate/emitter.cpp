@@ -22,6 +22,8 @@ enum class How : uint8_t {
     Multiply,
     Divide,
     DivideSigned,
+    CompareExchange,
+    Pause,    // nothing, while nobody waits for this thread
     Convert,  // CBW, CWD and relatives
     Push,
     Pop,
@@ -39,6 +41,8 @@ struct Knowledge {
 
 constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
     {ZYDIS_MNEMONIC_LEA, How::Lea},
+    {ZYDIS_MNEMONIC_CMPXCHG, How::CompareExchange},
+    {ZYDIS_MNEMONIC_PAUSE, How::Pause},
     {ZYDIS_MNEMONIC_SHL, How::Shift},
     {ZYDIS_MNEMONIC_SHR, How::Shift},
     {ZYDIS_MNEMONIC_SAR, How::Shift},
@@ -352,6 +356,8 @@ bool BlockEmitter::emitted() {
         case How::Divide: return divide(false);
         case How::DivideSigned: return divide(true);
         case How::Convert: return convert();
+        case How::CompareExchange: return compareExchange();
+        case How::Pause: return !context_.pauseLeaves;
         case How::Push: return push();
         case How::Pop: return pop();
         case How::Leave: return leave();
@@ -366,6 +372,7 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.kind = kind;
     s.index = uint16_t(index_);
     s.block = &block_;
+    s.mnemonic = insn_ ? uint16_t(z_.mnemonic) : 0;
     s.target = insn_ ? offset() : pageOffset_;
     context_.sites.push_back(std::move(s));
     return context_.sites.size() - 1;
@@ -405,7 +412,7 @@ Label BlockEmitter::slow(Site::Kind kind) {
 void BlockEmitter::resumeSlow() {
     if (slowTail_ == ~size_t(0)) return;
     Tail& t = tails_[slowTail_];
-    if (context_.sites[t.site].kind != Site::Kind::Interpret) return;
+    if (context_.sites[t.site].kind != Site::Kind::Miss) return;
     t.resume = a_.newLabel();
     t.restoresFlags = inHost_;
     t.vectors = vectors_;
@@ -470,6 +477,12 @@ bool BlockEmitter::mustBeAligned(unsigned bytes) const {
         case ZYDIS_MNEMONIC_VMOVNTDQA: return true;
         default: return vectorLevel() == VectorLevel::Sse;
     }
+}
+
+// The register whose bits 8 to 15 AH, CH, DH or BH is; -1: none of them.
+static int highByteOf(ZydisRegister r) {
+    const int id = ZydisRegisterGetId(r);
+    return ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_GPR8 && id >= 4 && id < 8 ? id - 4 : -1;
 }
 
 static Imm immediate(const ZydisDecodedOperand& op) {
@@ -583,8 +596,7 @@ bool BlockEmitter::writesOperandOf(const Recipe& r) const {
         if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || !(op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
             continue;
         int guest = guestOf(op.reg.value);
-        if (guest < 0 && ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_GPR8)
-            guest = ZydisRegisterGetId(op.reg.value) - 4;
+        if (guest < 0) guest = highByteOf(op.reg.value);
         if (guest >= 0 && (guest == r.guestA || guest == r.guestB)) return true;
     }
     return false;
@@ -775,7 +787,7 @@ BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, boo
     // One that must be aligned crosses no page, and its low address bits take part in the comparison.
     a_.and_(kTag, mustBeAligned(bytes) ? -4096 | int32_t(bytes - 1) : -4096);
     a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
-    a_.jne(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Interpret));
+    a_.jne(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss));
     a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
     inHost_ = false;
     if (!simple) return {x86::ptr(kIndex, kLinear), true};
@@ -815,7 +827,80 @@ bool BlockEmitter::operandsUsable() const {
 
 // -- instructions
 
+// AH, CH, DH and BH are only named by instructions without REX, so all operands move to rax, rcx, rdx and
+// rbx.
+bool BlockEmitter::highByte(InstId id) {
+    static_assert(kStandardMap.host[3] == 3);  // guest rbx is in rbx
+    const unsigned count = z_.operand_count_visible;
+    std::array<Operand, 4> ops;
+    std::array<int, 4> guestIn{-1, -1, -1, 3};  // by host register: rax, rcx, rdx, rbx
+    for (unsigned n = 0; n < count; n++)
+        if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            if (const int high = highByteOf(operands_[n].reg.value); high >= 0) guestIn[size_t(high)] = high;
+    for (unsigned n = 0; n < count; n++) {
+        const ZydisDecodedOperand& op = operands_[n];
+        if (op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+            ops[n] = immediate(op);
+            continue;
+        }
+        if (op.type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
+        if (const int high = highByteOf(op.reg.value); high >= 0) {
+            ops[n] = x86::gpb_hi(uint32_t(high));
+            continue;
+        }
+        const int guest = guestOf(op.reg.value);
+        if (guest < 0) return false;
+        size_t host = 0;
+        while (host < 3 && guestIn[host] != guest) host++;
+        if (host == 3 && guest != 3)
+            for (host = 0; host < 3 && guestIn[host] >= 0;) host++;
+        if (host == 3 && guest != 3) return false;
+        guestIn[host] = guest;
+        ops[n] = sized(int(host), op.size);
+    }
+    if (readsFlags()) needFlags();
+    for (unsigned host = 0; host < 3; host++)
+        if (guestIn[host] >= 0) loadGuest(sized(int(host), 64), unsigned(guestIn[host]));
+    a_.emitOpArray(id, ops.data(), count);
+    for (unsigned host = 0; host < 3; host++)
+        if (guestIn[host] >= 0) storeGuest(unsigned(guestIn[host]), sized(int(host), 64));
+    if (writesFlags()) flagsWritten();
+    return true;
+}
+
+bool BlockEmitter::compareExchange() {
+    if (!operandsUsable()) return false;
+    const ZydisDecodedOperand &dst = operands_[0], &src = operands_[1];
+    Operand place;
+    int dstInFrame = -1;
+    if (dst.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+        Address address = access(dst.mem, dst.size / 8, true);
+        moveAddressTo(address, kLinear);
+        place = address.mem.cloneResized(dst.size / 8);
+    } else {
+        const int guest = guestOf(dst.reg.value);
+        if (inFrame(guest)) {
+            dstInFrame = guest;
+            loadGuest(x86::rdx, unsigned(guest));
+            place = sized(int(x86::rdx.id()), dst.size);
+        } else {
+            place = pinned(unsigned(guest), dst.size);
+        }
+        if (guest == 0) return false;  // the accumulator twice
+    }
+    loadGuest(x86::rcx, unsigned(guestOf(src.reg.value)));
+    loadGuest(x86::rax, 0);
+    a_.emit(x86::Inst::kIdCmpxchg, place, sized(int(x86::rcx.id()), src.size));
+    storeGuest(0, x86::rax);
+    if (dstInFrame >= 0) storeGuest(unsigned(dstInFrame), x86::rdx);
+    flagsWritten();
+    return true;
+}
+
 bool BlockEmitter::plain(InstId id) {
+    for (unsigned n = 0; n < z_.operand_count_visible; n++)
+        if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER && highByteOf(operands_[n].reg.value) >= 0)
+            return highByte(id);
     if (!operandsUsable()) return false;
     const unsigned count = z_.operand_count_visible;
     Operand ops[4];
@@ -1000,15 +1085,15 @@ bool BlockEmitter::divide(bool isSigned) {
         a_.mov(high, sized(int(x86::rax.id()), op.size));
         a_.sar(high, op.size - 1);
         a_.cmp(high, pinned(2, op.size));
-        a_.jne(slow(Site::Kind::Interpret));
+        a_.jne(slow(Site::Kind::Miss));
         a_.test(divisor, divisor);
-        a_.jz(slow(Site::Kind::Interpret));
+        a_.jz(slow(Site::Kind::Miss));
         a_.cmp(divisor, -1);
-        a_.je(slow(Site::Kind::Interpret));
+        a_.je(slow(Site::Kind::Miss));
         a_.idiv(divisor);
     } else {
         a_.cmp(high, divisor);
-        a_.jae(slow(Site::Kind::Interpret));
+        a_.jae(slow(Site::Kind::Miss));
         a_.div(divisor);
     }
     storeGuest(0, x86::rax);

@@ -37,6 +37,7 @@ struct EmitterContext {
     const uint8_t* callOut;              // expects a site's number in eax
     std::array<const uint8_t*, 3> load;  // subroutines that load the vector registers, by VectorLevel
     bool threaded;                       // LOCK matters
+    bool pauseLeaves;                    // PAUSE lets another processor run
     const std::set<unsigned>& refused;   // instructions that the assembler could not encode
 };
 
@@ -101,6 +102,8 @@ class BlockEmitter {
     void interpret();
     void before();
     bool plain(InstId id);
+    bool highByte(InstId id);
+    bool compareExchange();
     bool lea();
     bool shiftByCl(InstId id);
     bool multiply(InstId id);

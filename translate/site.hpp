@@ -11,6 +11,7 @@ namespace kiln {
 struct Site {
     enum class Kind : uint8_t {
         Interpret,  // the interpreter runs the instruction, then `resume`
+        Miss,       // the same, for an instruction whose operand the TLB does not give or the host can't do
         Before,     // leaves in front of the instruction
         Link,       // a jump within the page: the jump at `patch` can lead to the target's block
         OtherPage,  // a direct jump to another page
@@ -21,6 +22,7 @@ struct Site {
         Dead,       // the block's code was overwritten: leaves in front of it
     };
     Kind kind = Kind::Interpret;
+    uint16_t mnemonic = 0;  // Zydis's, of the instruction
     VectorLevel level = VectorLevel::None;
     uint16_t index = 0;  // of the instruction in its block
     Block* block = nullptr;

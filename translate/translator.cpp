@@ -209,11 +209,19 @@ void Translator::died(Block& block) {
 
 std::string Translator::report() const {
     const Statistics& s = statistics_;
-    return fmt::format(
+    std::string out = fmt::format(
         "  translated: {} blocks of {} instructions to {} KiB; now {} blocks in {} of {} KiB, {} times full\n"
-        "  entered {} times, left {} times; {} links, {} look-ups of targets, {} calls of the interpreter\n",
+        "  entered {} times, left {} times; {} links, {} look-ups of targets, {} operands that missed\n",
         s.blocks, s.instructions, s.hostBytes >> 10, translated_.size(), buffer_.used() >> 10,
-        buffer_.size() >> 10, s.flushes, s.entries, s.leaves, s.links, s.lookUps, s.slow);
+        buffer_.size() >> 10, s.flushes, s.entries, s.leaves, s.links, s.lookUps, s.misses);
+    std::vector<std::pair<uint64_t, unsigned>> most;
+    for (unsigned m = 0; m < interpreted_.size(); m++)
+        if (interpreted_[m]) most.push_back({interpreted_[m], m});
+    std::sort(most.rbegin(), most.rend());
+    out += "  interpreted:";
+    for (size_t n = 0; n < std::min<size_t>(most.size(), 12); n++)
+        out += fmt::format(" {} {}", ZydisMnemonicGetString(ZydisMnemonic(most[n].second)), most[n].first);
+    return out + "\n";
 }
 
 void Translator::flush() {
@@ -244,7 +252,8 @@ bool Translator::translate(Block& block) {
         Refusal refusal;
         code.init(Environment::host(), uint64_t(buffer_.next()));
         code.setErrorHandler(&refusal);
-        const EmitterContext context{cpu_.decoder(), sites_, callOut_, load_, cpu_.threaded, refused};
+        const EmitterContext context{cpu_.decoder(), sites_,           callOut_, load_,
+                                     cpu_.threaded,  cpu_.pauseLeaves, refused};
         BlockEmitter emitter(code, context, block, bytes);
         try {
             emitter.emit();
@@ -361,7 +370,8 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
     Site& s = self.sites_[number];
     const uint64_t here = f.page + uint64_t(s.target);
     switch (s.kind) {
-        case Site::Kind::Interpret: return self.interpret(f, s);
+        case Site::Kind::Interpret: self.interpreted_[s.mnemonic]++; return self.interpret(f, s);
+        case Site::Kind::Miss: self.statistics_.misses++; return self.interpret(f, s);
         case Site::Kind::Before: return self.leaveInBlock(f, s);
         case Site::Kind::Link: return self.link(f, number);
         case Site::Kind::OtherPage: {
@@ -460,7 +470,6 @@ static std::unique_ptr<Block> aloneIn(const Block& block, unsigned index, Handle
 const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     Cpu& c = cpu_;
     const Block& b = *s.block;
-    statistics_.slow++;
     toCpu(f);
     c.gpr.slot[17] = f.page + b.start.pageOffset();
     c.slice_ = f.slice - b.count;

@@ -34,9 +34,9 @@ class Translator final : public HotCode {
     static bool knows(ZydisMnemonic mnemonic);
 
     struct Statistics {
-        uint64_t blocks = 0, instructions = 0, interpreted = 0;  // translated; of those, calls of handlers
+        uint64_t blocks = 0, instructions = 0;  // translated
         uint64_t hostBytes = 0, flushes = 0;
-        uint64_t entries = 0, slow = 0, lookUps = 0, links = 0, leaves = 0;  // while running
+        uint64_t entries = 0, misses = 0, lookUps = 0, links = 0, leaves = 0;  // while running
     };
     const Statistics& statistics() const { return statistics_; }
 
@@ -91,6 +91,7 @@ class Translator final : public HotCode {
     bool reachedEnd_ = false;
     std::exception_ptr thrown_;
     Statistics statistics_;
+    std::array<uint64_t, ZYDIS_MNEMONIC_MAX_VALUE + 1> interpreted_{};  // calls by instruction
 };
 
 }  // namespace kiln
