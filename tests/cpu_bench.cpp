@@ -1,5 +1,10 @@
 #include "tests/cpu_bench.hpp"
 
+#include <cstdlib>
+#ifdef KILN_TRANSLATES
+#include "translate/translator.hpp"
+#endif
+
 namespace kiln::test {
 
 namespace {
@@ -19,6 +24,11 @@ uint64_t descriptor(uint8_t type, unsigned dpl, bool system, bool l, bool db, ui
 }
 }  // namespace
 
+std::optional<TranslatorOptions> chosenTranslator() {
+    if (!kTranslates || !std::getenv("KILN_JIT")) return {};
+    return TranslatorOptions{.tier1 = 1, .bufferBytes = 4u << 20};
+}
+
 GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> model)
     : apic(clock, apicBus, 0, true, [this] { return cpu.tsc(); }),
       cpu(CpuPorts{memory,
@@ -34,6 +44,9 @@ GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> 
           0),
       mode_(mode),
       cpl_(cpl) {
+#ifdef KILN_TRANSLATES
+    if (auto options = chosenTranslator()) translator = std::make_unique<Translator>(cpu, *options);
+#endif
     addRam(0, kLow);
     switch (mode) {
         case Mode::Real16: enterReal(); break;

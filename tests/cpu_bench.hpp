@@ -14,8 +14,13 @@
 #include <vector>
 
 #include "cpu/cpu.hpp"
+#include "translate/options.hpp"
 
 namespace kiln::test {
+
+// With KILN_JIT in the environment the translator runs blocks from their first time on: all tests once more
+// for it.
+std::optional<TranslatorOptions> chosenTranslator();
 
 // What was delivered instead of the next instruction.
 struct Caught {
@@ -66,6 +71,7 @@ class GuestBench {
     LocalApic apic;
     Cpu cpu;
     std::string shutdown;  // why, after a triple fault
+    std::unique_ptr<HotCode> translator;  // see chosenTranslator()
 
   private:
     static constexpr uint64_t kGdt = 0x1000, kIdt = 0x2000, kTss = 0x3000, kStackTop = 0x6000,

@@ -248,7 +248,9 @@ class HostFuzz {
         if (code64) bench_.setBase(Gs, HostOracle::kGsBase);
         bench_.enableAvx();
 #ifdef KILN_TRANSLATES
-        if (translated) translator_.emplace(bench_.cpu, TranslatorOptions{.tier1 = 1});
+        bench_.translator.reset();
+        if (translated)
+            bench_.translator = std::make_unique<Translator>(bench_.cpu, TranslatorOptions{.tier1 = 1});
 #endif
         guestScratch_ = bench_.host(HostOracle::kScratch);
         chooseMnemonics();
@@ -518,9 +520,6 @@ class HostFuzz {
     FormTable table_;
     std::optional<HostOracle> oracle_;  // not while digesting
     GuestBench bench_;
-#ifdef KILN_TRANSLATES
-    std::optional<Translator> translator_;
-#endif
     Random random_;
     bool digesting_;
     std::vector<uint8_t> ownScratch_;

@@ -34,6 +34,8 @@ class ProgramFuzz {
   public:
     ProgramFuzz(bool code64, uint64_t seed)
         : code64_(code64), table_(code64, false), random_(seed), plain_(mode(), 3), translated_(mode(), 3) {
+        plain_.translator.reset();
+        translated_.translator.reset();
         for (GuestBench* b : {&plain_, &translated_}) {
             b->addRam(kCode, kCodePages * kPageSize);
             b->addRam(kData, kDataSize);

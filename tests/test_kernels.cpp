@@ -12,6 +12,7 @@
 #include "devices/multiboot.hpp"
 #include "devices/pvh.hpp"
 #include "tests/boot_kernels.hpp"
+#include "tests/cpu_bench.hpp"
 
 using namespace kiln;
 
@@ -69,6 +70,7 @@ std::span<const uint8_t> bytesOf(std::string_view text) {  // with its terminato
 // What the kernel said, without the firmware's own words; empty where there is no firmware.
 std::string boot(unsigned kind, bool graphics, bool modules) {
     MachineConfig c;
+    c.translator = test::chosenTranslator();
     c.firmware = "/usr/share/seabios/bios-256k.bin";
     c.videoBios = "/usr/share/seabios/vgabios-stdvga.bin";
     if (!std::ifstream(c.firmware) || !std::ifstream(c.videoBios)) return "";

@@ -8,6 +8,7 @@
 #include "devices/board.hpp"
 #include "devices/machine.hpp"
 #include "frontend/monitor.hpp"
+#include "tests/cpu_bench.hpp"
 
 namespace kiln {
 extern const std::span<const uint8_t> kMachineRom;
@@ -42,6 +43,7 @@ struct RomFile {
 
 MachineConfig configFor(const RomFile& rom) {
     MachineConfig c;
+    c.translator = test::chosenTranslator();
     c.firmware = rom.path;
     c.memory = 16 << 20;
     c.vga = false;
