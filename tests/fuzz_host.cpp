@@ -444,6 +444,15 @@ class HostFuzz {
                                32 >
                            16;
             case ZYDIS_MNEMONIC_CMPXCHG: return i.z.operand_width == 32;
+            case ZYDIS_MNEMONIC_VRCP14PS:
+            case ZYDIS_MNEMONIC_VRCP14PD:
+            case ZYDIS_MNEMONIC_VRCP14SS:
+            case ZYDIS_MNEMONIC_VRCP14SD:
+            case ZYDIS_MNEMONIC_VRSQRT14PS:
+            case ZYDIS_MNEMONIC_VRSQRT14PD:
+            case ZYDIS_MNEMONIC_VRSQRT14SS:
+            case ZYDIS_MNEMONIC_VRSQRT14SD:
+            case ZYDIS_MNEMONIC_VDPBF16PS:
             case ZYDIS_MNEMONIC_FSTPNCE:
             case ZYDIS_MNEMONIC_FPTAN:
             case ZYDIS_MNEMONIC_FPATAN:
