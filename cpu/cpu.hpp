@@ -439,6 +439,7 @@ class Cpu : public CpuState {
     void wake();
     void runBlock(const Block* b);
     void runSingle();
+    void takeFault(const Fault& f);  // of what runs in the current slice
     void faulted(const Fault& f);
     void frozen();
     void deliverFault(Fault f);
@@ -511,6 +512,7 @@ class Cpu : public CpuState {
     int64_t slice_ = 0;  // instructions left; a block's are taken off when it is entered
     int64_t sliceLength_ = 0;
     uint64_t executedBefore_ = 0;
+    int patience_ = 0;  // faults until others get a look at the clock
     int64_t held_ = 0;  // the rest of the slice while a single instruction runs
 
     Tlb* dataTlb_ = nullptr;  // one of the current bank of tlbs_, or the empty one

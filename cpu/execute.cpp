@@ -231,12 +231,19 @@ void Cpu::step(bool alone) {
 // so many, others get a look at the clock and at what the user wants.
 constexpr int kFaultsAtOnce = 1000;
 
+void Cpu::takeFault(const Fault& f) {
+    slice_ += held_;
+    held_ = 0;
+    faulted(f);
+    if (--patience_ == 0) leave();
+}
+
 void Cpu::run(int64_t instructions) {
     executedBefore_ = executed();
     sliceLength_ = slice_ = instructions;
     held_ = 0;
     const bool traced = io.log.on(LogCategory::Exec);
-    int patience = kFaultsAtOnce;
+    patience_ = kFaultsAtOnce;
     while (slice_ > 0) {
         try {
             do {
@@ -244,12 +251,7 @@ void Cpu::run(int64_t instructions) {
                 if (threaded) fenceGuest();  // serializing instructions end their block
                 step(traced);
             } while (slice_ > 0);
-        } catch (const Fault& f) {
-            slice_ += held_;
-            held_ = 0;
-            faulted(f);
-            if (--patience == 0) leave();
-        } catch (const BreakpointAhead&) {
+        } catch (const Fault& f) { takeFault(f); } catch (const BreakpointAhead&) {
             rip = currentRip();
             abandonBlock();
             runAlone_ = true;
@@ -274,11 +276,9 @@ void Cpu::singleStep() {
     try {
         step(true);
         if (pendingDebug && !movSsShadow) debugTrap();
-    } catch (const Fault& f) {
-        slice_ += held_;
-        held_ = 0;
-        faulted(f);
-    } catch (const FerrFreeze&) { frozen(); }
+    } catch (const Fault& f) { takeFault(f); } catch (const FerrFreeze&) {
+        frozen();
+    }
 }
 
 const Insn* Cpu::branchUnlinked(const Insn& i, uint64_t target) {

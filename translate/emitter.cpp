@@ -304,7 +304,8 @@ bool BlockEmitter::decode() {
 
 bool BlockEmitter::instruction() {
     slowTail_ = ~size_t(0);
-    if (!decode()) {
+    decoded_ = decode();
+    if (!decoded_) {
         interpret();
         return true;
     }
@@ -383,15 +384,41 @@ void BlockEmitter::callOut(size_t site) {
     a_.jmp(Imm(uint64_t(context_.callOut)));
 }
 
+// Whether an interpreted instruction can have another one behind it in the same call: it changes nothing but
+// registers, so that neither the code nor what is known of memory can be another afterwards.
+bool BlockEmitter::mayBeFollowed() const {
+    switch (z_.meta.isa_set) {
+        case ZYDIS_ISA_SET_X87:
+        case ZYDIS_ISA_SET_FCMOV:
+        case ZYDIS_ISA_SET_PENTIUMMMX:
+        case ZYDIS_ISA_SET_SSE2MMX:
+        case ZYDIS_ISA_SET_SSSE3MMX: break;
+        default:
+            if (z_.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) return false;
+    }
+    for (unsigned n = 0; n < z_.operand_count; n++)
+        if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            operands_[n].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+            return false;
+    return true;
+}
+
 void BlockEmitter::interpret() {
-    saveFlags();
-    const size_t site = addSite(Site::Kind::Interpret);
-    callOut(site);
-    const Label resume = a_.newLabel();
-    a_.bind(resume);
-    fixups_.push_back({site, resume, &Site::resume});
-    inHost_ = false, inFrame_ = true, recipe_ = {};
-    vectors_ = VectorLevel::None;
+    const bool joins = a_.offset() == interpretedEnd_ &&
+                       context_.sites[interpreted_].index + context_.sites[interpreted_].count == int(index_);
+    if (joins) {
+        context_.sites[interpreted_].count++;
+    } else {
+        saveFlags();
+        interpreted_ = addSite(Site::Kind::Interpret);
+        callOut(interpreted_);
+        const Label resume = a_.newLabel();
+        a_.bind(resume);
+        fixups_.push_back({interpreted_, resume, &Site::resume});
+        inHost_ = false, inFrame_ = true, recipe_ = {};
+        vectors_ = VectorLevel::None;
+    }
+    interpretedEnd_ = decoded_ && mayBeFollowed() ? a_.offset() : ~size_t(0);
 }
 
 void BlockEmitter::before() {

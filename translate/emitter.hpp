@@ -100,6 +100,7 @@ class BlockEmitter {
     bool instruction();  // false: the block's code ends here
     bool emitted();      // false: the interpreter must do it
     void interpret();
+    bool mayBeFollowed() const;
     void before();
     bool plain(InstId id);
     bool highByte(InstId id);
@@ -192,10 +193,14 @@ class BlockEmitter {
 
     const Insn* insn_ = nullptr;  // the instruction being emitted
     unsigned index_ = 0;
+    bool decoded_ = false;
     ZydisDecodedInstruction z_;
     ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];
     size_t slowTail_ = ~size_t(0);        // of this instruction, if there is one
     bool nearBranchInstruction_ = false;  // whose slow way is to leave in front of it
+
+    // The last call of the interpreter in the main line; instructions behind it may join it.
+    size_t interpreted_ = 0, interpretedEnd_ = ~size_t(0);
 
     Label entry_;
     std::vector<Tail> tails_;

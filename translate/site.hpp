@@ -24,6 +24,7 @@ struct Site {
     Kind kind = Kind::Interpret;
     uint16_t mnemonic = 0;  // Zydis's, of the instruction
     VectorLevel level = VectorLevel::None;
+    uint16_t count = 1;  // instructions that are interpreted
     uint16_t index = 0;  // of the instruction in its block
     Block* block = nullptr;
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset

@@ -334,8 +334,12 @@ Translator::Outcome Translator::run(const Block& block) {
     outcome_ = Outcome::GoesOn;
     statistics_.entries++;
     enter_(&f, block.host);
+    // As if the interpreter had been running the instruction.
+    if (outcome_ == Outcome::Faulted) {
+        c.takeFault(fault_);
+        return Outcome::Left;
+    }
     if (outcome_ == Outcome::Threw) {
-        // As if the interpreter had been running the instruction.
         std::exception_ptr e = std::move(thrown_);
         thrown_ = nullptr;
         std::rethrow_exception(e);
@@ -354,7 +358,8 @@ const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed) 
     return exit_;
 }
 
-// The interpreter goes on with the site's instruction, or so many behind it, as if it had come to it in its own way.
+// The interpreter goes on with the site's instruction, or so many behind it, as if it had come to it in its
+// own way.
 const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, unsigned behind) {
     cpu_.block = s.block;
     cpu_.gpr.slot[17] = f.page + s.block->start.pageOffset();
@@ -395,10 +400,14 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
 const void* Translator::findTarget(HostFrame& f, uint64_t rip) {
     statistics_.lookUps++;
     if (!mayRun(rip)) return nullptr;
+    const Cpu::JumpEntry& known = (*cpu_.jumps_)[Cpu::jumpIndex(rip)];
     const uint64_t page = rip & ~kPageMask;
     const Cpu::FetchEntry& e = cpu_.fetch_[page >> 12 & (cpu_.fetch_.size() - 1)];
-    if (e.page != page || e.tag != cpu_.lookupTag_) return nullptr;
-    const Block* b = cpu_.io.code.find(e.phys + (rip & kPageMask), cpu_.codeMode_, false);
+    const Block* b = nullptr;
+    if (known.rip == rip && known.tag == cpu_.lookupTag_)
+        b = known.block;
+    else if (e.page == page && e.tag == cpu_.lookupTag_)
+        b = cpu_.io.code.find(e.phys + (rip & kPageMask), cpu_.codeMode_, false);
     if (!b || !b->host) return nullptr;
     if (f.jumpCount == HostFrame::kMostJumps) f.generation = 0, refresh(f);
     const auto index = uint16_t(rip);
@@ -452,18 +461,17 @@ const uint8_t* Translator::vectors(HostFrame& f, Site& s) {
     return s.resume;
 }
 
-// One instruction by the interpreter's own handler, in a block of its own that counts like the rest of the
-// block it comes from.
-static std::unique_ptr<Block> aloneIn(const Block& block, unsigned index, Handler end) {
+// Some instructions by the interpreter's own handlers, in a block of their own that counts like the rest of
+// the block they come from.
+static std::unique_ptr<Block> aloneIn(const Block& block, unsigned index, unsigned count, Handler end) {
     auto alone = std::make_unique<Block>();
     alone->start = block.start;
     alone->mode = block.mode;
     alone->bytes = block.bytes;
     alone->count = uint16_t(block.count - index);
-    alone->insns = {block.insns[index], Insn{}};
+    alone->insns.assign(block.insns.begin() + index, block.insns.begin() + index + count + 1);
     if (index == 0) alone->insns[0].run = block.plain;
-    alone->insns[1].run = end;
-    alone->insns[1].offset = uint16_t(block.insns[index].offset + block.insns[index].length);
+    alone->insns[count].run = end;
     return alone;
 }
 
@@ -473,8 +481,8 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     toCpu(f);
     c.gpr.slot[17] = f.page + b.start.pageOffset();
     c.slice_ = f.slice - b.count;
-    if (!s.alone) s.alone = aloneIn(b, s.index, interpretedAlone);
-    const unsigned length = s.alone->insns[1].offset;
+    if (!s.alone) s.alone = aloneIn(b, s.index, s.count, interpretedAlone);
+    const unsigned length = s.alone->insns[s.count].offset;
     c.block = s.alone.get();
     reachedEnd_ = false;
     try {
@@ -488,6 +496,10 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
             i->run(c, i);
         }
 #endif
+    } catch (const Fault& fault) {
+        fault_ = fault;
+        outcome_ = Outcome::Faulted;
+        return exit_;
     } catch (...) {
         thrown_ = std::current_exception();
         outcome_ = Outcome::Threw;
@@ -505,9 +517,9 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     const bool same = !b.dead && c.lookupTag_ == f.lookupTag && c.forgotten_ == f.forgotten &&
                       &frameOf(*c.dataTlb_) == &f && c.flat_;
     // EVEX instructions may have filled what host code does not clear: see noteUpperParts.
-    if (same && f.vectorsWere == VectorLevel::Avx && beyondYmm(c)) return leaveInBlock(f, s, 1);
+    if (same && f.vectorsWere == VectorLevel::Avx && beyondYmm(c)) return leaveInBlock(f, s, s.count);
     if (same) return s.resume;
-    return leave(f, c.gpr.slot[17] + length, s.index + 1u);
+    return leave(f, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
 }
 
 }  // namespace kiln

@@ -45,7 +45,8 @@ class Translator final : public HotCode {
         GoesOn,   // at Cpu::rip
         InBlock,  // at the instruction `goesOnAt_` of Cpu::block
         Left,     // the interpreter's handler wants the run loop to look at events
-        Threw,
+        Faulted,  // `fault_`, to be delivered
+        Threw,    // `thrown_`, what else there is
     };
     // Handlers in front of blocks, and the one behind an instruction that is interpreted alone.
     static void counting(Cpu& cpu, const Insn* i);
@@ -89,6 +90,7 @@ class Translator final : public HotCode {
     const Insn* goesOnAt_ = nullptr;
     Outcome outcome_ = Outcome::GoesOn;
     bool reachedEnd_ = false;
+    Fault fault_;
     std::exception_ptr thrown_;
     Statistics statistics_;
     std::array<uint64_t, ZYDIS_MNEMONIC_MAX_VALUE + 1> interpreted_{};  // calls by instruction
