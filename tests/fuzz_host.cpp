@@ -230,7 +230,7 @@ uint64_t addressOf(const Instance& i, const UserState& s) {
 
 class HostFuzz {
   public:
-    explicit HostFuzz(bool code64, bool translated = false)
+    explicit HostFuzz(bool code64, [[maybe_unused]] bool translated = false)
         : code64_(code64),
           table_(code64, !wantsDigest()),
           bench_(code64 ? GuestBench::Mode::Long64 : GuestBench::Mode::Compat32, 3),

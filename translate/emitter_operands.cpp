@@ -1,0 +1,252 @@
+// Where operands are: registers, linear addresses, the TLB.
+#include "cpu/state.hpp"
+#include "translate/emission.hpp"
+
+namespace kiln {
+
+using namespace asmjit;
+
+// -- operands
+
+int BlockEmitter::guestOf(ZydisRegister r) {
+    const int id = ZydisRegisterGetId(r);
+    switch (ZydisRegisterGetClass(r)) {
+        case ZYDIS_REGCLASS_GPR8:  // AL CL DL BL AH CH DH BH SPL BPL ...
+            return id < 4 ? id : id < 8 ? -1 : id - 4;
+        case ZYDIS_REGCLASS_GPR16:
+        case ZYDIS_REGCLASS_GPR32:
+        case ZYDIS_REGCLASS_GPR64: return id;
+        default: return -1;
+    }
+}
+
+x86::Gp BlockEmitter::sized(int host, unsigned bits) {
+    switch (bits) {
+        case 8: return x86::gpb_lo(uint32_t(host));
+        case 16: return x86::gpw(uint32_t(host));
+        case 32: return x86::gpd(uint32_t(host));
+        default: return x86::gpq(uint32_t(host));
+    }
+}
+
+x86::Mem BlockEmitter::slot(unsigned guest, unsigned bytes) const {
+    return inFrameAt(offsetof(HostFrame, gpr) + guest * 8, bytes);
+}
+
+void BlockEmitter::loadGuest(const Gp& scratch, unsigned guest) {
+    if (inFrame(int(guest)))
+        a_.mov(scratch.r64(), slot(guest));
+    else
+        a_.mov(scratch.r64(), pinned(guest, 64));
+}
+
+void BlockEmitter::storeGuest(unsigned guest, const Gp& scratch) {
+    if (inFrame(int(guest)))
+        a_.mov(slot(guest), scratch.r64());
+    else
+        a_.mov(pinned(guest, 64), scratch.r64());
+}
+
+// The 64-bit host register with an address register's value; `scratch` where it is in the frame.
+x86::Gp BlockEmitter::baseRegister(ZydisRegister r, const Gp& scratch) {
+    const auto guest = unsigned(ZydisRegisterGetId(r));
+    if (!inFrame(int(guest))) return pinned(guest, 64);
+    a_.mov(scratch, slot(guest));
+    return scratch;
+}
+
+// The displacement; Zydis 4.0 takes R13D for the base where there is none (67h, mod 0, SIB base 5, REX.B).
+static bool absentBase(const ZydisDecodedInstruction& z) {
+    return z.attributes & ZYDIS_ATTRIB_HAS_SIB && z.raw.modrm.mod == 0 && z.raw.sib.base == 5;
+}
+
+bool BlockEmitter::addressable(const ZydisDecodedOperandMem& m) const {
+    if (z_.address_width == 16) return false;
+    if (m.index != ZYDIS_REGISTER_NONE && ZydisRegisterGetClass(m.index) != ZYDIS_REGCLASS_GPR64 &&
+        ZydisRegisterGetClass(m.index) != ZYDIS_REGCLASS_GPR32)
+        return false;
+    return code64_ || (m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS);
+}
+
+void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out) {
+    int64_t disp = absentBase(z_) ? z_.raw.disp.value : m.disp.value;
+    const ZydisRegister base = absentBase(z_) ? ZYDIS_REGISTER_NONE : m.base;
+    const bool ipRelative = base == ZYDIS_REGISTER_RIP || base == ZYDIS_REGISTER_EIP;
+    if (ipRelative) {
+        disp += nextOffset();
+        a_.mov(kLinear, KILN_FRAME(page));
+    }
+    if (base == ZYDIS_REGISTER_NONE && m.index == ZYDIS_REGISTER_NONE) {
+        a_.mov(out.r64(), z_.address_width == 32 ? int64_t(uint32_t(disp)) : disp);
+    } else {
+        Mem sum;
+        if (base == ZYDIS_REGISTER_NONE || !fits32(disp)) {
+            // What does not fit an instruction joins by hand.
+            if (base == ZYDIS_REGISTER_NONE) {
+                a_.mov(kLinear, disp);
+            } else {
+                const Gp b = ipRelative ? kLinear : baseRegister(base, kLinear);
+                a_.mov(kTag, disp);
+                a_.lea(kLinear, x86::ptr(b, kTag));
+            }
+            sum = x86::ptr(kLinear);
+        } else {
+            sum = x86::ptr(ipRelative ? kLinear : baseRegister(base, kLinear), int32_t(disp));
+        }
+        if (m.index != ZYDIS_REGISTER_NONE) {
+            const Gp index = baseRegister(m.index, kTag);
+            sum.setIndex(index, m.scale == 8 ? 3 : m.scale == 4 ? 2 : m.scale == 2 ? 1 : 0);
+        }
+        a_.lea(out, sum);
+    }
+    if (code64_ && m.segment == ZYDIS_REGISTER_FS) a_.add(kLinear, KILN_FRAME(fsBase));
+    if (code64_ && m.segment == ZYDIS_REGISTER_GS) a_.add(kLinear, KILN_FRAME(gsBase));
+}
+
+BlockEmitter::Address BlockEmitter::access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write) {
+    keepFlags();
+    const bool simple = code64_ && z_.address_width == 64 && m.index == ZYDIS_REGISTER_NONE &&
+                        m.base != ZYDIS_REGISTER_NONE && m.base != ZYDIS_REGISTER_RIP &&
+                        m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS &&
+                        fits32(m.disp.value + 64) && !inFrame(ZydisRegisterGetId(m.base));
+    if (!simple) {
+        linearAddress(m, sized(int(x86::rdx.id()), z_.address_width));
+        return check(nullptr, bytes, write);
+    }
+    const Mem direct = x86::ptr(pinned(unsigned(ZydisRegisterGetId(m.base)), 64), int32_t(m.disp.value));
+    return check(&direct, bytes, write);
+}
+
+// An implied operand on the stack: `disp` from a guest register.
+BlockEmitter::Address BlockEmitter::stack(int32_t disp, unsigned bytes, bool write, unsigned base) {
+    keepFlags();
+    if (code64_ && !inFrame(int(base))) {
+        const Mem direct = x86::ptr(pinned(base, 64), disp);
+        return check(&direct, bytes, write);
+    }
+    loadGuest(kLinear, base);
+    a_.lea(sized(int(x86::rdx.id()), bits()), x86::ptr(kLinear, disp));
+    return check(nullptr, bytes, write);
+}
+
+BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, bool write) {
+    Mem last;
+    const int32_t reach = mustBeAligned(bytes) ? 0 : int32_t(bytes - 1);
+    if (simple) {
+        const Gp base = simple->baseReg().as<Gp>();
+        if (simple->offset() == 0)
+            a_.mov(x86::eax, base.r32());
+        else
+            a_.lea(x86::eax, *simple);
+        last = simple->cloneAdjusted(reach);
+    } else {
+        a_.mov(x86::eax, x86::edx);
+        last = x86::ptr(kLinear, reach);
+    }
+    if (last.offset() == 0)
+        a_.mov(kTag, last.baseReg().as<Gp>());
+    else
+        a_.lea(kTag, last);
+    a_.shr(x86::eax, 12);
+    // One that must be aligned crosses no page, and its low address bits take part in the comparison.
+    a_.and_(kTag, mustBeAligned(bytes) ? -4096 | int32_t(bytes - 1) : -4096);
+    a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
+    a_.jne(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss));
+    a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
+    inHost_ = false;
+    if (!simple) return {x86::ptr(kIndex, kLinear), true};
+    Mem mem = *simple;
+    mem.setIndex(mem.baseReg().as<Gp>(), 0);
+    mem.setBase(kIndex);
+    return {mem, false};
+}
+
+void BlockEmitter::moveAddressTo(Address& a, const Gp& reg) {
+    a_.lea(reg, a.mem);
+    a.mem = x86::ptr(reg);
+    a.usesRdx = reg == kLinear;
+}
+
+void BlockEmitter::addToGuest(unsigned guest, int32_t n) {
+    if (inFrame(int(guest))) {
+        a_.mov(kTag, slot(guest));
+        a_.lea(sized(int(x86::rcx.id()), bits()), x86::ptr(kTag, n));
+        a_.mov(slot(guest), kTag);
+        return;
+    }
+    a_.lea(pinned(guest, bits()), x86::ptr(pinned(guest, 64), n));
+}
+
+bool BlockEmitter::operandsUsable() const {
+    for (unsigned n = 0; n < z_.operand_count_visible; n++) {
+        const ZydisDecodedOperand& op = operands_[n];
+        if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(op.reg.value) < 0 &&
+            (vectorLevel() == VectorLevel::None || vectorRegister(op.reg.value).isNone()))
+            return false;
+        if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && !addressable(op.mem)) return false;
+        if (op.type == ZYDIS_OPERAND_TYPE_POINTER) return false;
+    }
+    return true;
+}
+
+// -- vector registers
+
+VectorLevel BlockEmitter::vectorLevel() const {
+    const bool vex = z_.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    if (!isVectorSet(z_.meta.isa_set) || isLeftToInterpreter(z_.mnemonic) ||
+        (!vex && z_.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY))
+        return VectorLevel::None;
+    // Outside 64-bit mode these two leave registers 8 to 15 alone.
+    bool named =
+        code64_ && (z_.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || z_.mnemonic == ZYDIS_MNEMONIC_VZEROALL);
+    for (unsigned n = 0; n < z_.operand_count_visible; n++)
+        named |= operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                 !vectorRegister(operands_[n].reg.value).isNone();
+    if (!named) return VectorLevel::None;
+    return vex ? VectorLevel::Avx : VectorLevel::Sse;
+}
+
+bool BlockEmitter::needVectors(VectorLevel level) {
+    if (vectors_ >= level) return true;
+    keepFlags();
+    inHost_ = false;
+    const Label want = a_.newLabel(), loaded = a_.newLabel();
+    const size_t site = addSite(Site::Kind::Vectors);
+    context_.sites[site].level = level;
+    a_.cmp(KILN_FRAME(vectors), uint8_t(level));
+    a_.jb(want);
+    a_.bind(loaded);
+    vectors_ = level;
+    tails_.push_back({want, site, loaded, false, level, inFrame_ ? Recipe{} : recipe_, {}});
+    return true;
+}
+
+Operand BlockEmitter::vectorRegister(ZydisRegister r) {
+    const auto id = uint32_t(ZydisRegisterGetId(r));
+    switch (ZydisRegisterGetClass(r)) {
+        case ZYDIS_REGCLASS_XMM: return x86::xmm(id);
+        case ZYDIS_REGCLASS_YMM: return x86::ymm(id);
+        default: return {};
+    }
+}
+
+// Whether the memory operand has to lie on a multiple of 16 or 32 (SDM vol. 1, 4.1.1; vol. 2, 2.4).
+bool BlockEmitter::mustBeAligned(unsigned bytes) const {
+    if (vectorLevel() == VectorLevel::None || bytes < 16) return false;
+    switch (z_.mnemonic) {
+        case ZYDIS_MNEMONIC_MOVUPS:
+        case ZYDIS_MNEMONIC_MOVUPD:
+        case ZYDIS_MNEMONIC_MOVDQU:
+        case ZYDIS_MNEMONIC_LDDQU: return false;
+        case ZYDIS_MNEMONIC_VMOVAPS:
+        case ZYDIS_MNEMONIC_VMOVAPD:
+        case ZYDIS_MNEMONIC_VMOVDQA:
+        case ZYDIS_MNEMONIC_VMOVNTPS:
+        case ZYDIS_MNEMONIC_VMOVNTPD:
+        case ZYDIS_MNEMONIC_VMOVNTDQ:
+        case ZYDIS_MNEMONIC_VMOVNTDQA: return true;
+        default: return vectorLevel() == VectorLevel::Sse;
+    }
+}
+
+}  // namespace kiln

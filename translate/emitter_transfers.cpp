@@ -1,0 +1,139 @@
+// Near branches, and how a block is left.
+#include "translate/emission.hpp"
+
+namespace kiln {
+
+using namespace asmjit;
+
+bool BlockEmitter::branchIf(InstId id) {
+    needFlags();
+    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, index_ + 1, inFrame_, {}};
+    e.recipe = recipe_;
+    a_.emit(id, e.label);
+    edges_.push_back(e);
+    return true;
+}
+
+bool BlockEmitter::jump() {
+    if (operands_[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return jumpIndirect(false);
+    edge(nextOffset() + operands_[0].imm.value.s, index_ + 1);
+    return true;
+}
+
+bool BlockEmitter::call() {
+    if (operands_[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return jumpIndirect(true);
+    nearBranchInstruction_ = true;
+    pushReturn();
+    nearBranchInstruction_ = false;
+    edge(nextOffset() + operands_[0].imm.value.s, index_ + 1);
+    return true;
+}
+
+void BlockEmitter::pushReturn() {
+    const unsigned bytes = stackBytes();
+    const Address to = stack(-int32_t(bytes), bytes, true);
+    a_.mov(x86::rcx, KILN_FRAME(page));
+    a_.lea(sized(int(x86::rcx.id()), bits()), x86::ptr(x86::rcx, int32_t(nextOffset())));
+    a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bits()));
+    addToGuest(4, -int32_t(bytes));
+}
+
+bool BlockEmitter::ret() {
+    saveFlags();
+    nearBranchInstruction_ = true;
+    const unsigned bytes = stackBytes();
+    const int32_t released = z_.operand_count_visible ? int32_t(operands_[0].imm.value.u & 0xffff) : 0;
+    const Address from = stack(0, bytes, false);
+    a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
+    lookUp();
+    addToGuest(4, int32_t(bytes) + released);
+    goToTarget(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))), true);
+    nearBranchInstruction_ = false;
+    return true;
+}
+
+bool BlockEmitter::jumpIndirect(bool isCall) {
+    if (!operandsUsable()) return false;
+    nearBranchInstruction_ = true;
+    const ZydisDecodedOperand& op = operands_[0];
+    saveFlags();
+    if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+        const Address from = access(op.mem, stackBytes(), false);
+        a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(stackBytes()));
+    } else {
+        loadGuest(x86::rdx, unsigned(guestOf(op.reg.value)));
+        if (!code64_) a_.mov(x86::edx, x86::edx);
+    }
+    lookUp();
+    const Mem host = x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host)));
+    if (isCall) {
+        a_.mov(x86::rcx, host);
+        a_.mov(KILN_FRAME(hostTarget), x86::rcx);
+        a_.mov(KILN_FRAME(rip), x86::rdx);
+        pushReturn();
+        goToTarget(KILN_FRAME(hostTarget), false);
+    } else {
+        goToTarget(host, true);
+    }
+    nearBranchInstruction_ = false;
+    return true;
+}
+
+void BlockEmitter::lookUp() {
+    const Label again = a_.newLabel(), miss = a_.newLabel();
+    a_.bind(again);
+    const size_t site = addSite(Site::Kind::LookUp);
+    a_.movzx(x86::eax, x86::dx);
+    a_.add(x86::eax, x86::eax);
+    a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
+    a_.jne(miss);
+    fixups_.push_back({site, again, &Site::resume});
+    addTail(miss, site);
+    inHost_ = false;
+}
+
+void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
+    const Label over = a_.newLabel();
+    const size_t site = addSite(Site::Kind::Over);
+    if (!targetInRdx) a_.mov(x86::rdx, KILN_FRAME(rip));
+    a_.sub(KILN_FRAME(slice), index_ + 1);
+    a_.jle(over);
+    a_.and_(x86::rdx, -4096);
+    a_.mov(KILN_FRAME(page), x86::rdx);
+    a_.jmp(host);
+    addTail(over, site);
+}
+
+// The end of the block's code on one way: to `target` from the page, after so many instructions.
+void BlockEmitter::edge(int64_t target, unsigned executed) {
+    const bool samePage = target >= 0 && target < int64_t(kPageSize), loop = target == pageOffset_;
+    const bool unsaved = !inFrame_ && recipe_ && samePage && (!loop || kills_);
+    if (!unsaved) saveFlags();
+    const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);
+    context_.sites[site].target = target;
+    const Label over = a_.newLabel();
+    a_.sub(KILN_FRAME(slice), executed);
+    a_.jle(over);
+    if (loop) {
+        a_.jmp(entry_);
+    } else if (samePage) {
+        const Label patch = a_.newLabel(), out = unsaved ? a_.newLabel() : over;
+        a_.bind(patch);
+        fixups_.push_back({site, patch, &Site::patch});
+        a_.long_().jmp(out);
+        if (unsaved) tails_.push_back({out, site, {}, false, VectorLevel::None, recipe_, over});
+    } else {
+        a_.mov(x86::rdx, KILN_FRAME(page));
+        a_.lea(sized(int(x86::rdx.id()), bits()), x86::ptr(x86::rdx, int32_t(target)));
+        a_.movzx(x86::eax, x86::dx);
+        a_.add(x86::eax, x86::eax);
+        a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
+        a_.jne(over);
+        a_.and_(x86::rdx, -4096);
+        a_.mov(KILN_FRAME(page), x86::rdx);
+        a_.jmp(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))));
+    }
+    tails_.push_back({over, site, {}, false, VectorLevel::None, unsaved ? recipe_ : Recipe{}, {}});
+}
+
+}  // namespace kiln

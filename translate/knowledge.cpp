@@ -1,0 +1,189 @@
+#include "translate/knowledge.hpp"
+
+#include <array>
+#include <cstring>
+
+namespace kiln {
+
+using namespace asmjit;
+
+namespace {
+
+constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
+    {ZYDIS_MNEMONIC_LEA, How::Lea},
+    {ZYDIS_MNEMONIC_CMPXCHG, How::CompareExchange},
+    {ZYDIS_MNEMONIC_PAUSE, How::Pause},
+    {ZYDIS_MNEMONIC_SHL, How::Shift},
+    {ZYDIS_MNEMONIC_SHR, How::Shift},
+    {ZYDIS_MNEMONIC_SAR, How::Shift},
+    {ZYDIS_MNEMONIC_ROL, How::Shift},
+    {ZYDIS_MNEMONIC_ROR, How::Shift},
+    {ZYDIS_MNEMONIC_RCL, How::Shift},
+    {ZYDIS_MNEMONIC_RCR, How::Shift},
+    {ZYDIS_MNEMONIC_SHLD, How::Shift},
+    {ZYDIS_MNEMONIC_SHRD, How::Shift},
+    {ZYDIS_MNEMONIC_MUL, How::Multiply},
+    {ZYDIS_MNEMONIC_IMUL, How::Multiply},
+    {ZYDIS_MNEMONIC_DIV, How::Divide},
+    {ZYDIS_MNEMONIC_IDIV, How::DivideSigned},
+    {ZYDIS_MNEMONIC_CBW, How::Convert},
+    {ZYDIS_MNEMONIC_CWDE, How::Convert},
+    {ZYDIS_MNEMONIC_CDQE, How::Convert},
+    {ZYDIS_MNEMONIC_CWD, How::Convert},
+    {ZYDIS_MNEMONIC_CDQ, How::Convert},
+    {ZYDIS_MNEMONIC_CQO, How::Convert},
+    {ZYDIS_MNEMONIC_PUSH, How::Push},
+    {ZYDIS_MNEMONIC_POP, How::Pop},
+    {ZYDIS_MNEMONIC_LEAVE, How::Leave},
+    {ZYDIS_MNEMONIC_JMP, How::Jump},
+    {ZYDIS_MNEMONIC_CALL, How::Call},
+    {ZYDIS_MNEMONIC_RET, How::Return},
+    {ZYDIS_MNEMONIC_NOP, How::Nothing},
+    {ZYDIS_MNEMONIC_ENDBR64, How::Nothing},
+    {ZYDIS_MNEMONIC_ENDBR32, How::Nothing},
+    {ZYDIS_MNEMONIC_PREFETCHNTA, How::Nothing},
+    {ZYDIS_MNEMONIC_PREFETCHT0, How::Nothing},
+    {ZYDIS_MNEMONIC_PREFETCHT1, How::Nothing},
+    {ZYDIS_MNEMONIC_LFENCE, How::Nothing},
+    {ZYDIS_MNEMONIC_SFENCE, How::Nothing},
+    {ZYDIS_MNEMONIC_MFENCE, How::Plain},
+    {ZYDIS_MNEMONIC_PREFETCHT2, How::Nothing},
+    {ZYDIS_MNEMONIC_PREFETCHW, How::Nothing},
+};
+
+constexpr ZydisMnemonic kPlain[] = {
+    ZYDIS_MNEMONIC_MOV,    ZYDIS_MNEMONIC_MOVNTI, ZYDIS_MNEMONIC_MOVZX,   ZYDIS_MNEMONIC_MOVSX,
+    ZYDIS_MNEMONIC_MOVSXD, ZYDIS_MNEMONIC_ADD,    ZYDIS_MNEMONIC_SUB,     ZYDIS_MNEMONIC_ADC,
+    ZYDIS_MNEMONIC_SBB,    ZYDIS_MNEMONIC_AND,    ZYDIS_MNEMONIC_OR,      ZYDIS_MNEMONIC_XOR,
+    ZYDIS_MNEMONIC_CMP,    ZYDIS_MNEMONIC_TEST,   ZYDIS_MNEMONIC_INC,     ZYDIS_MNEMONIC_DEC,
+    ZYDIS_MNEMONIC_NEG,    ZYDIS_MNEMONIC_NOT,    ZYDIS_MNEMONIC_BT,      ZYDIS_MNEMONIC_BTS,
+    ZYDIS_MNEMONIC_BTR,    ZYDIS_MNEMONIC_BTC,    ZYDIS_MNEMONIC_BSF,     ZYDIS_MNEMONIC_BSR,
+    ZYDIS_MNEMONIC_TZCNT,  ZYDIS_MNEMONIC_LZCNT,  ZYDIS_MNEMONIC_POPCNT,  ZYDIS_MNEMONIC_BSWAP,
+    ZYDIS_MNEMONIC_XCHG,   ZYDIS_MNEMONIC_XADD,   ZYDIS_MNEMONIC_MOVBE,   ZYDIS_MNEMONIC_ANDN,
+    ZYDIS_MNEMONIC_BEXTR,  ZYDIS_MNEMONIC_BLSI,   ZYDIS_MNEMONIC_BLSMSK,  ZYDIS_MNEMONIC_BLSR,
+    ZYDIS_MNEMONIC_BZHI,   ZYDIS_MNEMONIC_PDEP,   ZYDIS_MNEMONIC_PEXT,    ZYDIS_MNEMONIC_RORX,
+    ZYDIS_MNEMONIC_SARX,   ZYDIS_MNEMONIC_SHLX,   ZYDIS_MNEMONIC_SHRX,    ZYDIS_MNEMONIC_CRC32,
+    ZYDIS_MNEMONIC_CLC,    ZYDIS_MNEMONIC_STC,    ZYDIS_MNEMONIC_CMC,     ZYDIS_MNEMONIC_SETO,
+    ZYDIS_MNEMONIC_SETNO,  ZYDIS_MNEMONIC_SETB,   ZYDIS_MNEMONIC_SETNB,   ZYDIS_MNEMONIC_SETZ,
+    ZYDIS_MNEMONIC_SETNZ,  ZYDIS_MNEMONIC_SETBE,  ZYDIS_MNEMONIC_SETNBE,  ZYDIS_MNEMONIC_SETS,
+    ZYDIS_MNEMONIC_SETNS,  ZYDIS_MNEMONIC_SETP,   ZYDIS_MNEMONIC_SETNP,   ZYDIS_MNEMONIC_SETL,
+    ZYDIS_MNEMONIC_SETNL,  ZYDIS_MNEMONIC_SETLE,  ZYDIS_MNEMONIC_SETNLE,  ZYDIS_MNEMONIC_CMOVO,
+    ZYDIS_MNEMONIC_CMOVNO, ZYDIS_MNEMONIC_CMOVB,  ZYDIS_MNEMONIC_CMOVNB,  ZYDIS_MNEMONIC_CMOVZ,
+    ZYDIS_MNEMONIC_CMOVNZ, ZYDIS_MNEMONIC_CMOVBE, ZYDIS_MNEMONIC_CMOVNBE, ZYDIS_MNEMONIC_CMOVS,
+    ZYDIS_MNEMONIC_CMOVNS, ZYDIS_MNEMONIC_CMOVP,  ZYDIS_MNEMONIC_CMOVNP,  ZYDIS_MNEMONIC_CMOVL,
+    ZYDIS_MNEMONIC_CMOVNL, ZYDIS_MNEMONIC_CMOVLE, ZYDIS_MNEMONIC_CMOVNLE,
+};
+
+constexpr ZydisMnemonic kBranches[] = {
+    ZYDIS_MNEMONIC_JO, ZYDIS_MNEMONIC_JNO, ZYDIS_MNEMONIC_JB,  ZYDIS_MNEMONIC_JNB,
+    ZYDIS_MNEMONIC_JZ, ZYDIS_MNEMONIC_JNZ, ZYDIS_MNEMONIC_JBE, ZYDIS_MNEMONIC_JNBE,
+    ZYDIS_MNEMONIC_JS, ZYDIS_MNEMONIC_JNS, ZYDIS_MNEMONIC_JP,  ZYDIS_MNEMONIC_JNP,
+    ZYDIS_MNEMONIC_JL, ZYDIS_MNEMONIC_JNL, ZYDIS_MNEMONIC_JLE, ZYDIS_MNEMONIC_JNLE,
+};
+
+InstId hostInstruction(ZydisMnemonic m) {
+    const char* name = ZydisMnemonicGetString(m);
+    return InstAPI::stringToInstId(Arch::kX64, name, std::strlen(name));
+}
+
+const std::array<Knowledge, ZYDIS_MNEMONIC_MAX_VALUE + 1>& knowledge() {
+    static const auto table = [] {
+        std::array<Knowledge, ZYDIS_MNEMONIC_MAX_VALUE + 1> t{};
+        for (int m = 1; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) t[m].id = hostInstruction(ZydisMnemonic(m));
+        for (ZydisMnemonic m : kPlain) t[m] = {How::Plain, hostInstruction(m)};
+        for (ZydisMnemonic m : kBranches) t[m] = {How::Branch, hostInstruction(m)};
+        for (auto [m, how] : kKnown) t[m] = {how, hostInstruction(m)};
+        return t;
+    }();
+    return table;
+}
+
+}  // namespace
+
+const Knowledge& knowledgeOf(ZydisMnemonic m) { return knowledge()[m]; }
+
+bool hostHas(ZydisISASet set) {
+    static const CpuFeatures::X86& has = CpuInfo::host().features().x86();
+    switch (set) {
+        case ZYDIS_ISA_SET_BMI1: return has.hasBMI();
+        case ZYDIS_ISA_SET_BMI2: return has.hasBMI2();
+        case ZYDIS_ISA_SET_LZCNT: return has.hasLZCNT();
+        case ZYDIS_ISA_SET_POPCNT: return has.hasPOPCNT();
+        case ZYDIS_ISA_SET_MOVBE: return has.hasMOVBE();
+        case ZYDIS_ISA_SET_SSE3: return has.hasSSE3();
+        case ZYDIS_ISA_SET_SSSE3: return has.hasSSSE3();
+        case ZYDIS_ISA_SET_SSE4: return has.hasSSE4_1();
+        case ZYDIS_ISA_SET_SSE42: return has.hasSSE4_2();
+        case ZYDIS_ISA_SET_AES: return has.hasAESNI();
+        case ZYDIS_ISA_SET_PCLMULQDQ: return has.hasPCLMULQDQ();
+        case ZYDIS_ISA_SET_SHA: return has.hasSHA();
+        case ZYDIS_ISA_SET_GFNI: return has.hasGFNI();
+        case ZYDIS_ISA_SET_AVX: return has.hasAVX();
+        case ZYDIS_ISA_SET_AVXAES: return has.hasAVX() && has.hasAESNI();
+        case ZYDIS_ISA_SET_AVX2: return has.hasAVX2();
+        case ZYDIS_ISA_SET_AVX_GFNI: return has.hasAVX() && has.hasGFNI();
+        case ZYDIS_ISA_SET_FMA: return has.hasFMA();
+        case ZYDIS_ISA_SET_F16C: return has.hasF16C();
+        case ZYDIS_ISA_SET_VAES: return has.hasVAES();
+        case ZYDIS_ISA_SET_VPCLMULQDQ: return has.hasVPCLMULQDQ();
+        default: return true;
+    }
+}
+
+bool isVectorSet(ZydisISASet set) {
+    switch (set) {
+        case ZYDIS_ISA_SET_SSE:
+        case ZYDIS_ISA_SET_SSE2:
+        case ZYDIS_ISA_SET_SSE3:
+        case ZYDIS_ISA_SET_SSSE3:
+        case ZYDIS_ISA_SET_SSE4:
+        case ZYDIS_ISA_SET_SSE42:
+        case ZYDIS_ISA_SET_AES:
+        case ZYDIS_ISA_SET_PCLMULQDQ:
+        case ZYDIS_ISA_SET_SHA:
+        case ZYDIS_ISA_SET_GFNI:
+        case ZYDIS_ISA_SET_AVX:
+        case ZYDIS_ISA_SET_AVXAES:
+        case ZYDIS_ISA_SET_AVX2:
+        case ZYDIS_ISA_SET_AVX_GFNI:
+        case ZYDIS_ISA_SET_FMA:
+        case ZYDIS_ISA_SET_F16C:
+        case ZYDIS_ISA_SET_VAES:
+        case ZYDIS_ISA_SET_VPCLMULQDQ: return true;
+        default: return false;
+    }
+}
+
+bool isLeftToInterpreter(ZydisMnemonic m) {
+    switch (m) {
+        case ZYDIS_MNEMONIC_RCPPS:
+        case ZYDIS_MNEMONIC_RCPSS:
+        case ZYDIS_MNEMONIC_RSQRTPS:
+        case ZYDIS_MNEMONIC_RSQRTSS:
+        case ZYDIS_MNEMONIC_VRCPPS:
+        case ZYDIS_MNEMONIC_VRCPSS:
+        case ZYDIS_MNEMONIC_VRSQRTPS:
+        case ZYDIS_MNEMONIC_VRSQRTSS:
+        case ZYDIS_MNEMONIC_MASKMOVDQU:
+        case ZYDIS_MNEMONIC_VMASKMOVDQU:
+        case ZYDIS_MNEMONIC_VMASKMOVPS:
+        case ZYDIS_MNEMONIC_VMASKMOVPD:
+        case ZYDIS_MNEMONIC_VPMASKMOVD:
+        case ZYDIS_MNEMONIC_VPMASKMOVQ:
+        case ZYDIS_MNEMONIC_PCMPESTRI:
+        case ZYDIS_MNEMONIC_PCMPESTRM:
+        case ZYDIS_MNEMONIC_PCMPISTRI:
+        case ZYDIS_MNEMONIC_PCMPISTRM:
+        case ZYDIS_MNEMONIC_VPCMPESTRI:
+        case ZYDIS_MNEMONIC_VPCMPESTRM:
+        case ZYDIS_MNEMONIC_VPCMPISTRI:
+        case ZYDIS_MNEMONIC_VPCMPISTRM:
+        case ZYDIS_MNEMONIC_LDMXCSR:
+        case ZYDIS_MNEMONIC_STMXCSR:
+        case ZYDIS_MNEMONIC_VLDMXCSR:
+        case ZYDIS_MNEMONIC_VSTMXCSR: return true;
+        default: return false;
+    }
+}
+
+}  // namespace kiln

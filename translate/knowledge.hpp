@@ -1,0 +1,43 @@
+// What the translator knows of each instruction of the guest, beside what Zydis tells.
+#pragma once
+#include <Zydis/Zydis.h>
+#include <asmjit/x86.h>
+
+namespace kiln {
+
+enum class How : uint8_t {
+    Interpret,
+    Plain,    // operands replaced, nothing else
+    Nothing,  // no effect on a processor without caches
+    Lea,
+    Shift,  // by CL or an immediate
+    Multiply,
+    Divide,
+    DivideSigned,
+    CompareExchange,
+    Pause,    // nothing, while nobody waits for this thread
+    Convert,  // CBW, CWD and relatives
+    Push,
+    Pop,
+    Leave,
+    Branch,
+    Jump,
+    Call,
+    Return,
+};
+
+struct Knowledge {
+    How how = How::Interpret;
+    asmjit::InstId id = 0;  // the host's instruction of the same name
+};
+
+const Knowledge& knowledgeOf(ZydisMnemonic mnemonic);
+// Whether this host has what an instruction beyond the first x86-64 processors needs.
+bool hostHas(ZydisISASet set);
+// Sets of vector instructions whose operands are all that is to be replaced.
+bool isVectorSet(ZydisISASet set);
+// Approximations differ among processors, masked accesses fault by element, and some have registers that are
+// not operands.
+bool isLeftToInterpreter(ZydisMnemonic mnemonic);
+
+}  // namespace kiln
