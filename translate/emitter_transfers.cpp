@@ -123,8 +123,9 @@ void BlockEmitter::edge(int64_t target, unsigned executed) {
         a_.long_().jmp(out);
         if (unsaved) tails_.push_back({out, site, {}, false, VectorLevel::None, recipe_, over});
     } else {
-        a_.mov(x86::rdx, KILN_FRAME(page));
-        a_.lea(sized(int(x86::rdx.id()), bits()), x86::ptr(x86::rdx, int32_t(target)));
+        a_.mov(x86::rdx, target);  // nearly 2 GiB away it is more than 32 bits
+        a_.add(x86::rdx, KILN_FRAME(page));
+        if (!code64_) a_.mov(x86::edx, x86::edx);
         a_.movzx(x86::eax, x86::dx);
         a_.add(x86::eax, x86::eax);
         a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
