@@ -87,7 +87,7 @@ class Tlb {
 
     // Room of kRoom bytes for who runs code against this TLB and wants to reach it and the arrays from one
     // address. The 64 KiB below belong to it as well: a stack may grow there.
-    static constexpr size_t kRoom = 0x120000;
+    static constexpr size_t kRoom = 0x510000;
     std::byte* room() { return room_; }
     // Of the arrays, from room().
     static constexpr int32_t kReadTags = kRoom, kWriteTags = kReadTags + int32_t(kEntries) * 8,

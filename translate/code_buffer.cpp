@@ -11,7 +11,7 @@ namespace kiln {
 
 constexpr size_t kHostPage = 4096;
 
-CodeBuffer::CodeBuffer(size_t size) : size_((size + kHostPage - 1) & ~(kHostPage - 1)) {
+CodeBuffer::CodeBuffer(size_t size) : size_((size + kHostPage - 1) & ~(kHostPage - 1)), cold_(size_) {
     const int fd = memfd_create("kiln host code", MFD_CLOEXEC);
     if (fd >= 0 && ftruncate(fd, off_t(size_)) == 0) {
         void* w = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -31,11 +31,13 @@ CodeBuffer::~CodeBuffer() {
     munmap(run_, size_);
 }
 
-const uint8_t* CodeBuffer::append(std::span<const uint8_t> code) {
-    assert(code.size() <= left());
+const uint8_t* CodeBuffer::append(std::span<const uint8_t> code, std::span<const uint8_t> cold) {
+    assert(code.size() + cold.size() + 32 <= left());
     const uint8_t* at = next();
     std::memcpy(writable(at), code.data(), code.size());
     used_ = (used_ + code.size() + 15) & ~size_t(15);
+    cold_ = coldStart(cold.size());
+    if (!cold.empty()) std::memcpy(write_ + cold_, cold.data(), cold.size());
     return at;
 }
 
@@ -45,6 +47,11 @@ void CodeBuffer::setJump(const uint8_t* at, const uint8_t* target) {
     uint8_t* w = writable(at);
     w[0] = 0xe9;
     std::memcpy(w + 1, &distance, sizeof distance);
+}
+
+void CodeBuffer::setWord(const uint8_t* at, uint32_t value) {
+    assert(contains(at));
+    std::memcpy(writable(at), &value, sizeof value);
 }
 
 }  // namespace kiln

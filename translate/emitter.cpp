@@ -34,6 +34,8 @@ void BlockEmitter::emit() {
         inHost_ = true, inFrame_ = e.flagsInFrame, recipe_ = e.recipe;
         edge(e.target, e.executed);
     }
+    a_.section(context_.cold);
+    for (const Detour& d : detours_) detour(d);
     for (const Tail& t : tails_) {
         a_.bind(t.label);
         if (t.recipe) {
@@ -50,16 +52,7 @@ void BlockEmitter::emit() {
         }
         callOut(t.site);
         if (!t.resume.isValid()) continue;
-        const Label resume = a_.newLabel();
-        a_.bind(resume);
-        fixups_.push_back({t.site, resume, &Site::resume});
-        if (t.vectors != VectorLevel::None) a_.call(Imm(uint64_t(context_.load[size_t(t.vectors)])));
-        if (t.restoresFlags) {
-            a_.mov(x86::eax, KILN_FRAME(flags).cloneResized(4));
-            a_.add(x86::al, 127);
-            a_.sahf();
-        }
-        a_.jmp(t.resume);
+        fixups_.push_back({t.site, t.resume, &Site::resume});
     }
     const Label deadCode = a_.newLabel();
     a_.bind(deadCode);
@@ -67,12 +60,9 @@ void BlockEmitter::emit() {
     callOut(dead);
 }
 
-void BlockEmitter::settle(const uint8_t* base) {
-    for (const Fixup& f : fixups_) {
-        const uint8_t* place = base + a_.code()->labelOffset(f.label);
-        Site& s = context_.sites[f.site];
-        s.*f.place = place;
-    }
+void BlockEmitter::settle(uint32_t base) {
+    for (const Fixup& f : fixups_)
+        context_.sites[f.site].*f.place = base + uint32_t(a_.code()->labelOffsetFromBase(f.label));
 }
 
 bool BlockEmitter::decode() {
@@ -160,8 +150,8 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
 }
 
 void BlockEmitter::callOut(size_t site) {
-    a_.mov(x86::eax, uint32_t(site));
-    a_.jmp(Imm(uint64_t(context_.callOut)));
+    a_.call(Imm(uint64_t(context_.callOut)));
+    a_.embedUInt32(uint32_t(site));
 }
 
 // Whether an interpreted instruction can have another one behind it in the same call: it changes nothing but
@@ -209,8 +199,7 @@ void BlockEmitter::before() {
 Label BlockEmitter::slow(Site::Kind kind) {
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
-        tails_.push_back(
-            {a_.newLabel(), addSite(kind), {}, false, VectorLevel::None, inFrame_ ? Recipe{} : recipe_, {}});
+        tails_.push_back({a_.newLabel(), addSite(kind), {}, inFrame_ ? Recipe{} : recipe_, {}});
     }
     return tails_[slowTail_].label;
 }
@@ -221,8 +210,7 @@ void BlockEmitter::resumeSlow() {
     Tail& t = tails_[slowTail_];
     if (context_.sites[t.site].kind != Site::Kind::Miss) return;
     t.resume = a_.newLabel();
-    t.restoresFlags = inHost_;
-    t.vectors = vectors_;
+    context_.sites[t.site].level = vectors_;
     a_.bind(t.resume);
 }
 

@@ -34,11 +34,11 @@ namespace kiln {
 struct EmitterContext {
     const Decoder& decoder;
     std::deque<Site>& sites;
-    const uint8_t* callOut;              // expects a site's number in eax
-    std::array<const uint8_t*, 3> load;  // subroutines that load the vector registers, by VectorLevel
-    bool threaded;                       // LOCK matters
-    bool pauseLeaves;                    // PAUSE lets another processor run
-    const std::set<unsigned>& refused;   // instructions that the assembler could not encode
+    const uint8_t* callOut;             // a subroutine with a site's number (four bytes) behind the call
+    asmjit::Section* cold;              // for what seldom runs
+    bool threaded;                      // LOCK matters
+    bool pauseLeaves;                   // PAUSE lets another processor run
+    const std::set<unsigned>& refused;  // instructions that the assembler could not encode
 };
 
 class BlockEmitter {
@@ -46,9 +46,9 @@ class BlockEmitter {
     BlockEmitter(asmjit::CodeHolder& code, const EmitterContext& context, Block& block,
                  std::span<const uint8_t> bytes);
 
-    // Emits the block. The sites' `resume` and `patch` are set by settle(), when it is known where it lies.
+    // Emits the block. The sites' places are set by settle(), when it is known where it lies.
     void emit();
-    void settle(const uint8_t* base);
+    void settle(uint32_t base);
 
     bool overwritesFlagsFirst() const { return kills_; }
     unsigned index() const { return index_; }  // of the instruction it is at
@@ -78,15 +78,20 @@ class BlockEmitter {
         Mem mem;
         bool usesRdx;
     };
-    // Code behind the block's main line.
+    // Code apart from the block's main line: a call of the translator.
     struct Tail {
         Label label;
         size_t site;
-        Label resume;  // where the main line goes on, if it does
-        bool restoresFlags = false;
-        VectorLevel vectors = VectorLevel::None;  // to be loaded before going on
-        Recipe recipe;                            // of flags to be saved first
-        Label jump;                               // instead of calling: a jump there, to be led elsewhere
+        Label resume;   // where the main line goes on, if it does
+        Recipe recipe;  // of flags to be saved first
+        Label jump;     // instead of calling: a jump there, to be led elsewhere
+    };
+    // Of a jump to another page that is not the one it was led to: a look-up of the target.
+    struct Detour {
+        Label label;
+        size_t site;
+        int64_t target;  // from the page
+        Recipe recipe;   // of flags to be saved first
     };
     struct Edge {
         Label label;     // a conditional branch that is taken comes here
@@ -163,12 +168,13 @@ class BlockEmitter {
 
     // -- leaving
     void edge(int64_t target, unsigned executed);
-    void lookUp();  // target in rdx: its entry's index in rax
+    Label lookUpJump();  // target in rdx: its entry's index in rax, or there
+    void lookUp();
+    Label checkPage(size_t site, int64_t target);
+    void detour(const Detour& d);
     void goToTarget(const Mem& host, bool targetInRdx);
     size_t addSite(Site::Kind kind);
-    void addTail(const Label& label, size_t site) {
-        tails_.push_back({label, site, {}, false, VectorLevel::None, {}, {}});
-    }
+    void addTail(const Label& label, size_t site) { tails_.push_back({label, site, {}, {}, {}}); }
     void callOut(size_t site);
     Label slow(Site::Kind kind);  // the interpreter does this instruction, or all from it on
     void resumeSlow();
@@ -204,11 +210,12 @@ class BlockEmitter {
 
     Label entry_;
     std::vector<Tail> tails_;
+    std::vector<Detour> detours_;
     std::vector<Edge> edges_;
     struct Fixup {
         size_t site;
         Label label;
-        const uint8_t* Site::*place;
+        uint32_t Site::*place;
     };
     std::vector<Fixup> fixups_;
 };

@@ -217,7 +217,7 @@ bool BlockEmitter::needVectors(VectorLevel level) {
     a_.jb(want);
     a_.bind(loaded);
     vectors_ = level;
-    tails_.push_back({want, site, loaded, false, level, inFrame_ ? Recipe{} : recipe_, {}});
+    tails_.push_back({want, site, loaded, inFrame_ ? Recipe{} : recipe_, {}});
     return true;
 }
 

@@ -79,16 +79,21 @@ bool BlockEmitter::jumpIndirect(bool isCall) {
     return true;
 }
 
-void BlockEmitter::lookUp() {
-    const Label again = a_.newLabel(), miss = a_.newLabel();
-    a_.bind(again);
-    const size_t site = addSite(Site::Kind::LookUp);
+Label BlockEmitter::lookUpJump() {
+    const Label miss = a_.newLabel();
     a_.movzx(x86::eax, x86::dx);
     a_.add(x86::eax, x86::eax);
     a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
     a_.jne(miss);
+    return miss;
+}
+
+void BlockEmitter::lookUp() {
+    const Label again = a_.newLabel();
+    a_.bind(again);
+    const size_t site = addSite(Site::Kind::LookUp);
     fixups_.push_back({site, again, &Site::resume});
-    addTail(miss, site);
+    addTail(lookUpJump(), site);
     inHost_ = false;
 }
 
@@ -107,7 +112,7 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
 // The end of the block's code on one way: to `target` from the page, after so many instructions.
 void BlockEmitter::edge(int64_t target, unsigned executed) {
     const bool samePage = target >= 0 && target < int64_t(kPageSize), loop = target == pageOffset_;
-    const bool unsaved = !inFrame_ && recipe_ && samePage && (!loop || kills_);
+    const bool unsaved = !inFrame_ && recipe_ && (!loop || kills_);
     if (!unsaved) saveFlags();
     const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);
     context_.sites[site].target = target;
@@ -116,25 +121,55 @@ void BlockEmitter::edge(int64_t target, unsigned executed) {
     a_.jle(over);
     if (loop) {
         a_.jmp(entry_);
-    } else if (samePage) {
+    } else {
+        if (!samePage)
+            detours_.push_back({checkPage(site, target), site, target, unsaved ? recipe_ : Recipe{}});
         const Label patch = a_.newLabel(), out = unsaved ? a_.newLabel() : over;
         a_.bind(patch);
         fixups_.push_back({site, patch, &Site::patch});
         a_.long_().jmp(out);
-        if (unsaved) tails_.push_back({out, site, {}, false, VectorLevel::None, recipe_, over});
-    } else {
-        a_.mov(x86::rdx, target);  // nearly 2 GiB away it is more than 32 bits
-        a_.add(x86::rdx, KILN_FRAME(page));
-        if (!code64_) a_.mov(x86::edx, x86::edx);
-        a_.movzx(x86::eax, x86::dx);
-        a_.add(x86::eax, x86::eax);
-        a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
-        a_.jne(over);
-        a_.and_(x86::rdx, -4096);
-        a_.mov(KILN_FRAME(page), x86::rdx);
-        a_.jmp(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))));
+        if (unsaved) tails_.push_back({out, site, {}, recipe_, over});
     }
-    tails_.push_back({over, site, {}, false, VectorLevel::None, unsaved ? recipe_ : Recipe{}, {}});
+    tails_.push_back({over, site, {}, unsaved ? recipe_ : Recipe{}, {}});
+}
+
+// Goes on, on another page, if its mark is the one that is written into the comparison.
+Label BlockEmitter::checkPage(size_t site, int64_t target) {
+    const int64_t distance = target & ~int64_t(kPageMask);
+    const Label other = a_.newLabel(), behindMark = a_.newLabel();
+    a_.mov(x86::eax, KILN_FRAME(page).cloneResized(4));
+    a_.add(x86::eax, int32_t(uint32_t(uint64_t(distance))));
+    a_.shr(x86::eax, 12);
+    a_.cmp(x86::ptr(x86::rsp, x86::rax, 2, at(kPageMarks), 4), kNoMark);
+    a_.bind(behindMark);
+    fixups_.push_back({site, behindMark, &Site::mark});
+    a_.jne(other);
+    if (!code64_) {
+        a_.add(KILN_FRAME(page).cloneResized(4), int32_t(uint32_t(uint64_t(distance))));
+    } else if (fits32(distance)) {
+        a_.add(KILN_FRAME(page), distance);
+    } else {  // nearly 2 GiB away
+        a_.mov(x86::rax, distance);
+        a_.add(KILN_FRAME(page), x86::rax);
+    }
+    return other;
+}
+
+void BlockEmitter::detour(const Detour& d) {
+    a_.bind(d.label);
+    if (d.recipe) {
+        makeFlags(d.recipe);
+        storeFlags();
+    }
+    a_.mov(x86::rdx, d.target);
+    a_.add(x86::rdx, KILN_FRAME(page));
+    if (!code64_) a_.mov(x86::edx, x86::edx);
+    const Label miss = lookUpJump();
+    a_.and_(x86::rdx, -4096);
+    a_.mov(KILN_FRAME(page), x86::rdx);
+    a_.jmp(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))));
+    a_.bind(miss);
+    callOut(d.site);
 }
 
 }  // namespace kiln

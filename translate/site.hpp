@@ -1,7 +1,7 @@
-// A place where host code calls the translator.
+// A place where host code calls the translator. There are many of them: places in code are kept as distances
+// from the start of the code buffer, 0 where there is none.
 #pragma once
 #include <cstdint>
-#include <memory>
 
 #include "cpu/insn.hpp"
 #include "translate/host_frame.hpp"
@@ -14,7 +14,7 @@ struct Site {
         Miss,       // the same, for an instruction whose operand the TLB does not give or the host can't do
         Before,     // leaves in front of the instruction
         Link,       // a jump within the page: the jump at `patch` can lead to the target's block
-        OtherPage,  // a direct jump to another page
+        OtherPage,  // a direct jump to another page: the same, while that page has the mark written at `mark`
         LookUp,     // an indirect jump whose target is not in the table: fill it in and `resume`, or leave
                     // in front of the instruction
         Over,       // an indirect jump was done and the slice is over: leaves at HostFrame::rip
@@ -22,18 +22,19 @@ struct Site {
         Dead,       // the block's code was overwritten: leaves in front of it
     };
     Kind kind = Kind::Interpret;
-    uint16_t mnemonic = 0;  // Zydis's, of the instruction
-    VectorLevel level = VectorLevel::None;
-    uint16_t count = 1;  // instructions that are interpreted
-    uint16_t index = 0;  // of the instruction in its block
-    Block* block = nullptr;
+    VectorLevel level = VectorLevel::None;  // to be loaded before `resume`
+    uint8_t links = 0;                      // how often an OtherPage was led somewhere
+    uint16_t mnemonic = 0;                  // Zydis's, of the instruction
+    uint16_t count = 1;                     // instructions that are interpreted
+    uint16_t index = 0;                     // of the instruction in its block
+    uint32_t resume = 0;
+    // A jump to be led to a target. One with an `out` is taken with flags that are nowhere but in what they
+    // came from; for a target that needs them there is a second jump, behind code that saves them.
+    uint32_t patch = 0, patchSaved = 0, out = 0;
+    uint32_t mark = 0;   // behind the four bytes
+    uint32_t alone = 0;  // block of the instruction and a pseudo-instruction that returns, + 1
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
-    const uint8_t* resume = nullptr;
-    // Of a Link: the jump to be led to the target. One with an `out` is taken with flags that are nowhere but
-    // in what they came from; for a target that needs them there is a second jump, behind code that saves
-    // them.
-    const uint8_t *patch = nullptr, *patchSaved = nullptr, *out = nullptr;
-    std::unique_ptr<Block> alone;  // the instruction and a pseudo-instruction that returns
+    Block* block = nullptr;
 };
 
 }  // namespace kiln

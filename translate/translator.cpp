@@ -17,6 +17,7 @@ using namespace asmjit;
 namespace {
 
 constexpr size_t kMostSites = 4'000'000;
+constexpr unsigned kMostLinks = 16;  // of a jump to another page
 
 // What could not be emitted is left to the interpreter: see translate().
 class Refusal final : public ErrorHandler {
@@ -110,10 +111,11 @@ void Translator::makeThunks() {
         a.ret();
     }
 
-    a.bind(out);  // eax: the site
+    a.bind(out);  // called with the number of the site behind the call
+    a.pop(x86::rcx);
+    a.mov(x86::ecx, x86::dword_ptr(x86::rcx));
     pinned(false);
     const Label noVectors = a.newLabel(), onlySse = a.newLabel(), stored = a.newLabel();
-    a.mov(x86::ecx, x86::eax);
     a.movzx(x86::eax, x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectors))));
     a.mov(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectorsWere))), x86::al);
     a.cmp(x86::al, uint8_t(VectorLevel::Sse));
@@ -132,26 +134,40 @@ void Translator::makeThunks() {
     a.ldmxcsr(x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, hostMxcsr))));
     a.mov(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectors))), uint8_t(VectorLevel::None));
     a.bind(noVectors);
-    a.mov(x86::eax, x86::ecx);
     a.mov(frame(offsetof(HostFrame, rip)), x86::rdx);
     a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
-    a.mov(x86::esi, x86::eax);
+    a.mov(x86::esi, x86::ecx);
     a.mov(x86::rbx, x86::rsp);
     a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
     a.mov(x86::rax, uint64_t(&Translator::callOut));
     a.call(x86::rax);
     a.mov(x86::rsp, x86::rbx);
+    const Label loaded = a.newLabel(), onlySseNext = a.newLabel();
+    a.mov(frame(offsetof(HostFrame, resume)), x86::rax);
+    a.cmp(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectorsNext))), uint8_t(VectorLevel::Sse));
+    a.jb(loaded);
+    if (avx) {
+        a.je(onlySseNext);
+        a.call(loadAvx);
+        a.jmp(loaded);
+    }
+    a.bind(onlySseNext);
+    a.call(loadSse);
+    a.bind(loaded);
     pinned(true);
     a.mov(x86::rdx, frame(offsetof(HostFrame, rip)));
-    a.jmp(x86::rax);
+    a.mov(x86::eax, x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, flags))));
+    a.add(x86::al, 127);
+    a.sahf();
+    a.jmp(frame(offsetof(HostFrame, resume)));
 
     code.flatten();
     const auto& text = code.sectionById(0)->buffer();
-    const uint8_t* base = buffer_.append({text.data(), text.size()});
+    const uint8_t* base = buffer_.append({text.data(), text.size()}, {});
     enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(uintptr_t(base + code.labelOffset(enter)));
     exit_ = base + code.labelOffset(exit);
     callOut_ = base + code.labelOffset(out);
-    load_ = {nullptr, base + code.labelOffset(loadSse), avx ? base + code.labelOffset(loadAvx) : nullptr};
+    hasAvx_ = avx;
     thunkBytes_ = buffer_.used();
 }
 
@@ -201,8 +217,8 @@ void Translator::born(Block& block) {
 void Translator::died(Block& block) {
     auto it = translated_.find(&block);
     if (it == translated_.end()) return;
-    buffer_.setJump(static_cast<const uint8_t*>(block.host), sites_[it->second.deadSite].resume);
-    for (size_t n : it->second.unsaved) buffer_.setJump(sites_[n].patch, sites_[n].out);
+    buffer_.setJump(static_cast<const uint8_t*>(block.host), buffer_.at(sites_[it->second.deadSite].resume));
+    for (size_t n : it->second.unsaved) unlink(sites_[n]);
     translated_.erase(it);
     block.host = nullptr;
 }
@@ -210,10 +226,12 @@ void Translator::died(Block& block) {
 std::string Translator::report() const {
     const Statistics& s = statistics_;
     std::string out = fmt::format(
-        "  translated: {} blocks of {} instructions to {} KiB; now {} blocks in {} of {} KiB, {} times full\n"
+        "  translated: {} blocks of {} instructions to {} KiB and {} KiB of cold code; now {} blocks in {} "
+        "of {} KiB, {} times full\n"
         "  entered {} times, left {} times; {} links, {} look-ups of targets, {} operands that missed\n",
-        s.blocks, s.instructions, s.hostBytes >> 10, translated_.size(), buffer_.used() >> 10,
-        buffer_.size() >> 10, s.flushes, s.entries, s.leaves, s.links, s.lookUps, s.misses);
+        s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
+        buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.entries, s.leaves, s.links, s.lookUps,
+        s.misses);
     std::vector<std::pair<uint64_t, unsigned>> most;
     for (unsigned m = 0; m < interpreted_.size(); m++)
         if (interpreted_[m]) most.push_back({interpreted_[m], m});
@@ -232,6 +250,8 @@ void Translator::flush() {
     }
     translated_.clear();
     sites_.clear();
+    alone_.clear();
+    marks_.clear();
     buffer_.truncate(thunkBytes_);
     generation_++;
     statistics_.flushes++;
@@ -250,21 +270,26 @@ bool Translator::translate(Block& block) {
     while (!done) {
         CodeHolder code;
         Refusal refusal;
-        code.init(Environment::host(), uint64_t(buffer_.next()));
+        code.init(Environment::host());
         code.setErrorHandler(&refusal);
-        const EmitterContext context{cpu_.decoder(), sites_,           callOut_, load_,
+        Section* cold = nullptr;
+        code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
+        const EmitterContext context{cpu_.decoder(), sites_,           callOut_, cold,
                                      cpu_.threaded,  cpu_.pauseLeaves, refused};
         BlockEmitter emitter(code, context, block, bytes);
         try {
             emitter.emit();
-            code.flatten();
-            const auto& text = code.sectionById(0)->buffer();
-            if (text.size() > kMostBytes) break;
-            const uint8_t* base = buffer_.append({text.data(), text.size()});
-            emitter.settle(base);
+            const auto &text = code.sectionById(0)->buffer(), &rare = cold->buffer();
+            if (text.size() + rare.size() > kMostBytes) break;
+            cold->setOffset(uint64_t(buffer_.nextCold(rare.size()) - buffer_.next()));
+            code.resolveUnresolvedLinks();
+            code.relocateToBase(uint64_t(buffer_.next()));
+            const uint8_t* base = buffer_.append({text.data(), text.size()}, {rare.data(), rare.size()});
+            emitter.settle(buffer_.offsetOf(base));
             block.host = base;
             translated_[&block] = {firstSite, emitter.overwritesFlagsFirst(), {}};
             statistics_.hostBytes += text.size();
+            statistics_.coldBytes += rare.size();
             done = true;
         } catch (const std::exception&) {
             // This form has no encoding with the host's registers.
@@ -306,7 +331,7 @@ void Translator::toFrame(HostFrame& f) const {
     f.gsBase = cpu_.fast_[Gs].base;
 }
 
-// Empties the table of jump targets when they are no longer known to be right.
+// Empties the table of jump targets and the marks of pages when they are no longer known to be right.
 void Translator::refresh(HostFrame& f) {
     if (f.lookupTag == cpu_.lookupTag_ && f.forgotten == cpu_.forgotten_ && f.generation == generation_)
         return;
@@ -314,6 +339,8 @@ void Translator::refresh(HostFrame& f) {
     for (uint32_t n = 0; n < f.jumpCount; n++) targets[f.jumpList[n]] = {};
     targets[0].rip = ~0ull;  // an empty entry's 0 belongs to index 0 alone
     f.jumpCount = 0;
+    for (uint32_t n = 0; n < f.markCount; n++) pageMarks(f)[f.markList[n]] = 0;
+    f.markCount = 0;
     f.lookupTag = cpu_.lookupTag_;
     f.forgotten = cpu_.forgotten_;
     f.generation = generation_;
@@ -374,6 +401,7 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
     HostFrame& f = *self.frame_;
     Site& s = self.sites_[number];
     const uint64_t here = f.page + uint64_t(s.target);
+    f.vectorsNext = VectorLevel::None;
     switch (s.kind) {
         case Site::Kind::Interpret: self.interpreted_[s.mnemonic]++; return self.interpret(f, s);
         case Site::Kind::Miss: self.statistics_.misses++; return self.interpret(f, s);
@@ -381,13 +409,14 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
         case Site::Kind::Link: return self.link(f, number);
         case Site::Kind::OtherPage: {
             const uint64_t rip = here & self.cpu_.ipMask_;
-            const void* host = f.slice > 0 ? self.findTarget(f, rip) : nullptr;
-            if (!host) return self.leave(f, rip, 0);
+            const Block* b = f.slice > 0 ? self.findTarget(f, rip) : nullptr;
+            if (!b) return self.leave(f, rip, 0);
             f.page = rip & ~kPageMask;
-            return static_cast<const uint8_t*>(host);
+            if (s.links < kMostLinks) self.linkTo(number, *b, self.markOf(f.page, b->start.page()));
+            return static_cast<const uint8_t*>(b->host);
         }
         case Site::Kind::LookUp:
-            if (self.findTarget(f, f.rip)) return s.resume;
+            if (self.findTarget(f, f.rip)) return self.resume(f, s);
             return self.leaveInBlock(f, s);
         case Site::Kind::Vectors: return self.vectors(f, s);
         case Site::Kind::Over: return self.leave(f, f.rip, 0);
@@ -396,8 +425,13 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
     return self.exit_;
 }
 
-// Host code for `rip`, which is then in the table of jump targets, too.
-const void* Translator::findTarget(HostFrame& f, uint64_t rip) {
+const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
+    f.vectorsNext = s.level;
+    return buffer_.at(s.resume);
+}
+
+// The translated block at `rip`, which is then in the table of jump targets, and its page is marked.
+const Block* Translator::findTarget(HostFrame& f, uint64_t rip) {
     statistics_.lookUps++;
     if (!mayRun(rip)) return nullptr;
     const Cpu::JumpEntry& known = (*cpu_.jumps_)[Cpu::jumpIndex(rip)];
@@ -409,12 +443,21 @@ const void* Translator::findTarget(HostFrame& f, uint64_t rip) {
     else if (e.page == page && e.tag == cpu_.lookupTag_)
         b = cpu_.io.code.find(e.phys + (rip & kPageMask), cpu_.codeMode_, false);
     if (!b || !b->host) return nullptr;
-    if (f.jumpCount == HostFrame::kMostJumps) f.generation = 0, refresh(f);
+    if (f.jumpCount == HostFrame::kMostJumps || f.markCount == HostFrame::kMostMarks)
+        f.generation = 0, refresh(f);
     const auto index = uint16_t(rip);
     JumpTarget& t = jumpTargets(f)[index];
     if (!t.host) f.jumpList[f.jumpCount++] = index;
     t = {rip, b->host};
-    return b->host;
+    const uint32_t pageIndex = uint32_t(rip) >> 12;
+    uint32_t& mark = pageMarks(f)[pageIndex];
+    if (!mark) f.markList[f.markCount++] = pageIndex;
+    mark = markOf(page, b->start.page());
+    return b;
+}
+
+uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
+    return marks_.try_emplace({linearPage, page.value}, uint32_t(marks_.size() + 1)).first->second;
 }
 
 // The way from one block to another of the same page holds as long as both live; a dead one leaves.
@@ -424,17 +467,30 @@ const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
     if (f.slice <= 0) return leave(f, rip, 0);
     Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
     if (!b || !b->host) return leave(f, rip, 0);
-    const auto* host = static_cast<const uint8_t*>(b->host);
-    if (!s.patch) return host;  // a loop, whose slice was over
-    statistics_.links++;
-    Translated& target = translated_.at(b);
-    if (s.out && !target.overwritesFlags) {
-        buffer_.setJump(s.patchSaved, host);
+    if (s.patch) linkTo(number, *b, 0);  // else a loop, whose slice was over
+    return static_cast<const uint8_t*>(b->host);
+}
+
+void Translator::linkTo(uint32_t number, const Block& target, uint32_t mark) {
+    Site& s = sites_[number];
+    const auto* host = static_cast<const uint8_t*>(target.host);
+    Translated& t = translated_.at(const_cast<Block*>(&target));
+    if (s.out && !t.overwritesFlags) {
+        buffer_.setJump(buffer_.at(s.patchSaved), host);
+        buffer_.setJump(buffer_.at(s.patch), buffer_.at(s.out));
     } else {
-        buffer_.setJump(s.patch, host);
-        if (s.out) target.unsaved.push_back(number);
+        buffer_.setJump(buffer_.at(s.patch), host);
+        if (s.out) t.unsaved.push_back(number);
     }
-    return host;
+    if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, mark);
+    s.links++;
+    statistics_.links++;
+}
+
+// Of a jump that leaves flags for a target to overwrite which is no more.
+void Translator::unlink(const Site& s) {
+    buffer_.setJump(buffer_.at(s.patch), buffer_.at(s.out));
+    if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, kNoMark);
 }
 
 // Bits 255:128 may be zero, which the host is told by VZEROUPPER; bits 511:256 are not in the host's
@@ -454,11 +510,11 @@ static bool beyondYmm(const Cpu& c) {
 
 const uint8_t* Translator::vectors(HostFrame& f, Site& s) {
     const bool avx = s.level == VectorLevel::Avx;
-    const bool refused = (avx ? cpu_.avxTrap_ || !load_[2] || beyondYmm(cpu_) : cpu_.sseTrap_) ||
+    const bool refused = (avx ? cpu_.avxTrap_ || !hasAvx_ || beyondYmm(cpu_) : cpu_.sseTrap_) ||
                          (f.mxcsr & kMxcsrMasks) != kMxcsrMasks;
     if (refused) return leaveInBlock(f, s);
     noteUpperParts(f);
-    return s.resume;
+    return resume(f, s);
 }
 
 // Some instructions by the interpreter's own handlers, in a block of their own that counts like the rest of
@@ -481,12 +537,16 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     toCpu(f);
     c.gpr.slot[17] = f.page + b.start.pageOffset();
     c.slice_ = f.slice - b.count;
-    if (!s.alone) s.alone = aloneIn(b, s.index, s.count, interpretedAlone);
-    const unsigned length = s.alone->insns[s.count].offset;
-    c.block = s.alone.get();
+    if (!s.alone) {
+        alone_.push_back(aloneIn(b, s.index, s.count, interpretedAlone));
+        s.alone = uint32_t(alone_.size());
+    }
+    const Block* alone = alone_[s.alone - 1].get();
+    const unsigned length = alone->insns[s.count].offset;
+    c.block = alone;
     reachedEnd_ = false;
     try {
-        const Insn* first = s.alone->insns.data();
+        const Insn* first = alone->insns.data();
 #if KILN_TAIL_CALLS
         first->run(c, first);
 #else
@@ -518,7 +578,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
                       &frameOf(*c.dataTlb_) == &f && c.flat_;
     // EVEX instructions may have filled what host code does not clear: see noteUpperParts.
     if (same && f.vectorsWere == VectorLevel::Avx && beyondYmm(c)) return leaveInBlock(f, s, s.count);
-    if (same) return s.resume;
+    if (same) return resume(f, s);
     return leave(f, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
 }
 

@@ -10,6 +10,7 @@
 #pragma once
 #include <deque>
 #include <exception>
+#include <map>
 #include <unordered_map>
 
 #include "cpu/cpu.hpp"
@@ -35,7 +36,7 @@ class Translator final : public HotCode {
 
     struct Statistics {
         uint64_t blocks = 0, instructions = 0;  // translated
-        uint64_t hostBytes = 0, flushes = 0;
+        uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0, leaves = 0;  // while running
     };
     const Statistics& statistics() const { return statistics_; }
@@ -63,11 +64,15 @@ class Translator final : public HotCode {
     static const uint8_t* callOut(Translator& self, uint32_t site);
     const uint8_t* interpret(HostFrame& frame, Site& site);
     const uint8_t* link(HostFrame& frame, uint32_t site);
+    void linkTo(uint32_t site, const Block& target, uint32_t mark);
+    void unlink(const Site& site);
+    uint32_t markOf(uint64_t linearPage, PhysAddr page);
+    const uint8_t* resume(HostFrame& frame, const Site& site) const;
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, unsigned behind = 0);
     const uint8_t* vectors(HostFrame& frame, Site& site);
     void noteUpperParts(HostFrame& frame) const;
-    const void* findTarget(HostFrame& frame, uint64_t rip);
+    const Block* findTarget(HostFrame& frame, uint64_t rip);
     void toCpu(const HostFrame& frame);
     void toFrame(HostFrame& frame) const;
 
@@ -76,9 +81,11 @@ class Translator final : public HotCode {
     CodeBuffer buffer_;
     size_t thunkBytes_ = 0;
     void (*enter_)(HostFrame*, const void* code) = nullptr;
-    std::array<const uint8_t*, 3> load_{};  // by VectorLevel
+    bool hasAvx_ = false;
     const uint8_t *callOut_ = nullptr, *exit_ = nullptr;
     std::deque<Site> sites_;
+    std::vector<std::unique_ptr<Block>> alone_;                // see Site::alone
+    std::map<std::pair<uint64_t, uint64_t>, uint32_t> marks_;  // of linear and physical pages
     struct Translated {
         size_t deadSite = 0;
         bool overwritesFlags = false;  // before anybody looks at them
