@@ -5,6 +5,7 @@
 //   KILN_FUZZ_ITERATIONS  instructions per mode     KILN_FUZZ_ONLY     mnemonics, comma-separated: "shl,rcr"
 //   KILN_FUZZ_SEED        another sequence          KILN_FUZZ_STRICT   compare undefined flags as well
 //   KILN_FUZZ_VERBOSE     failures per mnemonic in full, and mnemonics without a row
+//   KILN_FUZZ_TRACE       name each instruction before kiln runs it
 //   KILN_FUZZ_DIGEST      compare nothing: print a hash of kiln's own results per mnemonic, which must be the
 //                         same on every kind of host (tests/cross)
 #include <doctest/doctest.h>
@@ -366,6 +367,7 @@ class HostFuzz {
 
         Outcome host{start, {}};
         host.fault = oracle_->run(insn.code(), at, code64_, host.state);
+        if (trace_) std::cerr << insn.text(at) << std::endl;
         Outcome guest = runGuest(insn, at, start);
         faults_ += host.fault.has_value();
 
@@ -535,6 +537,7 @@ class HostFuzz {
     uint8_t* hostScratch_;  // the host's side of the scratch memory
     uint8_t* guestScratch_;
     std::vector<ZydisMnemonic> mnemonics_;
+    const bool trace_ = std::getenv("KILN_FUZZ_TRACE");
     std::map<ZydisMnemonic, uint64_t> tried_;
     std::map<ZydisMnemonic, Failure> failures_;
     std::map<ZydisMnemonic, uint64_t> digests_;

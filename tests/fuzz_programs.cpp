@@ -42,9 +42,14 @@ class ProgramFuzz {
             if (code64) b->setBase(Gs, kData + 0x840);
             b->enableAvx();
         }
-        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2});
-        for (const auto& [mnemonic, forms] : table_.forms())
-            if (usable(mnemonic)) (Translator::knows(mnemonic) ? known_ : others_).push_back(&forms);
+        translator_ =
+            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .portable = true});
+        for (const auto& [mnemonic, forms] : table_.forms()) {
+            if (!usable(mnemonic)) continue;
+            (Translator::knows(mnemonic) ? known_ : others_).push_back(&forms);
+            for (const Form& form : forms)
+                lists_[size_t(kindOf(table_.make(random_, form)))].push_back(&form);
+        }
     }
 
     bool run(uint64_t programs) {
@@ -71,10 +76,36 @@ class ProgramFuzz {
         }
     }
 
-    void addInstruction(Program& p) {
+    // Which registers an instruction is about: what of them is loaded is each block's to find out.
+    enum class Kind : uint8_t { General, X87, Mmx, Sse, Vex, Evex, Count };
+    static Kind kindOf(const Instance& i) {
+        for (unsigned n = 0; n < i.z.operand_count_visible; n++)
+            if (i.operands[n].type == ZYDIS_OPERAND_TYPE_REGISTER)
+                switch (ZydisRegisterGetClass(i.operands[n].reg.value)) {
+                    case ZYDIS_REGCLASS_MMX: return Kind::Mmx;
+                    case ZYDIS_REGCLASS_MASK: return Kind::Evex;
+                    case ZYDIS_REGCLASS_XMM:
+                        if (i.z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY) return Kind::Sse;
+                        break;
+                    default: break;
+                }
+        if (i.z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (i.z.opcode & 0xf8) == 0xd8) return Kind::X87;
+        if (i.z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) return Kind::Evex;
+        return i.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? Kind::Vex : Kind::General;
+    }
+
+    const Form& anyForm() {
+        if (!kinds_.empty() && oneIn(random_, 2)) {
+            const auto& list = lists_[size_t(kinds_[below(random_, kinds_.size())])];
+            return *list[below(random_, list.size())];
+        }
         const auto& from = oneIn(random_, 2) ? others_ : known_;
         const std::vector<Form>& forms = *from[below(random_, from.size())];
-        const Form& form = forms[below(random_, forms.size())];
+        return forms[below(random_, forms.size())];
+    }
+
+    void addInstruction(Program& p) {
+        const Form& form = anyForm();
         Instance i = table_.make(random_, form);
         if (i.z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE) {
             // Conditional ones of 8 bits go on right behind: either way is the same, but for the count.
@@ -121,6 +152,10 @@ class ProgramFuzz {
     Program make() {
         Program p;
         absolute_.clear();
+        // Most programs are about some kinds of registers above all.
+        kinds_.clear();
+        for (uint64_t n = below(random_, 4); n; n--)
+            kinds_.push_back(Kind(below(random_, uint64_t(Kind::Count))));
         const size_t blocks = 3 + below(random_, 8);
         for (size_t n = 0; n < blocks; n++) {
             if (oneIn(random_, 4)) p.code.insert(p.code.end(), below(random_, 1500), 0x90);
@@ -149,9 +184,19 @@ class ProgramFuzz {
         s.rflags = 2 | flag::IF | (random_() & flag::Arithmetic) | (oneIn(random_, 8) ? flag::DF : 0);
         s.rip = kCode + p.labels[below(random_, p.labels.size())];
         for (unsigned n = 0; n < 32; n++) s.fx.set<uint64_t>(FxImage::kXmm + 8 * n, interesting(random_));
+        for (unsigned n = 0; n < 32; n++)
+            for (unsigned word = 2; word < 8 && oneIn(random_, 4); word++)
+                s.setVectorWord(n, word, interesting(random_));
         for (uint64_t& k : s.opmask) k = oneIn(random_, 2) ? ~0ull : random_();
-        s.fx.set<uint16_t>(FxImage::kControl, 0x37f);
-        s.fx.set<uint32_t>(FxImage::kMxcsr, 0x1f80);
+        for (unsigned n = 0; n < 8; n++) {
+            s.fx.set<uint64_t>(FxImage::kRegisters + 16 * n, interesting(random_) | 1ull << 63);
+            s.fx.set<uint16_t>(FxImage::kRegisters + 16 * n + 8, uint16_t(0x3f80 + below(random_, 0x100)));
+        }
+        const bool unmasked = oneIn(random_, 8);
+        s.fx.set<uint16_t>(FxImage::kControl, uint16_t(unmasked ? 0x340 | below(random_, 0x40) : 0x37f));
+        s.fx.set<uint16_t>(FxImage::kStatus, uint16_t(below(random_, 8) << 11));
+        s.fx.set<uint16_t>(FxImage::kTags, uint16_t(oneIn(random_, 2) ? random_() & 0xff : 0));
+        s.fx.set<uint32_t>(FxImage::kMxcsr, uint32_t(oneIn(random_, 8) ? below(random_, 0x40) << 7 : 0x1f80));
         // Return addresses for RET.
         for (unsigned n = 0; n < 16; n++) {
             const uint64_t target = kCode + p.labels[below(random_, p.labels.size())];
@@ -188,7 +233,16 @@ class ProgramFuzz {
         for (unsigned n = 0; n < 8; n++) equal(fmt::format("k{}", n), a.opmask[n], b.opmask[n]);
         for (unsigned n = 0; n < 8; n++)
             equal(fmt::format("R{}", n), a.fpu.physical[n].mantissa, b.fpu.physical[n].mantissa);
+        for (unsigned n = 0; n < 8; n++)
+            equal(fmt::format("R{} exp", n), a.fpu.physical[n].signExponent, b.fpu.physical[n].signExponent);
+        equal("fpu control", a.fpu.control, b.fpu.control);
         equal("fpu status", a.fpu.status, b.fpu.status);
+        equal("fpu tags", a.fpu.empty, b.fpu.empty);
+        equal("fpu opcode", a.fpu.opcode, b.fpu.opcode);
+        equal("fip", a.fpu.instructionPointer, b.fpu.instructionPointer);
+        equal("fdp", a.fpu.dataPointer, b.fpu.dataPointer);
+        equal("fcs", a.fpu.instructionSelector, b.fpu.instructionSelector);
+        equal("fds", a.fpu.dataSelector, b.fpu.dataSelector);
         equal("mxcsr", a.mxcsr, b.mxcsr);
         for (auto [base, size] : {std::pair{kData, kDataSize}, {kCode, kCodePages * kPageSize}})
             for (uint64_t at = 0; at < size; at += 8) {
@@ -237,6 +291,8 @@ class ProgramFuzz {
     GuestBench plain_, translated_;
     std::unique_ptr<Translator> translator_;
     std::vector<const std::vector<Form>*> known_, others_;
+    std::array<std::vector<const Form*>, size_t(Kind::Count)> lists_;
+    std::vector<Kind> kinds_;  // of this program
     std::vector<std::pair<uint64_t, size_t>> absolute_;
     uint64_t faults_ = 0;
 };

@@ -50,7 +50,10 @@ void BlockEmitter::emit() {
             a_.long_().jmp(t.jump);
             continue;
         }
-        callOut(t.site);
+        if (context_.sites[t.site].kind == Site::Kind::Vectors)
+            load(t);
+        else
+            callOut(t.site);
         if (!t.resume.isValid()) continue;
         fixups_.push_back({t.site, t.resume, &Site::resume});
     }
@@ -112,10 +115,7 @@ bool BlockEmitter::emitted() {
     if (context_.refused.contains(index_) || !hostHas(z_.meta.isa_set)) return false;
     if (context_.threaded && (z_.attributes & ZYDIS_ATTRIB_HAS_LOCK)) return false;
     switch (k.how) {
-        case How::Interpret: {
-            const VectorLevel level = vectorLevel();
-            return level != VectorLevel::None && operandsUsable() && needVectors(level) && plain(k.id);
-        }
+        case How::Interpret: return vector(k.id) || x87();
         case How::Plain: return plain(k.id);
         case How::Nothing: return true;
         case How::Lea: return lea();
@@ -145,6 +145,7 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.block = &block_;
     s.mnemonic = insn_ ? uint16_t(z_.mnemonic) : 0;
     s.target = insn_ ? offset() : pageOffset_;
+    s.usesX87 = insn_ && usesX87();
     context_.sites.push_back(std::move(s));
     return context_.sites.size() - 1;
 }
@@ -178,6 +179,7 @@ void BlockEmitter::interpret() {
                        context_.sites[interpreted_].index + context_.sites[interpreted_].count == int(index_);
     if (joins) {
         context_.sites[interpreted_].count++;
+        context_.sites[interpreted_].usesX87 |= usesX87();
     } else {
         saveFlags();
         interpreted_ = addSite(Site::Kind::Interpret);
@@ -187,6 +189,7 @@ void BlockEmitter::interpret() {
         fixups_.push_back({interpreted_, resume, &Site::resume});
         inHost_ = false, inFrame_ = true, recipe_ = {};
         vectors_ = VectorLevel::None;
+        x87_ = false;
     }
     interpretedEnd_ = decoded_ && mayBeFollowed() ? a_.offset() : ~size_t(0);
 }
@@ -210,7 +213,8 @@ void BlockEmitter::resumeSlow() {
     Tail& t = tails_[slowTail_];
     if (context_.sites[t.site].kind != Site::Kind::Miss) return;
     t.resume = a_.newLabel();
-    context_.sites[t.site].level = vectors_;
+    Site& s = context_.sites[t.site];
+    s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
     a_.bind(t.resume);
 }
 

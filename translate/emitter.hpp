@@ -16,7 +16,8 @@
 // the last one saves them first. The interpreter wants them in the frame, so code on the way there makes and
 // saves them; between blocks they are in the frame unless the target overwrites them before anybody looks.
 //
-// Not emitted yet: 16-bit code, segments that are not flat, x87, MMX and AVX-512 instructions.
+// Not emitted yet: 16-bit code, segments that are not flat, gathers and scatters, MASKMOVDQU, what loads or
+// stores the x87's whole state.
 #pragma once
 #include <asmjit/x86.h>
 
@@ -34,10 +35,14 @@ namespace kiln {
 struct EmitterContext {
     const Decoder& decoder;
     std::deque<Site>& sites;
-    const uint8_t* callOut;             // a subroutine with a site's number (four bytes) behind the call
+    const uint8_t* callOut;  // a subroutine with a site's number (four bytes) behind the call
+    // Subroutines that load registers (see VectorCode); null: the host has none.
+    std::array<const uint8_t*, kVectorLevels> load;
+    const uint8_t* loadX87;
     asmjit::Section* cold;              // for what seldom runs
     bool threaded;                      // LOCK matters
     bool pauseLeaves;                   // PAUSE lets another processor run
+    bool portable;                      // see TranslatorOptions
     const std::set<unsigned>& refused;  // instructions that the assembler could not encode
 };
 
@@ -146,10 +151,27 @@ class BlockEmitter {
     bool operandsUsable() const;
 
     // -- vector registers
-    VectorLevel vectorLevel() const;  // that the instruction needs; None: it has no vector operands
-    bool needVectors(VectorLevel level);
+    VectorLevel vectorLevel() const;
+    void needRegisters(VectorLevel level, bool x87);
+    bool needMxcsr();
+    void load(const Tail& t);
     bool mustBeAligned(unsigned bytes) const;
     static Operand vectorRegister(ZydisRegister r);
+    Mem vectorMemory(const Mem& mem, unsigned bytes) const;
+    bool vector(InstId id);
+    bool vectorPlain(InstId id);
+    void decorate();
+    bool loadMxcsr();
+    bool storeMxcsr();
+    bool compareStrings(InstId id);
+
+    // -- x87
+    bool usesX87() const;  // of the interpreter, for this instruction: CpuState's x87 registers
+    bool x87();
+    void notePage();
+    void noteData(const ZydisDecodedOperandMem& m, const Address& at);
+    void embedX87(const Mem& mem);
+    bool loadControl(const Address& from);
 
     // -- flags
     void saveFlags();
@@ -196,6 +218,8 @@ class BlockEmitter {
     bool kills_ = false;
 
     VectorLevel vectors_ = VectorLevel::None;  // loaded for sure
+    bool x87_ = false;                         // the same
+    bool x87Page_ = false;                     // HostFrame::x87Page is this block's
 
     const Insn* insn_ = nullptr;  // the instruction being emitted
     unsigned index_ = 0;

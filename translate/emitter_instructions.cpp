@@ -124,8 +124,6 @@ bool BlockEmitter::plain(InstId id) {
             ops[n] = immediate(op);
         } else if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
             ops[n] = address.mem.cloneResized(op.size / 8);
-        } else if (guestOf(op.reg.value) < 0) {
-            ops[n] = vectorRegister(op.reg.value);
         } else {
             const auto guest = unsigned(guestOf(op.reg.value));
             if (!inFrame(int(guest))) {

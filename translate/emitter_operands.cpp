@@ -180,73 +180,11 @@ void BlockEmitter::addToGuest(unsigned guest, int32_t n) {
 bool BlockEmitter::operandsUsable() const {
     for (unsigned n = 0; n < z_.operand_count_visible; n++) {
         const ZydisDecodedOperand& op = operands_[n];
-        if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(op.reg.value) < 0 &&
-            (vectorLevel() == VectorLevel::None || vectorRegister(op.reg.value).isNone()))
-            return false;
+        if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(op.reg.value) < 0) return false;
         if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && !addressable(op.mem)) return false;
         if (op.type == ZYDIS_OPERAND_TYPE_POINTER) return false;
     }
     return true;
-}
-
-// -- vector registers
-
-VectorLevel BlockEmitter::vectorLevel() const {
-    const bool vex = z_.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-    if (!isVectorSet(z_.meta.isa_set) || isLeftToInterpreter(z_.mnemonic) ||
-        (!vex && z_.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY))
-        return VectorLevel::None;
-    // Outside 64-bit mode these two leave registers 8 to 15 alone.
-    bool named =
-        code64_ && (z_.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || z_.mnemonic == ZYDIS_MNEMONIC_VZEROALL);
-    for (unsigned n = 0; n < z_.operand_count_visible; n++)
-        named |= operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                 !vectorRegister(operands_[n].reg.value).isNone();
-    if (!named) return VectorLevel::None;
-    return vex ? VectorLevel::Avx : VectorLevel::Sse;
-}
-
-bool BlockEmitter::needVectors(VectorLevel level) {
-    if (vectors_ >= level) return true;
-    keepFlags();
-    inHost_ = false;
-    const Label want = a_.newLabel(), loaded = a_.newLabel();
-    const size_t site = addSite(Site::Kind::Vectors);
-    context_.sites[site].level = level;
-    a_.cmp(KILN_FRAME(vectors), uint8_t(level));
-    a_.jb(want);
-    a_.bind(loaded);
-    vectors_ = level;
-    tails_.push_back({want, site, loaded, inFrame_ ? Recipe{} : recipe_, {}});
-    return true;
-}
-
-Operand BlockEmitter::vectorRegister(ZydisRegister r) {
-    const auto id = uint32_t(ZydisRegisterGetId(r));
-    switch (ZydisRegisterGetClass(r)) {
-        case ZYDIS_REGCLASS_XMM: return x86::xmm(id);
-        case ZYDIS_REGCLASS_YMM: return x86::ymm(id);
-        default: return {};
-    }
-}
-
-// Whether the memory operand has to lie on a multiple of 16 or 32 (SDM vol. 1, 4.1.1; vol. 2, 2.4).
-bool BlockEmitter::mustBeAligned(unsigned bytes) const {
-    if (vectorLevel() == VectorLevel::None || bytes < 16) return false;
-    switch (z_.mnemonic) {
-        case ZYDIS_MNEMONIC_MOVUPS:
-        case ZYDIS_MNEMONIC_MOVUPD:
-        case ZYDIS_MNEMONIC_MOVDQU:
-        case ZYDIS_MNEMONIC_LDDQU: return false;
-        case ZYDIS_MNEMONIC_VMOVAPS:
-        case ZYDIS_MNEMONIC_VMOVAPD:
-        case ZYDIS_MNEMONIC_VMOVDQA:
-        case ZYDIS_MNEMONIC_VMOVNTPS:
-        case ZYDIS_MNEMONIC_VMOVNTPD:
-        case ZYDIS_MNEMONIC_VMOVNTDQ:
-        case ZYDIS_MNEMONIC_VMOVNTDQA: return true;
-        default: return vectorLevel() == VectorLevel::Sse;
-    }
 }
 
 }  // namespace kiln

@@ -11,8 +11,13 @@ namespace kiln {
 
 class Translator;
 
-// How much of the vector registers is in the host's: XMM0-15, or YMM0-15.
-enum class VectorLevel : uint8_t { None, Sse, Avx };
+// How much of the vector registers is in the host's: XMM0-15, YMM0-15, or all. AvxWide: ZMM0-15, of a guest
+// that uses no EVEX but has left something in their upper halves.
+enum class VectorLevel : uint8_t { None, Sse, Avx, AvxWide, Avx512 };
+constexpr size_t kVectorLevels = 5;
+
+// Where the x87 registers are: in CpuState, in HostFrame::x87Image, in the host's.
+enum class X87Place : uint8_t { InCpu, InImage, InHost };
 
 struct HostFrame {
     uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
@@ -27,14 +32,24 @@ struct HostFrame {
     void* hostStack;
     uint64_t fsBase, gsBase;
 
-    // The guest's vector registers in the host's. Loaded where the first vector instruction comes, stored
-    // before any C++ runs.
-    VectorLevel vectors;      // what is loaded
-    VectorLevel vectorsWere;  // before the call that is being served
-    VectorLevel vectorsNext;  // to be loaded when host code goes on
-    uint8_t upperClean;       // bits 255:128 of all are zero
+    // The guest's vector and x87 registers in the host's: see vector_state.hpp.
+    VectorLevel vectors;  // what is loaded
+    X87Place x87;
+    VectorLevel vectorsNext;  // what is to be loaded when host code goes on
+    bool x87Next;
+    uint8_t refused;  // what must not be loaded: bits by VectorLevel, and VectorState::kX87
     uint32_t mxcsr, hostMxcsr;
-    void* vectorState;  // CpuState::vec
+    uint16_t hostX87Control;
+    void *vectorState, *opmasks;  // CpuState's
+
+    // The last x87 instruction since the registers came from CpuState, and the last one with a memory
+    // operand: what FIP and FDP come from.
+    static constexpr int32_t kNoOffset = INT32_MIN;
+    static constexpr uint8_t kNoSegment = 0xff;
+    int32_t x87Offset;  // from x87Page
+    uint8_t x87DataSegment;
+    uint64_t x87Page, x87Data;
+    alignas(64) std::byte x87Image[576];  // of XSAVE
 
     // Under which the jump table and the marks of pages were filled; another one empties them.
     uint64_t lookupTag, forgotten, generation;

@@ -126,6 +126,57 @@ bool hostHas(ZydisISASet set) {
         case ZYDIS_ISA_SET_F16C: return has.hasF16C();
         case ZYDIS_ISA_SET_VAES: return has.hasVAES();
         case ZYDIS_ISA_SET_VPCLMULQDQ: return has.hasVPCLMULQDQ();
+        case ZYDIS_ISA_SET_AVX_VNNI: return has.hasAVX_VNNI();
+        case ZYDIS_ISA_SET_AVX512F_128:
+        case ZYDIS_ISA_SET_AVX512F_128N:
+        case ZYDIS_ISA_SET_AVX512F_256:
+        case ZYDIS_ISA_SET_AVX512F_512:
+        case ZYDIS_ISA_SET_AVX512F_KOP:
+        case ZYDIS_ISA_SET_AVX512F_SCALAR: return has.hasAVX512_F();
+        case ZYDIS_ISA_SET_AVX512BW_128:
+        case ZYDIS_ISA_SET_AVX512BW_128N:
+        case ZYDIS_ISA_SET_AVX512BW_256:
+        case ZYDIS_ISA_SET_AVX512BW_512:
+        case ZYDIS_ISA_SET_AVX512BW_KOP: return has.hasAVX512_BW();
+        case ZYDIS_ISA_SET_AVX512DQ_128:
+        case ZYDIS_ISA_SET_AVX512DQ_128N:
+        case ZYDIS_ISA_SET_AVX512DQ_256:
+        case ZYDIS_ISA_SET_AVX512DQ_512:
+        case ZYDIS_ISA_SET_AVX512DQ_KOP:
+        case ZYDIS_ISA_SET_AVX512DQ_SCALAR: return has.hasAVX512_DQ();
+        case ZYDIS_ISA_SET_AVX512CD_128:
+        case ZYDIS_ISA_SET_AVX512CD_256:
+        case ZYDIS_ISA_SET_AVX512CD_512: return has.hasAVX512_CDI();
+        case ZYDIS_ISA_SET_AVX512_IFMA_128:
+        case ZYDIS_ISA_SET_AVX512_IFMA_256:
+        case ZYDIS_ISA_SET_AVX512_IFMA_512: return has.hasAVX512_IFMA();
+        case ZYDIS_ISA_SET_AVX512_VBMI_128:
+        case ZYDIS_ISA_SET_AVX512_VBMI_256:
+        case ZYDIS_ISA_SET_AVX512_VBMI_512: return has.hasAVX512_VBMI();
+        case ZYDIS_ISA_SET_AVX512_VBMI2_128:
+        case ZYDIS_ISA_SET_AVX512_VBMI2_256:
+        case ZYDIS_ISA_SET_AVX512_VBMI2_512: return has.hasAVX512_VBMI2();
+        case ZYDIS_ISA_SET_AVX512_VNNI_128:
+        case ZYDIS_ISA_SET_AVX512_VNNI_256:
+        case ZYDIS_ISA_SET_AVX512_VNNI_512: return has.hasAVX512_VNNI();
+        case ZYDIS_ISA_SET_AVX512_BITALG_128:
+        case ZYDIS_ISA_SET_AVX512_BITALG_256:
+        case ZYDIS_ISA_SET_AVX512_BITALG_512: return has.hasAVX512_BITALG();
+        case ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_128:
+        case ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_256:
+        case ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512: return has.hasAVX512_VPOPCNTDQ();
+        case ZYDIS_ISA_SET_AVX512_BF16_128:
+        case ZYDIS_ISA_SET_AVX512_BF16_256:
+        case ZYDIS_ISA_SET_AVX512_BF16_512: return has.hasAVX512_BF16();
+        case ZYDIS_ISA_SET_AVX512_GFNI_128:
+        case ZYDIS_ISA_SET_AVX512_GFNI_256:
+        case ZYDIS_ISA_SET_AVX512_GFNI_512: return has.hasAVX512_F() && has.hasGFNI();
+        case ZYDIS_ISA_SET_AVX512_VAES_128:
+        case ZYDIS_ISA_SET_AVX512_VAES_256:
+        case ZYDIS_ISA_SET_AVX512_VAES_512: return has.hasAVX512_F() && has.hasVAES();
+        case ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_128:
+        case ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_256:
+        case ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_512: return has.hasAVX512_F() && has.hasVPCLMULQDQ();
         default: return true;
     }
 }
@@ -149,12 +200,66 @@ bool isVectorSet(ZydisISASet set) {
         case ZYDIS_ISA_SET_FMA:
         case ZYDIS_ISA_SET_F16C:
         case ZYDIS_ISA_SET_VAES:
-        case ZYDIS_ISA_SET_VPCLMULQDQ: return true;
+        case ZYDIS_ISA_SET_VPCLMULQDQ:
+        case ZYDIS_ISA_SET_AVX_VNNI:
+        case ZYDIS_ISA_SET_PENTIUMMMX:
+        case ZYDIS_ISA_SET_SSE2MMX:
+        case ZYDIS_ISA_SET_SSSE3MMX:
+        case ZYDIS_ISA_SET_AVX512F_128:
+        case ZYDIS_ISA_SET_AVX512F_128N:
+        case ZYDIS_ISA_SET_AVX512F_256:
+        case ZYDIS_ISA_SET_AVX512F_512:
+        case ZYDIS_ISA_SET_AVX512F_KOP:
+        case ZYDIS_ISA_SET_AVX512F_SCALAR:
+        case ZYDIS_ISA_SET_AVX512BW_128:
+        case ZYDIS_ISA_SET_AVX512BW_128N:
+        case ZYDIS_ISA_SET_AVX512BW_256:
+        case ZYDIS_ISA_SET_AVX512BW_512:
+        case ZYDIS_ISA_SET_AVX512BW_KOP:
+        case ZYDIS_ISA_SET_AVX512DQ_128:
+        case ZYDIS_ISA_SET_AVX512DQ_128N:
+        case ZYDIS_ISA_SET_AVX512DQ_256:
+        case ZYDIS_ISA_SET_AVX512DQ_512:
+        case ZYDIS_ISA_SET_AVX512DQ_KOP:
+        case ZYDIS_ISA_SET_AVX512DQ_SCALAR:
+        case ZYDIS_ISA_SET_AVX512CD_128:
+        case ZYDIS_ISA_SET_AVX512CD_256:
+        case ZYDIS_ISA_SET_AVX512CD_512:
+        case ZYDIS_ISA_SET_AVX512_IFMA_128:
+        case ZYDIS_ISA_SET_AVX512_IFMA_256:
+        case ZYDIS_ISA_SET_AVX512_IFMA_512:
+        case ZYDIS_ISA_SET_AVX512_VBMI_128:
+        case ZYDIS_ISA_SET_AVX512_VBMI_256:
+        case ZYDIS_ISA_SET_AVX512_VBMI_512:
+        case ZYDIS_ISA_SET_AVX512_VBMI2_128:
+        case ZYDIS_ISA_SET_AVX512_VBMI2_256:
+        case ZYDIS_ISA_SET_AVX512_VBMI2_512:
+        case ZYDIS_ISA_SET_AVX512_VNNI_128:
+        case ZYDIS_ISA_SET_AVX512_VNNI_256:
+        case ZYDIS_ISA_SET_AVX512_VNNI_512:
+        case ZYDIS_ISA_SET_AVX512_BITALG_128:
+        case ZYDIS_ISA_SET_AVX512_BITALG_256:
+        case ZYDIS_ISA_SET_AVX512_BITALG_512:
+        case ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_128:
+        case ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_256:
+        case ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512:
+        case ZYDIS_ISA_SET_AVX512_BF16_128:
+        case ZYDIS_ISA_SET_AVX512_BF16_256:
+        case ZYDIS_ISA_SET_AVX512_BF16_512:
+        case ZYDIS_ISA_SET_AVX512_GFNI_128:
+        case ZYDIS_ISA_SET_AVX512_GFNI_256:
+        case ZYDIS_ISA_SET_AVX512_GFNI_512:
+        case ZYDIS_ISA_SET_AVX512_VAES_128:
+        case ZYDIS_ISA_SET_AVX512_VAES_256:
+        case ZYDIS_ISA_SET_AVX512_VAES_512:
+        case ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_128:
+        case ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_256:
+        case ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_512: return true;
         default: return false;
     }
 }
 
-bool isLeftToInterpreter(ZydisMnemonic m) {
+bool differsAmongHosts(ZydisMnemonic m) {
     switch (m) {
         case ZYDIS_MNEMONIC_RCPPS:
         case ZYDIS_MNEMONIC_RCPSS:
@@ -164,24 +269,24 @@ bool isLeftToInterpreter(ZydisMnemonic m) {
         case ZYDIS_MNEMONIC_VRCPSS:
         case ZYDIS_MNEMONIC_VRSQRTPS:
         case ZYDIS_MNEMONIC_VRSQRTSS:
-        case ZYDIS_MNEMONIC_MASKMOVDQU:
-        case ZYDIS_MNEMONIC_VMASKMOVDQU:
-        case ZYDIS_MNEMONIC_VMASKMOVPS:
-        case ZYDIS_MNEMONIC_VMASKMOVPD:
-        case ZYDIS_MNEMONIC_VPMASKMOVD:
-        case ZYDIS_MNEMONIC_VPMASKMOVQ:
-        case ZYDIS_MNEMONIC_PCMPESTRI:
-        case ZYDIS_MNEMONIC_PCMPESTRM:
-        case ZYDIS_MNEMONIC_PCMPISTRI:
-        case ZYDIS_MNEMONIC_PCMPISTRM:
-        case ZYDIS_MNEMONIC_VPCMPESTRI:
-        case ZYDIS_MNEMONIC_VPCMPESTRM:
-        case ZYDIS_MNEMONIC_VPCMPISTRI:
-        case ZYDIS_MNEMONIC_VPCMPISTRM:
-        case ZYDIS_MNEMONIC_LDMXCSR:
-        case ZYDIS_MNEMONIC_STMXCSR:
-        case ZYDIS_MNEMONIC_VLDMXCSR:
-        case ZYDIS_MNEMONIC_VSTMXCSR: return true;
+        case ZYDIS_MNEMONIC_VRCP14PS:
+        case ZYDIS_MNEMONIC_VRCP14PD:
+        case ZYDIS_MNEMONIC_VRCP14SS:
+        case ZYDIS_MNEMONIC_VRCP14SD:
+        case ZYDIS_MNEMONIC_VRSQRT14PS:
+        case ZYDIS_MNEMONIC_VRSQRT14PD:
+        case ZYDIS_MNEMONIC_VRSQRT14SS:
+        case ZYDIS_MNEMONIC_VRSQRT14SD:
+        case ZYDIS_MNEMONIC_VDPBF16PS:
+        case ZYDIS_MNEMONIC_FSTPNCE:
+        case ZYDIS_MNEMONIC_FSIN:
+        case ZYDIS_MNEMONIC_FCOS:
+        case ZYDIS_MNEMONIC_FSINCOS:
+        case ZYDIS_MNEMONIC_FPTAN:
+        case ZYDIS_MNEMONIC_FPATAN:
+        case ZYDIS_MNEMONIC_F2XM1:
+        case ZYDIS_MNEMONIC_FYL2X:
+        case ZYDIS_MNEMONIC_FYL2XP1: return true;
         default: return false;
     }
 }

@@ -36,8 +36,7 @@ const Knowledge& knowledgeOf(ZydisMnemonic mnemonic);
 bool hostHas(ZydisISASet set);
 // Sets of vector instructions whose operands are all that is to be replaced.
 bool isVectorSet(ZydisISASet set);
-// Approximations differ among processors, masked accesses fault by element, and some have registers that are
-// not operands.
-bool isLeftToInterpreter(ZydisMnemonic mnemonic);
+// Whether results differ among processors in their last bits.
+bool differsAmongHosts(ZydisMnemonic mnemonic);
 
 }  // namespace kiln

@@ -8,6 +8,9 @@ namespace kiln {
 struct TranslatorOptions {
     uint32_t tier1 = 50;             // how often a block is entered before it is translated
     size_t bufferBytes = 64u << 20;  // of host code, for each processor
+    // Where processors differ in the last bits (transcendental functions, reciprocal approximations, dot
+    // products of BF16), results are the interpreter's, not the host's.
+    bool portable = false;
 };
 
 // Whether kiln has a translator for this host.

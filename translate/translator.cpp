@@ -9,6 +9,7 @@
 #include "cpu/body.hpp"
 #include "cpu/handlers.hpp"
 #include "translate/emitter.hpp"
+#include "translate/vector_state.hpp"
 
 namespace kiln {
 
@@ -26,7 +27,7 @@ class Refusal final : public ErrorHandler {
 };
 
 constexpr uint32_t kHostMxcsr = 0x1f80;  // what C++ code expects
-constexpr uint32_t kMxcsrMasks = 0x1f80;
+constexpr uint16_t kHostX87Control = 0x37f;
 
 uint64_t flagsImage(const Flags& flags) {
     const uint64_t v = flags.arithmetic();
@@ -79,87 +80,31 @@ void Translator::makeThunks() {
     for (size_t n = std::size(saved); n--;) a.pop(saved[n]);
     a.ret();
 
-    // Subroutines, called below the frame: its members are 8 bytes further.
-    const int32_t below = 8;
-    auto belowFrame = [&](size_t offset, uint32_t bytes) {
-        return x86::ptr(x86::rsp, int32_t(offset) + below, bytes);
-    };
-    auto vectorSlot = [](unsigned n) { return x86::ptr(x86::rax, int32_t(n * sizeof(Vector))); };
-    const Label loadSse = a.newLabel(), loadAvx = a.newLabel(), dirty = a.newLabel();
-    const bool avx = CpuInfo::host().features().x86().hasAVX();
-    a.bind(loadSse);
-    if (avx) a.vzeroupper();  // legacy instructions are slow beside upper halves
-    a.mov(x86::rax, belowFrame(offsetof(HostFrame, vectorState), 8));
-    for (unsigned n = 0; n < 16; n++) a.movups(x86::xmm(n), vectorSlot(n));
-    a.ldmxcsr(belowFrame(offsetof(HostFrame, mxcsr), 4));
-    a.mov(belowFrame(offsetof(HostFrame, vectors), 1), uint8_t(VectorLevel::Sse));
-    a.ret();
-    if (avx) {
-        const Label level = a.newLabel();
-        a.bind(loadAvx);
-        a.cmp(belowFrame(offsetof(HostFrame, upperClean), 1), 0);
-        a.mov(x86::rax, belowFrame(offsetof(HostFrame, vectorState), 8));
-        a.je(dirty);
-        a.vzeroupper();
-        for (unsigned n = 0; n < 16; n++) a.movups(x86::xmm(n), vectorSlot(n));
-        a.jmp(level);
-        a.bind(dirty);
-        for (unsigned n = 0; n < 16; n++) a.vmovups(x86::ymm(n), vectorSlot(n));
-        a.bind(level);
-        a.ldmxcsr(belowFrame(offsetof(HostFrame, mxcsr), 4));
-        a.mov(belowFrame(offsetof(HostFrame, vectors), 1), uint8_t(VectorLevel::Avx));
-        a.ret();
-    }
-
+    VectorCode vectors(a);
+    const Label outAt = a.newLabel();
     a.bind(out);  // called with the number of the site behind the call
     a.pop(x86::rcx);
-    a.mov(x86::ecx, x86::dword_ptr(x86::rcx));
+    a.mov(x86::eax, x86::dword_ptr(x86::rcx));
+    a.bind(outAt);  // eax: the site
     pinned(false);
-    const Label noVectors = a.newLabel(), onlySse = a.newLabel(), stored = a.newLabel();
-    a.movzx(x86::eax, x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectors))));
-    a.mov(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectorsWere))), x86::al);
-    a.cmp(x86::al, uint8_t(VectorLevel::Sse));
-    a.mov(x86::rax, frame(offsetof(HostFrame, vectorState)));
-    a.jb(noVectors);
-    a.je(onlySse);
-    if (avx) {
-        for (unsigned n = 0; n < 16; n++) a.vmovups(vectorSlot(n), x86::ymm(n));
-        a.vzeroupper();
-    }
-    a.jmp(stored);
-    a.bind(onlySse);
-    for (unsigned n = 0; n < 16; n++) a.movups(vectorSlot(n), x86::xmm(n));
-    a.bind(stored);
-    a.stmxcsr(x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, mxcsr))));
-    a.ldmxcsr(x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, hostMxcsr))));
-    a.mov(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectors))), uint8_t(VectorLevel::None));
-    a.bind(noVectors);
     a.mov(frame(offsetof(HostFrame, rip)), x86::rdx);
+    vectors.store();
     a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
-    a.mov(x86::esi, x86::ecx);
+    a.mov(x86::esi, x86::eax);
     a.mov(x86::rbx, x86::rsp);
     a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
     a.mov(x86::rax, uint64_t(&Translator::callOut));
     a.call(x86::rax);
     a.mov(x86::rsp, x86::rbx);
-    const Label loaded = a.newLabel(), onlySseNext = a.newLabel();
     a.mov(frame(offsetof(HostFrame, resume)), x86::rax);
-    a.cmp(x86::byte_ptr(x86::rsp, int32_t(offsetof(HostFrame, vectorsNext))), uint8_t(VectorLevel::Sse));
-    a.jb(loaded);
-    if (avx) {
-        a.je(onlySseNext);
-        a.call(loadAvx);
-        a.jmp(loaded);
-    }
-    a.bind(onlySseNext);
-    a.call(loadSse);
-    a.bind(loaded);
+    vectors.reload();
     pinned(true);
     a.mov(x86::rdx, frame(offsetof(HostFrame, rip)));
     a.mov(x86::eax, x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, flags))));
     a.add(x86::al, 127);
     a.sahf();
     a.jmp(frame(offsetof(HostFrame, resume)));
+    vectors.subroutines(outAt);
 
     code.flatten();
     const auto& text = code.sectionById(0)->buffer();
@@ -167,7 +112,9 @@ void Translator::makeThunks() {
     enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(uintptr_t(base + code.labelOffset(enter)));
     exit_ = base + code.labelOffset(exit);
     callOut_ = base + code.labelOffset(out);
-    hasAvx_ = avx;
+    auto place = [&](const Label& l) { return l.isValid() ? base + code.labelOffset(l) : nullptr; };
+    std::transform(vectors.load.begin(), vectors.load.end(), load_.begin(), place);
+    loadX87_ = place(vectors.loadX87);
     thunkBytes_ = buffer_.used();
 }
 
@@ -274,8 +221,9 @@ bool Translator::translate(Block& block) {
         code.setErrorHandler(&refusal);
         Section* cold = nullptr;
         code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
-        const EmitterContext context{cpu_.decoder(), sites_,           callOut_, cold,
-                                     cpu_.threaded,  cpu_.pauseLeaves, refused};
+        const EmitterContext context{cpu_.decoder(),    sites_, callOut_,      load_,
+                                     loadX87_,          cold,   cpu_.threaded, cpu_.pauseLeaves,
+                                     options_.portable, refused};
         BlockEmitter emitter(code, context, block, bytes);
         try {
             emitter.emit();
@@ -327,6 +275,7 @@ void Translator::toFrame(HostFrame& f) const {
     std::copy(cpu_.gpr.slot, cpu_.gpr.slot + 16, f.gpr);
     f.flags = flagsImage(cpu_.flags);
     f.mxcsr = cpu_.mxcsr;
+    f.refused = VectorState::refused(cpu_, cpu_.x87Trap_, cpu_.sseTrap_, cpu_.avxTrap_, cpu_.avx512Trap_);
     f.fsBase = cpu_.fast_[Fs].base;
     f.gsBase = cpu_.fast_[Gs].base;
 }
@@ -355,12 +304,16 @@ Translator::Outcome Translator::run(const Block& block) {
     f.page = c.gpr.slot[17] & ~kPageMask;
     f.owner = this;
     f.vectors = VectorLevel::None;
+    f.x87 = X87Place::InCpu;
     f.hostMxcsr = kHostMxcsr;
+    f.hostX87Control = kHostX87Control;
     f.vectorState = cpu_.vec.data();
+    f.opmasks = cpu_.opmask.data();
     frame_ = &f;
     outcome_ = Outcome::GoesOn;
     statistics_.entries++;
     enter_(&f, block.host);
+    VectorState::x87ToCpu(f, cpu_);
     // As if the interpreter had been running the instruction.
     if (outcome_ == Outcome::Faulted) {
         c.takeFault(fault_);
@@ -402,6 +355,7 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
     Site& s = self.sites_[number];
     const uint64_t here = f.page + uint64_t(s.target);
     f.vectorsNext = VectorLevel::None;
+    f.x87Next = false;
     switch (s.kind) {
         case Site::Kind::Interpret: self.interpreted_[s.mnemonic]++; return self.interpret(f, s);
         case Site::Kind::Miss: self.statistics_.misses++; return self.interpret(f, s);
@@ -427,6 +381,9 @@ const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
 
 const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
     f.vectorsNext = s.level;
+    f.x87Next = s.x87;
+    if (s.x87) VectorState::x87ToImage(f, cpu_);
+    if (s.x87Page) f.x87Page = f.page;
     return buffer_.at(s.resume);
 }
 
@@ -493,27 +450,16 @@ void Translator::unlink(const Site& s) {
     if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, kNoMark);
 }
 
-// Bits 255:128 may be zero, which the host is told by VZEROUPPER; bits 511:256 are not in the host's
-// registers at all, and VEX instructions would have to clear them.
-void Translator::noteUpperParts(HostFrame& f) const {
-    uint64_t upper = 0;
-    for (unsigned n = 0; n < 16; n++) upper |= cpu_.vec[n].q[2] | cpu_.vec[n].q[3];
-    f.upperClean = upper == 0;
-}
-
-static bool beyondYmm(const Cpu& c) {
-    uint64_t upper = 0;
-    for (unsigned n = 0; n < 16; n++)
-        for (unsigned word = 4; word < 8; word++) upper |= c.vec[n].q[word];
-    return upper;
+// Whether the registers that a site goes on with can't be loaded any more.
+bool Translator::refuses(const HostFrame& f, const Site& s) const {
+    if (s.x87 && f.refused & VectorState::kX87) return true;
+    if (s.level == VectorLevel::None) return false;
+    if (f.refused >> unsigned(s.level) & 1 || !load_[size_t(s.level)]) return true;
+    return s.level == VectorLevel::Avx && !VectorState::hostHasAvx512() && VectorState::beyondYmm(cpu_);
 }
 
 const uint8_t* Translator::vectors(HostFrame& f, Site& s) {
-    const bool avx = s.level == VectorLevel::Avx;
-    const bool refused = (avx ? cpu_.avxTrap_ || !hasAvx_ || beyondYmm(cpu_) : cpu_.sseTrap_) ||
-                         (f.mxcsr & kMxcsrMasks) != kMxcsrMasks;
-    if (refused) return leaveInBlock(f, s);
-    noteUpperParts(f);
+    if (refuses(f, s)) return leaveInBlock(f, s);
     return resume(f, s);
 }
 
@@ -535,6 +481,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     Cpu& c = cpu_;
     const Block& b = *s.block;
     toCpu(f);
+    if (s.usesX87) VectorState::x87ToCpu(f, c);
     c.gpr.slot[17] = f.page + b.start.pageOffset();
     c.slice_ = f.slice - b.count;
     if (!s.alone) {
@@ -566,7 +513,6 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
         return exit_;
     }
     toFrame(f);
-    if (f.vectorsWere == VectorLevel::Avx) noteUpperParts(f);
     if (!reachedEnd_) {
         outcome_ = Outcome::Left;
         f.slice = c.slice_;
@@ -576,10 +522,9 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     f.slice = c.slice_ + b.count;
     const bool same = !b.dead && c.lookupTag_ == f.lookupTag && c.forgotten_ == f.forgotten &&
                       &frameOf(*c.dataTlb_) == &f && c.flat_;
-    // EVEX instructions may have filled what host code does not clear: see noteUpperParts.
-    if (same && f.vectorsWere == VectorLevel::Avx && beyondYmm(c)) return leaveInBlock(f, s, s.count);
-    if (same) return resume(f, s);
-    return leave(f, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
+    if (!same) return leave(f, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
+    if (refuses(f, s)) return leaveInBlock(f, s, s.count);
+    return resume(f, s);
 }
 
 }  // namespace kiln

@@ -71,7 +71,7 @@ class Translator final : public HotCode {
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, unsigned behind = 0);
     const uint8_t* vectors(HostFrame& frame, Site& site);
-    void noteUpperParts(HostFrame& frame) const;
+    bool refuses(const HostFrame& frame, const Site& site) const;
     const Block* findTarget(HostFrame& frame, uint64_t rip);
     void toCpu(const HostFrame& frame);
     void toFrame(HostFrame& frame) const;
@@ -81,8 +81,8 @@ class Translator final : public HotCode {
     CodeBuffer buffer_;
     size_t thunkBytes_ = 0;
     void (*enter_)(HostFrame*, const void* code) = nullptr;
-    bool hasAvx_ = false;
-    const uint8_t *callOut_ = nullptr, *exit_ = nullptr;
+    std::array<const uint8_t*, kVectorLevels> load_{};
+    const uint8_t *loadX87_ = nullptr, *callOut_ = nullptr, *exit_ = nullptr;
     std::deque<Site> sites_;
     std::vector<std::unique_ptr<Block>> alone_;                // see Site::alone
     std::map<std::pair<uint64_t, uint64_t>, uint32_t> marks_;  // of linear and physical pages
