@@ -59,14 +59,20 @@ void Cpu::modesChanged() {
     paging_.pse36 = model.has(Feature::PSE36);
     paging_.gigabytePages = model.has(Feature::PDPE1GB);
     paging_.a20Mask = a20Mask_;
-    tlbs_.flushAll();
-    selectContext();
+    contexts_.flushAll();
+    selectContext(true);
     segmentsChanged();
 }
 
-// The bank of TLBs that belongs to CR3, under the present rights of protection keys.
-void Cpu::selectContext() {
-    tlbs_.select(cr4 & cr4::PCIDE ? cr3 & 0xfff : 0);
+// The translation context that belongs to CR3, under the present rights of protection keys.
+void Cpu::selectContext(bool keepsTranslations) {
+    AddressSpace space{.root = cr3 & 0x000ffffffffff000};
+    if (cr4 & cr4::PCIDE) space.pcid = cr3 & 0xfff;
+    if (paging_.pae && !paging_.longMode) {
+        space.root = cr3 & 0xffffffe0;
+        std::copy(std::begin(paging_.pdpte), std::end(paging_.pdpte), space.pdptes.begin());
+    }
+    contexts_.select(space, keepsTranslations);
     keysChanged();
 }
 
@@ -117,8 +123,7 @@ void Cpu::setCr3(uint64_t v) {
     cr3 = v;
     paging_.cr3 = v;
     io.log(LogCategory::Mmu, "cr3={:x} rip={:x}", v, rip);
-    selectContext();
-    if (!keepsTranslations) tlbs_.flushContext(tlbs_.current().pcid);
+    selectContext(keepsTranslations);
     translationsChanged();
 }
 

@@ -14,6 +14,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,7 +33,7 @@
 #include "mmu/page_walk.hpp"
 #include "mmu/physical_memory.hpp"
 #include "mmu/state.hpp"
-#include "mmu/tlb_banks.hpp"
+#include "mmu/translation_contexts.hpp"
 
 namespace kiln {
 
@@ -206,7 +207,7 @@ class Cpu : public CpuState {
     void smapChanged() {
         dataTlb_ = alignmentChecks_ ? emptyTlb_.get() : &tlbFor(cpl == 3, false);
     }                            // RFLAGS.AC changed at CPL 0
-    void translationsChanged();  // another bank of TLBs, or another epoch
+    void translationsChanged();  // another translation context, or another epoch
     void segmentsChanged();      // recomputes what is derived from segments, modes and CPL
 
     // -- exceptions and interrupts (exceptions.cpp)
@@ -255,8 +256,9 @@ class Cpu : public CpuState {
     void setCr3(uint64_t v);
     void setCr4(uint64_t v);
     void setEfer(uint64_t v);
-    void modesChanged();              // paging, mode or SMAP state may differ: look everything up anew
-    void flushTlb(bool globalToo);    // of every PCID
+    void modesChanged();            // paging, mode or SMAP state may differ: look everything up anew
+    void flushTlb(bool globalToo);  // of every PCID
+    TranslationContexts& contexts() { return contexts_; }
     void flushPage(uint64_t linear);  // INVLPG
     // INVPCID; `type` is 0..3.
     void invalidatePcid(unsigned type, uint16_t pcid, uint64_t linear);
@@ -317,9 +319,7 @@ class Cpu : public CpuState {
     void checkAvx512() {
         if (avx512Trap_) avx512Fault();
     }
-    bool avx512Enabled() const {
-        return avxEnabled() && (xcr0 & xfeature::AVX512) == xfeature::AVX512;
-    }
+    bool avx512Enabled() const { return avxEnabled() && (xcr0 & xfeature::AVX512) == xfeature::AVX512; }
     bool avxEnabled() const {
         constexpr uint64_t kNeeded = xfeature::SSE | xfeature::AVX;
         return protectedMode() && cr4 & cr4::OSXSAVE && (xcr0 & kNeeded) == kNeeded;
@@ -364,10 +364,21 @@ class Cpu : public CpuState {
         uint64_t readEnd = 0, writeEnd = 0;  // first offset that needs a closer look
     };
     struct JumpEntry {
-        uint64_t rip = 0, tag = 0;
-        const Block* block = nullptr;
+        uint64_t rip, tag;
+        const Block* block;
     };
-    static constexpr unsigned kJumpEntries = 4096;
+    struct FetchEntry {
+        uint64_t page, tag;
+        PhysAddr phys;
+    };
+    // Where code lies, as one translation context knows it. Zeros are valid entries of nothing: no tag is 0.
+    struct CodeWays {
+        static constexpr unsigned kJumps = 4096, kFetches = 256;
+        JumpEntry jumps[kJumps];
+        FetchEntry fetches[kFetches];
+        uint64_t forgotten;  // counts forgetCode()
+        bool blocksDied;     // while the context was not the current one
+    };
     bool flatSegments() const;
 
     void readSlow(unsigned segment, uint64_t offset, void* out, unsigned size);
@@ -395,8 +406,9 @@ class Cpu : public CpuState {
     Translation walk(uint64_t linear, Access access, bool user, bool implicit, Marking marking);
     void fillBoth(uint64_t first, uint64_t second, Access access, bool user, bool implicit);
     void forgetCode(uint64_t linear);
+    void forgetDeadBlocks();
     void keysChanged();
-    void selectContext();
+    void selectContext(bool keepsTranslations);
     template <class T, class Next>
     T atomicallyAt(uint64_t linear, bool user, bool implicit, Next next);
     void prepareWrite(uint64_t linear, unsigned size, bool user, bool implicit);
@@ -443,7 +455,10 @@ class Cpu : public CpuState {
     void faulted(const Fault& f);
     void frozen();
     void deliverFault(Fault f);
-    static unsigned jumpIndex(uint64_t linear) { return (linear ^ linear >> 12) & (kJumpEntries - 1); }
+    static unsigned jumpIndex(uint64_t linear) { return (linear ^ linear >> 12) & (CodeWays::kJumps - 1); }
+    FetchEntry& fetchEntry(uint64_t linear) {
+        return ways_->fetches[linear >> 12 & (CodeWays::kFetches - 1)];
+    }
     void x87Fault(bool waits);
     void x87Error();
     void mmxFault();
@@ -503,7 +518,6 @@ class Cpu : public CpuState {
     uint64_t stackMask_ = 0xffff, ipMask_ = 0xffff;
     uint64_t codeEnd_ = 0x10000;  // first offset behind CS
     bool flat_ = false;           // CS, DS, ES and SS are all of 4 GiB from 0 on, or it is 64-bit mode
-    uint64_t forgotten_ = 0;      // counts forgetCode()
     uint64_t lookupTag_ = 0;      // epoch and mode: equal means a JumpEntry is still good
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;
@@ -515,16 +529,15 @@ class Cpu : public CpuState {
     int patience_ = 0;  // faults until others get a look at the clock
     int64_t held_ = 0;  // the rest of the slice while a single instruction runs
 
-    Tlb* dataTlb_ = nullptr;  // one of the current bank of tlbs_, or the empty one
-    TlbBanks tlbs_;
+    Tlb* dataTlb_ = nullptr;  // one of the current context's, or the empty one
+    TranslationContexts contexts_;
     std::unique_ptr<Tlb> emptyTlb_ = std::make_unique<Tlb>();  // always misses: alignment checks are on
-    struct FetchEntry {
-        uint64_t page = ~0ull, tag = 0;
-        PhysAddr phys;
+    struct Free {
+        void operator()(void* p) const { std::free(p); }
     };
-    std::array<FetchEntry, 256> fetch_;
+    std::array<std::unique_ptr<CodeWays, Free>, TranslationContexts::kMost> waysOf_;  // by context
+    CodeWays* ways_ = nullptr;                                                        // of the current one
     std::unique_ptr<Decoder> decoder_;
-    std::unique_ptr<std::array<JumpEntry, kJumpEntries>> jumps_;
     Breakpoints breakpoints_;
     bool runAlone_ = false;   // the next instruction meets a breakpoint: see BreakpointAhead
     bool committed_ = false;  // the running instruction can't begin again: its hits only wait for its end
@@ -540,7 +553,7 @@ class Cpu : public CpuState {
 
     // The line MONITOR named, with the marks of its page. Other threads may write it.
     PhysAddr monitorLine_;
-    CodeMarks* monitorMarks_ = nullptr;
+    PageMarks* monitorMarks_ = nullptr;
     std::atomic<bool> monitorArmed_ = false, monitorHit_ = false;
 };
 
@@ -607,6 +620,7 @@ T Cpu::atomicallyAt(uint64_t linear, bool user, bool implicit, Next next) {
     PhysAddr noted;
     if (void* host = lockedPlace(linear, sizeof(T), user, implicit, noted);
         host && guest_ram::kHasAtomic<sizeof(T)>) {
+        if (noted.value) io.memory.announceWrite(noted, sizeof(T));
         T old = loadGuest<T>(host);
         while (!compareExchangeGuest(host, old, next(old))) {}
         if (noted.value) io.memory.noteWrite(noted, sizeof(T));
@@ -650,7 +664,7 @@ inline void Cpu::storeSystem(uint64_t linear, T value) {
 
 inline const Insn* Cpu::enterNext() {
     uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
-    const JumpEntry& e = (*jumps_)[jumpIndex(linear)];
+    const JumpEntry& e = ways_->jumps[jumpIndex(linear)];
     if (e.rip != linear || e.tag != lookupTag_ || slice_ <= 0 || rip + e.block->bytes > codeEnd_)
         return nullptr;
     slice_ -= e.block->count;

@@ -13,12 +13,12 @@ Cpu::Cpu(CpuPorts ports, unsigned number)
     : io(std::move(ports)),
       id(number),
       model(*io.model),
-      decoder_(std::make_unique<Decoder>(model)),
-      jumps_(std::make_unique<std::array<JumpEntry, kJumpEntries>>()) {
+      contexts_(io.memory, number, io.topology.cpus()),
+      decoder_(std::make_unique<Decoder>(model)) {
     io.memory.onChange.push_back([this] { flushTlb(true); });
-    io.memory.onCodePage.push_back([this](PhysAddr page, unsigned cpu) {
+    io.memory.onMarkedPage.push_back([this](PhysAddr page, unsigned cpu) {
         if (cpu != id && cpu != ~0u) return;
-        tlbs_.protectPage(page);
+        contexts_.protectPage(page);
     });
     io.code.onDeath.push_back([this] { codeInvalidated(); });
     io.memory.onCodeWrite.push_back([this](PhysAddr at, uint64_t size) { lineWritten(at, size); });
@@ -43,7 +43,9 @@ void Cpu::leave() {
 uint64_t Cpu::currentRip() const { return (gpr.slot[17] + at->offset) & ipMask_; }
 
 void Cpu::codeInvalidated() {
-    for (JumpEntry& e : *jumps_) e = JumpEntry{};
+    for (auto& ways : waysOf_)
+        if (ways) ways->blocksDied = true;
+    forgetDeadBlocks();
     block = nullptr;
 }
 
@@ -165,7 +167,7 @@ const Block* Cpu::findBlock(bool single) {
         b = nullptr;
     }
     if (!b) b = decodeHere(start, single);
-    if (!b->crosses && !single) (*jumps_)[jumpIndex(linear)] = {linear, lookupTag_, b};
+    if (!b->crosses && !single) ways_->jumps[jumpIndex(linear)] = {linear, lookupTag_, b};
     return b;
 }
 

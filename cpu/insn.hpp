@@ -13,7 +13,7 @@ namespace kiln {
 class Cpu;
 struct Insn;
 struct Block;
-struct CodeMarks;
+struct PageMarks;
 
 // Runs one instruction and, in optimised builds, tail-calls the next one's handler.
 using Handler = void (*)(Cpu&, const Insn*);
@@ -66,7 +66,7 @@ struct Block {
     bool single = false;   // one instruction for stepping: never entered from another block
     bool crosses = false;  // its only instruction continues on the page `second`
     PhysAddr second;
-    CodeMarks *marks = nullptr, *secondMarks = nullptr;  // of its pages
+    PageMarks *marks = nullptr, *secondMarks = nullptr;  // of its pages
     std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block
 
     // Under a HotCode, which stands in front of the first instruction (hot_code.hpp).

@@ -31,17 +31,17 @@ void Cpu::alignmentCheck(uint64_t linear, unsigned size) {
 }
 
 Tlb& Cpu::tlbFor(bool user, bool implicit) {
-    auto& modes = tlbs_.current().modes;
-    if (user) return *modes[TlbBank::User];
-    return *modes[paging_.smap && (implicit || !flags.test(flag::AC)) ? TlbBank::SupervisorSmap
-                                                                      : TlbBank::Supervisor];
+    auto& modes = contexts_.current().modes;
+    if (user) return *modes[TranslationContext::User];
+    return *modes[paging_.smap && (implicit || !flags.test(flag::AC)) ? TranslationContext::SupervisorSmap
+                                                                      : TranslationContext::Supervisor];
 }
 
 // What is cached for the page goes with its fault (SDM vol. 3, 4.10.4.1).
 void Cpu::pageFault(uint64_t linear, uint32_t error) {
     io.log(LogCategory::Mmu, "page fault at {:x}, error code {:x}, cr3={:x} cpl={}", linear, error, cr3, cpl);
-    tlbs_.flushFaulted(linear);
-    if (tlbs_.mayHaveFetched(linear)) forgetCode(linear);
+    contexts_.flushFaulted(linear);
+    if (contexts_.mayHaveFetched(linear)) forgetCode(linear);
     translationsChanged();
     raisePageFault(linear, error);
 }
@@ -49,10 +49,15 @@ void Cpu::pageFault(uint64_t linear, uint32_t error) {
 // Throws #PF, and #GP(0) where descriptor tables or the TSS reach over the canonical range.
 Translation Cpu::walk(uint64_t linear, Access access, bool user, bool implicit, Marking marking) {
     if (longMode() && !canonical(linear)) raise(kGP, 0);
-    Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), access, user,
-                                   !implicit && flags.test(flag::AC), marking);
-    if (t.fault) pageFault(linear, t.errorCode);
-    return t;
+    for (;;) {
+        WalkTrace trace;
+        const Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), access, user,
+                                             !implicit && flags.test(flag::AC), marking, &trace);
+        if (t.fault) pageFault(linear, t.errorCode);
+        if (marking == Marking::Nothing) return t;
+        // Others may have written to a table before it came under watch.
+        if (!contexts_.noteWalk(linear, t, trace) || !threaded) return t;
+    }
 }
 
 static bool cached(Tlb& tlb, uint64_t linear, Access access) {
@@ -263,10 +268,10 @@ bool Cpu::translate(uint64_t linear, PhysAddr& out) {
 
 PhysAddr Cpu::fetchPage(uint64_t linear) {
     const uint64_t page = linear & ~kPageMask;
-    FetchEntry& e = fetch_[page >> 12 & (fetch_.size() - 1)];
+    FetchEntry& e = fetchEntry(linear);
     if (e.page == page && e.tag == lookupTag_) return e.phys;
     const Translation t = walk(linear, Access::Fetch, cpl == 3, false, Marking::SetsBits);
-    tlbs_.noteFetch(linear, t.pageSize);
+    contexts_.noteFetch(linear, t.pageSize);
     e = {page, lookupTag_, physical(t.addr.page().value, Access::Fetch)};
     return e.phys;
 }
@@ -274,38 +279,50 @@ PhysAddr Cpu::fetchPage(uint64_t linear) {
 // Code of the page at `linear` has to be looked up anew.
 void Cpu::forgetCode(uint64_t linear) {
     const uint64_t page = linear & ~kPageMask;
-    forgotten_++;
-    FetchEntry& f = fetch_[page >> 12 & (fetch_.size() - 1)];
-    if (f.page == page) f = FetchEntry{};
-    for (JumpEntry& e : *jumps_)
-        if ((e.rip & ~kPageMask) == page) e = JumpEntry{};
+    ways_->forgotten++;
+    FetchEntry& f = fetchEntry(linear);
+    if (f.page == page) f = {};
+    for (JumpEntry& e : ways_->jumps)
+        if ((e.rip & ~kPageMask) == page) e = {};
+}
+
+void Cpu::forgetDeadBlocks() {
+    if (!ways_->blocksDied) return;
+    for (JumpEntry& e : ways_->jumps) e = {};
+    ways_->blocksDied = false;
 }
 
 void Cpu::translationsChanged() {
     smapChanged();
-    lookupTag_ = tlbs_.current().epoch << 4 | uint64_t(cpl == 3) << 2 | uint64_t(codeMode_);
+    const TranslationContext& context = contexts_.current();
+    lookupTag_ = context.epoch << 4 | uint64_t(cpl == 3) << 2 | uint64_t(codeMode_);
+    auto& ways = waysOf_[context.number];
+    if (!ways) ways.reset(static_cast<CodeWays*>(std::calloc(1, sizeof(CodeWays))));
+    if (!ways) throw std::bad_alloc();
+    ways_ = ways.get();
+    forgetDeadBlocks();
 }
 
 void Cpu::flushTlb(bool globalToo) {
-    globalToo ? tlbs_.flushAll() : tlbs_.flushNonGlobal();
+    globalToo ? contexts_.flushAll() : contexts_.flushNonGlobal();
     translationsChanged();
 }
 
 void Cpu::flushPage(uint64_t linear) {
-    tlbs_.flushPage(linear);
-    if (tlbs_.mayHaveFetched(linear)) forgetCode(linear);
+    contexts_.flushPage(linear);
+    if (contexts_.mayHaveFetched(linear)) forgetCode(linear);
     translationsChanged();
 }
 
 void Cpu::invalidatePcid(unsigned type, uint16_t pcid, uint64_t linear) {
     switch (type) {
         case 0:
-            tlbs_.flushPage(pcid, linear);
-            if (tlbs_.mayHaveFetched(linear)) forgetCode(linear);
+            contexts_.flushPage(pcid, linear);
+            if (contexts_.mayHaveFetched(linear)) forgetCode(linear);
             break;
-        case 1: tlbs_.flushContext(pcid); break;
-        case 2: tlbs_.flushAll(); break;
-        default: tlbs_.flushNonGlobal(); break;
+        case 1: contexts_.flushContext(pcid); break;
+        case 2: contexts_.flushAll(); break;
+        default: contexts_.flushNonGlobal(); break;
     }
     translationsChanged();
 }
@@ -323,7 +340,7 @@ void Cpu::setPkrs(uint32_t rights) {
 void Cpu::keysChanged() {
     paging_.pkru = longMode() && cr4 & cr4::PKE ? pkru : 0;
     paging_.pkrs = longMode() && cr4 & cr4::PKS ? msr.pkrs : 0;
-    tlbs_.setKeys(paging_.pkru, paging_.pkrs);
+    contexts_.setKeys(paging_.pkru, paging_.pkrs);
 }
 
 }  // namespace kiln

@@ -139,6 +139,16 @@ std::string Machine::translatorReport() const {
     return out;
 }
 
+std::string Machine::tlbReport() {
+    std::string out;
+    for (size_t n = 0; n < processors_.size(); n++)
+        out += "CPU " + std::to_string(n) + "\n" + processors_[n]->cpu->contexts().report();
+    const TableTracking::Statistics s = memory_.tables.statistics();
+    return out + "page tables under watch: " + std::to_string(s.now) + "; " + std::to_string(s.tracked) +
+           " times begun, " + std::to_string(s.untracked) + " times ended, " + std::to_string(s.written) +
+           " of them by writes\n";
+}
+
 uint64_t Machine::executed() const {
     // The first is asked for the time while it is being made.
     if (!processors_[running_]->cpu) return 0;

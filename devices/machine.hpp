@@ -29,9 +29,9 @@
 #include "devices/linux_loader.hpp"
 #include "devices/vtd_config.hpp"
 #include "mmu/io.hpp"
-#include "translate/options.hpp"
 #include "mmu/log.hpp"
 #include "mmu/physical_memory.hpp"
+#include "translate/options.hpp"
 
 namespace kiln {
 
@@ -61,8 +61,8 @@ struct EduConfig {
 // What the user chose. Paths are the host's.
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
-    CpuTopology topology;  // 1..64 processors
-    bool threads = false;  // a host thread for each
+    CpuTopology topology;                         // 1..64 processors
+    bool threads = false;                         // a host thread for each
     std::optional<TranslatorOptions> translator;  // without: the interpreter alone
     std::shared_ptr<const CpuModel> cpu = kilnModel();
     std::string firmware;   // BIOS image
@@ -163,8 +163,9 @@ class Machine {
     Cpu& cpu(unsigned n = 0) { return *processors_[n]->cpu; }
     LocalApic& apic(unsigned n = 0) { return *processors_[n]->apic; }
     CodeCache& code(unsigned n = 0) { return *processors_[n]->code; }
-    uint64_t executed() const;        // instructions, of all processors
+    uint64_t executed() const;             // instructions, of all processors
     std::string translatorReport() const;  // what the translators count; "": there are none
+    std::string tlbReport();               // what translation contexts and page-table tracking count
     void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers
     Board& board() { return *board_; }
     const MachineConfig& config() const { return config_; }

@@ -37,8 +37,9 @@ class Session : DisplayHost {
         if (!result.message.empty()) complain(result.message);
         if (result.shutdownState) fmt::print(stderr, "{}", describeRegisters(machine_->cpu(result.cpu)));
         if (o_.statistics)
-            fmt::print(stderr, "{} instructions in {:.3f} s of guest time\n{}", machine_->executed(),
-                       double(machine_->clock().now()) / 1e9, machine_->translatorReport());
+            fmt::print(stderr, "{} instructions in {:.3f} s of guest time\n{}{}", machine_->executed(),
+                       double(machine_->clock().now()) / 1e9, machine_->translatorReport(),
+                       machine_->tlbReport());
         return result.exitCode;
     }
 

@@ -197,6 +197,7 @@ const std::vector<Monitor::Command>& Monitor::infoCommands() {
         {"device", "NAME", "every field of a device", &Monitor::infoDevice},
         {"blocks", "", "decoded code", &Monitor::infoBlocks},
         {"jit", "", "what the translator has done", &Monitor::infoJit},
+        {"tlb", "", "translation contexts, and the page tables under watch", &Monitor::infoTlb},
         {"screen", "", "the characters of a text screen", &Monitor::infoScreen},
     };
     return kCommands;
@@ -474,6 +475,8 @@ std::string Monitor::infoJit(const Arguments&) {
     const std::string report = machine_.translatorReport();
     return report.empty() ? "there is no translator: -accel jit makes one\n" : report;
 }
+
+std::string Monitor::infoTlb(const Arguments&) { return machine_.tlbReport(); }
 
 std::string Monitor::infoScreen(const Arguments&) {
     std::string text = machine_.board().screenText();

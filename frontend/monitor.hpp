@@ -77,6 +77,7 @@ class Monitor {
     std::string infoPci(const Arguments& a);
     std::string infoBlocks(const Arguments& a);
     std::string infoJit(const Arguments& a);
+    std::string infoTlb(const Arguments& a);
     std::string infoScreen(const Arguments& a);
 
     Machine& machine_;

@@ -173,7 +173,9 @@ class CommandLine {
         flag("no-reboot", "end instead of resetting the machine", [&] { o.machine.noReboot = true; });
         flag("no-shutdown", "stop instead of ending when the guest switches off",
              [&] { o.machine.noShutdown = true; });
-        flag("stats", "print at the end what was counted: instructions, the translator's blocks and calls",
+        flag("stats",
+             "print at the end what was counted: instructions, the translator's blocks and calls, "
+             "translations",
              [&] { o.statistics = true; });
         flag("S", "start stopped; `cont` in the monitor goes on", [&] { o.machine.startStopped = true; });
         flag("nodefaults", "no serial port, monitor or display unless asked for",

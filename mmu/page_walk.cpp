@@ -13,13 +13,16 @@ constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDi
 class Walk {
   public:
     Walk(PhysicalMemory& memory, const PagingState& paging, Access access, bool user, bool explicitAc,
-         Marking marking)
+         Marking marking, WalkTrace* trace)
         : memory_(memory),
           paging_(paging),
           access_(access),
           user_(user),
           explicitAc_(explicitAc),
-          marking_(marking) {}
+          marking_(marking),
+          trace_(trace) {
+        if (trace_) trace_->count = 0;
+    }
 
     Translation translate(LinearAddr a) {
         if (paging_.longMode) return table(a, PhysAddr(paging_.cr3 & kFrame), paging_.la57 ? 5 : 4);
@@ -54,16 +57,20 @@ class Walk {
         unsigned bits = paging_.pse36 ? std::min(40u, std::max(32u, paging_.physicalBits)) : 32;
         return 0x3fe000 & ~((1ull << (bits - 19)) - 1);
     }
-    Entry read(PhysAddr at, bool wide) const {
+    // The entry at `at`, in a table that tells about all addresses equal to `a` above bit `shift`.
+    Entry read(PhysAddr at, bool wide, LinearAddr a, unsigned shift) const {
         at = PhysAddr(at.value & paging_.a20Mask);
         if (paging_.smm) at = memory_.inSmm(at, false);
+        if (trace_) {
+            trace_->tables[trace_->count++] = {at, {shift < 64 ? a.value >> shift << shift : 0, shift}};
+            trace_->wide = wide;
+        }
         return {at, wide ? memory_.load<uint64_t>(at) : memory_.load<uint32_t>(at), wide};
     }
     void setBits(const Entry& e, uint64_t bits) {
         if (lost_ || (e.value & bits) == bits) return;
-        lost_ = e.wide
-                    ? !memory_.compareExchange<uint64_t>(e.at, e.value, e.value | bits)
-                    : !memory_.compareExchange<uint32_t>(e.at, uint32_t(e.value), uint32_t(e.value | bits));
+        lost_ = e.wide ? !memory_.markEntry<uint64_t>(e.at, e.value, e.value | bits)
+                       : !memory_.markEntry<uint32_t>(e.at, uint32_t(e.value), uint32_t(e.value | bits));
     }
     void collect(const Entry& e) {
         rights_ &= e.value;
@@ -80,6 +87,7 @@ class Walk {
     Access access_;
     bool user_, explicitAc_;
     Marking marking_;
+    WalkTrace* trace_;
     bool lost_ = false;
     uint64_t rights_ = kWritable | kUser;
     bool noExecute_ = false;
@@ -122,7 +130,7 @@ Translation Walk::leaf(const Entry& e, PhysAddr addr, uint64_t pageSize) {
 }
 
 Translation Walk::legacy(LinearAddr a) {
-    const Entry pde = read(PhysAddr((paging_.cr3 & 0xfffff000) + (a.value >> 22 & 0x3ff) * 4), false);
+    const Entry pde = read(PhysAddr((paging_.cr3 & 0xfffff000) + (a.value >> 22 & 0x3ff) * 4), false, a, 64);
     if (!(pde.value & kPresent)) return fault(0);
     collect(pde);
     if (paging_.pse && (pde.value & kLarge)) {  // PSE-36: bits 13..20 are address bits 32..39
@@ -131,7 +139,7 @@ Translation Walk::legacy(LinearAddr a) {
         return leaf(pde, PhysAddr(base | (a.value & 0x3fffff)), 4 << 20);
     }
     upper_[uppers_++] = pde;
-    const Entry pte = read(PhysAddr((pde.value & 0xfffff000) + (a.value >> 12 & 0x3ff) * 4), false);
+    const Entry pte = read(PhysAddr((pde.value & 0xfffff000) + (a.value >> 12 & 0x3ff) * 4), false, a, 22);
     if (!(pte.value & kPresent)) return fault(0);
     collect(pte);
     return leaf(pte, PhysAddr((pte.value & 0xfffff000) | a.pageOffset()), kPageSize);
@@ -140,9 +148,10 @@ Translation Walk::legacy(LinearAddr a) {
 // From a table at `base` downwards; `level` 5 is the PML5, 1 the page table.
 Translation Walk::table(LinearAddr a, PhysAddr base, unsigned level) {
     const unsigned highestLeaf = paging_.longMode && paging_.gigabytePages ? 3 : 2;
+    const unsigned root = paging_.longMode ? level : 0;
     for (;; level--) {
         const unsigned shift = 12 + 9 * (level - 1);
-        const Entry e = read(base + (a.value >> shift & 0x1ff) * 8, true);
+        const Entry e = read(base + (a.value >> shift & 0x1ff) * 8, true, a, level == root ? 64 : shift + 9);
         if (!(e.value & kPresent)) return fault(0);
         const bool isLeaf = level == 1 || (level <= highestLeaf && (e.value & kLarge));
         uint64_t reserved = reservedHigh();
@@ -169,10 +178,11 @@ Translation Walk::pae(LinearAddr a) {
 }  // namespace
 
 Translation walkPageTables(PhysicalMemory& memory, const PagingState& paging, LinearAddr addr, Access access,
-                           bool user, bool explicitAc, Marking marking) {
+                           bool user, bool explicitAc, Marking marking, WalkTrace* trace) {
+    if (trace) trace->count = 0;
     if (!paging.enabled) return {.addr = PhysAddr(addr.value), .writable = true};
     for (;;) {
-        Walk walk(memory, paging, access, user, explicitAc, marking);
+        Walk walk(memory, paging, access, user, explicitAc, marking, trace);
         Translation t = walk.translate(addr);
         if (!walk.lost()) return t;
     }

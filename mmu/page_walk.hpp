@@ -43,11 +43,23 @@ struct Translation {
 
 enum class Marking : uint8_t { SetsBits, Nothing };
 
+// The tables a walk has read, and which linear addresses each of them is about.
+struct WalkTrace {
+    struct Table {
+        PhysAddr at;  // where in memory its entry was
+        LinearRange range;
+    };
+    Table tables[5];
+    unsigned count = 0;
+    bool wide = true;  // entries of 8 bytes, else 4
+};
+
 // Walks for one access by `user` (CPL 3, or not) code. `explicitAc` is EFLAGS.AC for supervisor data accesses
 // under SMAP; implicit accesses (descriptor tables, TSS) pass false. An access that is allowed sets the
 // accessed bit of every entry used and, when it writes, the dirty bit of the last; one that faults sets none,
 // nor does a walk marking `Nothing`: probes and people's tools.
 Translation walkPageTables(PhysicalMemory& memory, const PagingState& paging, LinearAddr addr, Access access,
-                           bool user, bool explicitAc, Marking marking = Marking::SetsBits);
+                           bool user, bool explicitAc, Marking marking = Marking::SetsBits,
+                           WalkTrace* trace = nullptr);
 
 }  // namespace kiln

@@ -20,11 +20,11 @@ RamBlock::RamBlock(std::string name, uint64_t size)
                                  " MiB of guest memory (" + name_ + "): give a smaller -m");
     data_ = static_cast<uint8_t*>(p);
     // Zero memory of the host's own making: pages of it that are never looked at cost nothing either.
-    marks_.reset(static_cast<CodeMarks*>(std::calloc(size_ / kPageSize, sizeof(CodeMarks))));
+    marks_.reset(static_cast<PageMarks*>(std::calloc(size_ / kPageSize, sizeof(PageMarks))));
     if (!marks_) throw std::bad_alloc();
 }
 
-void RamBlock::Free::operator()(CodeMarks* p) const { std::free(p); }
+void RamBlock::Free::operator()(PageMarks* p) const { std::free(p); }
 
 RamBlock::~RamBlock() { munmap(data_, size_); }
 
@@ -170,6 +170,7 @@ void PhysicalMemory::access(PhysAddr addr, unsigned size, uint64_t value) {
     }
     if (t.host) {
         if (!t.writable) return;
+        announceWrite(addr, size);
         writeGuest(t.host, &value, size);
         noteWrite(addr, size);
         return;
@@ -212,6 +213,7 @@ void PhysicalMemory::write(PhysAddr addr, const void* in, uint64_t size) {
         uint64_t n = std::min(size, reach(t, addr));
         if (t.host) {
             if (t.writable) {
+                announceWrite(addr, n);
                 writeGuest(t.host, from, n);
                 noteWrite(addr, n);
             }
@@ -225,7 +227,7 @@ void PhysicalMemory::write(PhysAddr addr, const void* in, uint64_t size) {
     }
 }
 
-CodeMarks* PhysicalMemory::marks(PhysAddr addr) const {
+PageMarks* PhysicalMemory::marks(PhysAddr addr) const {
     Target t = find(addr);
     if (!t.host) return nullptr;
     return &t.region->ram->marks_[uint64_t(t.host - t.region->ram->data()) / kPageSize];
@@ -237,46 +239,76 @@ static uint64_t lineMask(uint64_t offset, uint64_t size) {
     return (~0ull >> (63 - (last - first))) << first;
 }
 
-CodeMarks* PhysicalMemory::markCode(PhysAddr addr, uint64_t size, unsigned cpu) {
-    CodeMarks* page = marks(addr);
+PageMarks* PhysicalMemory::markCode(PhysAddr addr, uint64_t size, unsigned cpu) {
+    PageMarks* page = marks(addr);
     if (!page) return nullptr;
-    const uint64_t lines = lineMask(addr.pageOffset(), size), self = 1ull << cpu;
+    const uint64_t lines = lineMask(addr.pageOffset(), size);
     page->blocks++;
     page->lines |= lines;
-    // Whoever may write directly must be told, and isn't any more thereafter.
-    if (page->writers & ~self) {
-        threads.exclusively([&] {
-            for (auto& listener : onCodePage) listener(addr.page(), ~0u);
-            page->writers = 0;
-        });
-    } else if (page->writers & self) {
-        for (auto& listener : onCodePage) listener(addr.page(), cpu);
-        page->writers &= ~self;
-    }
+    withdrawWriters(*page, addr, cpu);
     return page;
 }
 
-void PhysicalMemory::unmarkCode(CodeMarks* marks) {
+// Of a page that has just got a mark: whoever may write directly must be told, and isn't any more thereafter.
+void PhysicalMemory::withdrawWriters(PageMarks& page, PhysAddr addr, unsigned cpu) {
+    const uint64_t self = 1ull << cpu;
+    if (page.writers & ~self) {
+        threads.exclusively([&] {
+            for (auto& listener : onMarkedPage) listener(addr.page(), ~0u);
+            page.writers = 0;
+        });
+    } else if (page.writers & self) {
+        for (auto& listener : onMarkedPage) listener(addr.page(), cpu);
+        page.writers &= ~self;
+    }
+}
+
+bool PhysicalMemory::trackTable(PhysAddr addr, TableUser& user, LinearRange range, bool wide, unsigned cpu) {
+    const Target t = find(addr);
+    if (!t.host || !t.writable) return false;
+    PageMarks& page = *marks(addr);
+    tables.add(page, user, range, wide);
+    withdrawWriters(page, addr, cpu);
+    return true;
+}
+
+void PhysicalMemory::unmarkCode(PageMarks* marks) {
     if (marks && --marks->blocks == 0) marks->lines = 0;
 }
 
 bool PhysicalMemory::mayWriteDirectly(PhysAddr addr, unsigned cpu) {
-    CodeMarks* page = marks(addr);
+    PageMarks* page = marks(addr);
     if (!page) return false;
     const uint64_t self = 1ull << cpu;
-    if (page->lines.load(std::memory_order_relaxed)) return false;
+    if (page->lines.load(std::memory_order_relaxed) | page->tables.load(std::memory_order_relaxed))
+        return false;
     if (!(page->writers.load(std::memory_order_relaxed) & self)) page->writers |= self;
-    return !page->lines;
+    return !page->lines && !page->tables;
 }
 
-void PhysicalMemory::noteWrite(PhysAddr addr, uint64_t size) {
+void PhysicalMemory::announce(PhysAddr addr, uint64_t size, uint32_t harmless) {
+    while (size) {
+        const uint64_t n = std::min(size, kPageSize - addr.pageOffset());
+        if (PageMarks* page = marks(addr)) {
+            page->writes++;
+            if (page->tables & ~harmless) tables.written(*page);
+        }
+        addr = addr + n, size -= n;
+    }
+}
+
+void PhysicalMemory::noteWrite(PhysAddr addr, uint64_t size, uint32_t harmless) {
     // The bytes first, then the look at the marks: who marks looks at the bytes afterwards.
     if (threads.several()) fenceGuest();
     while (size) {
         uint64_t n = std::min(size, kPageSize - addr.pageOffset());
-        CodeMarks* page = marks(addr);
+        PageMarks* page = marks(addr);
         if (page && page->lines.load(std::memory_order_relaxed) & lineMask(addr.pageOffset(), n))
             codeWritten(addr, n);
+        if (page && threads.several())
+            page->writes--;
+        else if (page && page->tables.load(std::memory_order_relaxed) & ~harmless)
+            tables.written(*page);
         addr = addr + n, size -= n;
     }
 }

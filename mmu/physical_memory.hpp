@@ -1,6 +1,6 @@
 // The guest-physical address space: RAM, ROM and memory-mapped registers in prioritised regions, flattened
 // into ranges for look-up. Also keeps, per RAM page, whether decoded code was read from it, so that every
-// write (CPU or DMA) can drop what it overwrites.
+// write (CPU or DMA) can drop what it overwrites, and whether translations were (table_tracking.hpp).
 //
 // Not modelled: caches and memory types; the order of accesses is guest_ram.hpp's.
 #pragma once
@@ -15,19 +15,23 @@
 #include "mmu/address.hpp"
 #include "mmu/guest_threads.hpp"
 #include "mmu/io.hpp"
+#include "mmu/table_tracking.hpp"
 
 namespace kiln {
 
-// What is known of one RAM page about decoded code: the 64-byte lines that code was read from, how many blocks
-// (of all processors) lie on the page, and, as one bit a processor, who may have a TLB entry through which it
+// What is known of one RAM page about decoded code and page tables: the 64-byte lines that code was read
+// from, how many blocks (of all processors) lie on the page, whether it is a tracked table
+// (TableTracking::kNarrow, kWide), and, as one bit a processor, who may have a TLB entry through which it
 // writes to the page directly.
 //
-// While `lines` is 0, processors write directly. They set their bit in `writers` and look at `lines` afterwards;
-// who decodes sets `lines` and looks at `writers` afterwards: one of them sees the other. `lines` becomes 0
-// again only while no other thread is inside guest code.
-struct CodeMarks {
+// While `lines` and `tables` are 0, processors write directly. They set their bit in `writers` and look at
+// the two afterwards; who decodes or tracks sets `lines` or `tables` and looks at `writers` afterwards: one
+// of them sees the other. `lines` becomes 0 again only while no other thread is inside guest code, `tables`
+// under the lock under which it is set.
+struct PageMarks {
     std::atomic<uint64_t> lines, writers;
-    std::atomic<uint32_t> blocks;
+    std::atomic<uint32_t> blocks, tables;
+    std::atomic<uint32_t> writes;  // under way, of several threads, by those who look at marks
 };
 
 // A page-aligned block of host memory that guests see as RAM or ROM. Anonymous, zeroed, returned to the host
@@ -51,9 +55,9 @@ class RamBlock {
     uint8_t* data_;
     uint64_t size_;
     struct Free {
-        void operator()(CodeMarks* p) const;
+        void operator()(PageMarks* p) const;
     };
-    std::unique_ptr<CodeMarks[], Free> marks_;  // one a page
+    std::unique_ptr<PageMarks[], Free> marks_;  // one a page
 };
 
 enum class RegionKind : uint8_t { Ram, Rom, Io };
@@ -135,15 +139,18 @@ class PhysicalMemory {
             return __atomic_load_n(reinterpret_cast<const T*>(host), __ATOMIC_RELAXED);
         return T(access(addr, sizeof(T)));
     }
-    // Replaces `expected` in a naturally aligned word of 4 or 8 bytes, as a locked cycle does. False: it
-    // wasn't there. ROM keeps what it has, which counts as done.
+    // Replaces `expected` in a naturally aligned word of 4 or 8 bytes, as a locked cycle does: how page walks
+    // set accessed and dirty bits, which makes no translation stale. False: it wasn't there. ROM keeps what
+    // it has, which counts as done.
     template <class T>
-    bool compareExchange(PhysAddr addr, T expected, T desired) {
+    bool markEntry(PhysAddr addr, T expected, T desired) {
         Target t = find(addr);
         if (t.host && t.writable) {
+            constexpr uint32_t kWidth = sizeof(T) == 8 ? TableTracking::kWide : TableTracking::kNarrow;
+            announceWrite(addr, sizeof(T), kWidth);
             bool done = __atomic_compare_exchange_n(reinterpret_cast<T*>(t.host), &expected, desired, false,
                                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-            if (done) noteWrite(addr, sizeof(T));
+            noteWrite(addr, sizeof(T), kWidth);
             return done;
         }
         if (!t.host) access(addr, sizeof(T), desired);
@@ -154,25 +161,36 @@ class PhysicalMemory {
     uint64_t access(PhysAddr addr, unsigned size);
     void access(PhysAddr addr, unsigned size, uint64_t value);
 
-    // Code tracking. `markCode` says that processor `cpu` decodes a block from these bytes of one page; a later
-    // write to a marked line calls every `onCodeWrite` with the written range. With several threads the bytes
-    // are to be read, or compared, after marking. The marks are the page's until `unmarkCode` has been called
-    // once for each block; null where there is no RAM or ROM.
-    CodeMarks* markCode(PhysAddr addr, uint64_t size, unsigned cpu);
-    static void unmarkCode(CodeMarks* marks);  // exclusively
-    // Whether processor `cpu` may write to this page of RAM without anybody else knowing, until onCodePage.
+    // Code tracking. `markCode` says that processor `cpu` decodes a block from these bytes of one page; a
+    // later write to a marked line calls every `onCodeWrite` with the written range. With several threads the
+    // bytes are to be read, or compared, after marking. The marks are the page's until `unmarkCode` has been
+    // called once for each block; null where there is no RAM or ROM.
+    PageMarks* markCode(PhysAddr addr, uint64_t size, unsigned cpu);
+    static void unmarkCode(PageMarks* marks);  // exclusively
+    // Whether processor `cpu` may write to this page of RAM without anybody else knowing, until onMarkedPage.
     bool mayWriteDirectly(PhysAddr addr, unsigned cpu);
     std::vector<std::function<void(PhysAddr, uint64_t size)>> onCodeWrite;
-    // A RAM page got code marks: writable translations of it that processor `cpu` (~0: any) has cached must go.
-    std::vector<std::function<void(PhysAddr page, unsigned cpu)>> onCodePage;
+    // A RAM page got marks: writable translations of it that processor `cpu` (~0: any) has cached must go.
+    std::vector<std::function<void(PhysAddr page, unsigned cpu)>> onMarkedPage;
+    // Has writes to the table that `addr` lies in noticed, for `user`: what it keeps of `range` was read
+    // there, by processor `cpu`. With several threads the table is to be read after that. False: there is no
+    // RAM, and no noticing.
+    bool trackTable(PhysAddr addr, TableUser& user, LinearRange range, bool wide, unsigned cpu);
     // A region appeared, moved or vanished: every cached translation must go.
     std::vector<std::function<void()>> onChange;
     void dropTranslations();  // as if something had changed
 
-    // Called by whoever wrote `size` bytes to host memory of `addr` without write(): checks the code marks.
-    void noteWrite(PhysAddr addr, uint64_t size);
+    // Called by whoever writes `size` bytes to host memory of `addr` without write(), before and behind:
+    // checks the marks. Whoever sees what was written, and acts upon it, must find the translations stale
+    // that it changed. A walk that sets accessed or dirty bits in a table of entries as wide as `harmless`
+    // says changes nothing for others who read it as such.
+    void announceWrite(PhysAddr addr, uint64_t size, uint32_t harmless = 0) {
+        if (threads.several()) announce(addr, size, harmless);
+    }
+    void noteWrite(PhysAddr addr, uint64_t size, uint32_t harmless = 0);
 
     GuestThreads threads;  // keeps those apart that share this memory
+    TableTracking tables;
 
   private:
     struct Flat {
@@ -183,7 +201,9 @@ class PhysicalMemory {
     void flatten();
     void codeWritten(PhysAddr addr, uint64_t size);
     const Flat* flat(PhysAddr addr) const;
-    CodeMarks* marks(PhysAddr addr) const;
+    PageMarks* marks(PhysAddr addr) const;
+    void announce(PhysAddr addr, uint64_t size, uint32_t harmless);
+    void withdrawWriters(PageMarks& page, PhysAddr addr, unsigned cpu);
 
     std::vector<Region*> regions_;
     std::vector<Flat> flats_;

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <new>
 
 namespace kiln {
@@ -36,6 +37,8 @@ void Tlb::unchain(uint32_t index) {
 void Tlb::fill(uint64_t linear, Entry entry, const Translation& t) {
     const uint32_t index = indexOf(linear);
     Slot s = slot(index);
+    if (holds(s, index) && !(s.page & kGlobal)) notGlobal_--;
+    if (!t.global) notGlobal_++;
     if (s.readTag == emptyTag(index))
         filled_.push_back(index);
     else if (s.readTag != kVacated)
@@ -45,6 +48,7 @@ void Tlb::fill(uint64_t linear, Entry entry, const Translation& t) {
         entry.page |= sizeClass(t.pageSize) << kSizeShift;
         large_.add(linear, t.pageSize);
     }
+    if (const uint32_t page = index / kPerHostPage; !touched_[page]) touched_.set(page), touchedPages_++;
     keys_[t.userPage] = uint16_t(keys_[t.userPage] | 1u << t.key);
     s.readTag = entry.readTag;
     s.writeTag = entry.writeTag;
@@ -54,29 +58,52 @@ void Tlb::fill(uint64_t linear, Entry entry, const Translation& t) {
 }
 
 template <class Condition>
-void Tlb::flushWhere(Condition condition) {
-    std::erase_if(filled_, [&](uint32_t index) {
+size_t Tlb::flushWhere(Condition condition) {
+    return std::erase_if(filled_, [&](uint32_t index) {
         const Slot s = slot(index);
         const bool vacated = s.readTag == kVacated;
         if (!vacated && !condition(s)) return false;
-        if (!vacated) unchain(index);
+        if (!vacated) unchain(index), notGlobal_ -= !(s.page & kGlobal);
         s.readTag = s.writeTag = emptyTag(index);
         return true;
     });
 }
 
-void Tlb::flush(Scope scope) {
+size_t Tlb::flush(Scope scope) {
+    size_t gone = 0;
     if (scope == Scope::All) {
+        gone = filled_.size();
         for (uint32_t index : filled_) {
             readTags_[index] = writeTags_[index] = emptyTag(index);
             chains_[chainOf(pages_[index])] = 0;
         }
         filled_.clear();
+        notGlobal_ = 0;
+    } else {
+        gone = flushWhere([&](const Slot& s) { return inScope(s, scope); });
     }
-    flushWhere([&](const Slot& s) { return inScope(s, scope); });
-    if (!filled_.empty()) return;
+    if (!filled_.empty()) return gone;
     large_.clear();
     keys_ = {};
+    return gone;
+}
+
+size_t Tlb::flushRanges(std::span<const LinearRange> ranges) {
+    return flushWhere([&](const Slot& s) {
+        return !(s.page & kGlobal) && std::any_of(ranges.begin(), ranges.end(), [&](const LinearRange& r) {
+            return r.contains(s.readTag);
+        });
+    });
+}
+
+void Tlb::release() {
+    madvise(below_, size_t(reinterpret_cast<std::byte*>(this + 1) - below_), MADV_DONTNEED);
+    filled_ = {};
+    large_.clear();
+    keys_ = {};
+    touched_.reset();
+    touchedPages_ = notGlobal_ = 0;
+    begin();
 }
 
 void Tlb::flushPage(uint64_t linear, Scope scope) {
@@ -84,6 +111,7 @@ void Tlb::flushPage(uint64_t linear, Scope scope) {
     const Slot here = slot(index);
     if (here.readTag != emptyTag(index) && covers(here, linear, kPageSize) && inScope(here, scope)) {
         unchain(index);
+        notGlobal_ -= !(here.page & kGlobal);
         here.readTag = kVacated;
         here.writeTag = kNone;
     }

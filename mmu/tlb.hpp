@@ -13,7 +13,9 @@
 // are kept in fragments of 4 KiB, each of which knows the size of its page.
 #pragma once
 #include <array>
+#include <bitset>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "mmu/address.hpp"
@@ -21,9 +23,9 @@
 
 namespace kiln {
 
-// For each half of the address space the smallest aligned range around all large pages seen: what lies
+// For each half of the address space the smallest aligned range around all pages of a kind seen: what lies
 // outside is in none of them.
-class LargePageCover {
+class PageCover {
   public:
     void add(uint64_t linear, uint64_t size) {
         Range& r = halves_[linear >> 63];
@@ -74,9 +76,7 @@ class Tlb {
     static void* operator new(size_t size);
     static void operator delete(void* at, size_t size);
 
-    Tlb() {
-        for (uint32_t n : {0u, kEntries - 1}) readTags_[n] = writeTags_[n] = kNone;
-    }
+    Tlb() { begin(); }
     Tlb(const Tlb&) = delete;
     Tlb& operator=(const Tlb&) = delete;
 
@@ -96,14 +96,26 @@ class Tlb {
     Slot at(uint64_t linear) { return slot(indexOf(linear)); }
     // Puts an entry in the slot of `linear`, remembering that the slot is filled.
     void fill(uint64_t linear, Entry entry, const Translation& t);
-    void flush(Scope scope = Scope::All);
+    size_t flush(Scope scope = Scope::All);  // how many went
+    // What is not global and in one of the ranges; how many went.
+    size_t flushRanges(std::span<const LinearRange> ranges);
     void flushPage(uint64_t linear, Scope scope);  // every fragment of the page that holds `linear`
     // The rights of these protection keys have changed: one bit a key.
     void flushKeys(uint16_t userKeys, uint16_t supervisorKeys);
     // Withdraws direct write access to a physical page that has come under watch.
     void protectPage(PhysAddr page);
 
+    size_t entries() const { return filled_.size(); }  // at least as many as there are
+    size_t notGlobal() const { return notGlobal_; }
+    static constexpr size_t kOwnBytes = 48 << 10;  // taken when there is nothing in it yet
+    // About the host's memory that this takes, and giving it back: empties everything, the room included.
+    size_t resident() const { return kOwnBytes + touchedPages_ * kBytesPerTouchedPage; }
+    void release();
+
   private:
+    // A host page of each of the four arrays, and half of one of the chains.
+    static constexpr uint32_t kPerHostPage = kPageSize / 8;
+    static constexpr size_t kBytesPerTouchedPage = 4 * kPageSize + kPageSize / 2;
     // A slot that was vacated stays in `filled_`, and has this read tag.
     static constexpr uint64_t kVacated = 0x400;
     static constexpr uint32_t indexOf(uint64_t linear) { return uint32_t(linear) >> 12; }
@@ -116,19 +128,27 @@ class Tlb {
     static bool covers(const Slot& e, uint64_t linear, uint64_t size) {
         return e.readTag != kVacated && !((e.readTag ^ linear) & ~(size - 1));
     }
+    bool holds(const Slot& s, uint32_t index) const {
+        return s.readTag != emptyTag(index) && s.readTag != kVacated;
+    }
     static bool inScope(const Slot& e, Scope scope) {
         return scope == Scope::All || bool(e.page & kGlobal) == (scope == Scope::Global);
     }
     // Filled slots of the same physical page (or one that shares its hash) are chained by index + 1.
     static constexpr unsigned kChains = 4096;
     static uint32_t chainOf(uint64_t page) { return uint32_t(page >> 12 ^ page >> 24) & (kChains - 1); }
+    void begin() {
+        for (uint32_t n : {0u, kEntries - 1}) readTags_[n] = writeTags_[n] = kNone;
+    }
     void chain(uint32_t index);
     void unchain(uint32_t index);
     template <class Condition>
-    void flushWhere(Condition condition);
+    size_t flushWhere(Condition condition);
 
     std::vector<uint32_t> filled_;
-    LargePageCover large_;
+    PageCover large_;
+    std::bitset<kEntries / kPerHostPage> touched_;  // pages of the arrays
+    size_t touchedPages_ = 0, notGlobal_ = 0;
     std::array<uint16_t, 2> keys_{};  // seen on supervisor and on user pages
     // No initialisers: pages that nobody writes to stay the host's zero page.
     [[maybe_unused]] alignas(kPageSize) std::byte below_[64 << 10];

@@ -1,6 +1,8 @@
 // What host code keeps in memory while it runs. The frame lies in the room of the TLB it runs against and the
 // host's stack pointer points at it, so that registers left in memory, the TLB's arrays and the table of jump
-// targets are all at fixed distances from one register, and another address space is another frame.
+// targets are all at fixed distances from one register, and another address space is another frame: its first
+// part is the processor's and moves there when the translation context changes, the rest stays with the
+// context.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +22,7 @@ constexpr size_t kVectorLevels = 5;
 enum class X87Place : uint8_t { InCpu, InImage, InHost };
 
 struct HostFrame {
+    // -- the processor's
     uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
     uint64_t flags;          // bits 0: OF; 8..15: SF, ZF, AF, PF, CF as LAHF gives them
     int64_t slice;           // instructions left
@@ -51,7 +54,8 @@ struct HostFrame {
     uint64_t x87Page, x87Data;
     alignas(64) std::byte x87Image[576];  // of XSAVE
 
-    // Under which the jump table and the marks of pages were filled; another one empties them.
+    // -- the context's. Under which the jump table and the marks of pages were filled; another one empties
+    // them.
     uint64_t lookupTag, forgotten, generation;
     static constexpr unsigned kMostJumps = 8192;
     uint32_t jumpCount;
@@ -74,6 +78,9 @@ static_assert(sizeof(HostFrame) <= kJumpTable);
 constexpr size_t kPageMarks = kJumpTable + kJumpTargets * sizeof(JumpTarget);
 constexpr uint32_t kNoMark = 0x7fffffff;  // no pair's
 static_assert(kPageMarks + Tlb::kEntries * sizeof(uint32_t) <= Tlb::kRoom);
+
+// The processor's part, without an image that is often empty.
+constexpr size_t kMovingBytes = offsetof(HostFrame, x87Image);
 
 inline HostFrame& frameOf(Tlb& tlb) { return *reinterpret_cast<HostFrame*>(tlb.room()); }
 inline JumpTarget* jumpTargets(HostFrame& f) {

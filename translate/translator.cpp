@@ -91,11 +91,10 @@ void Translator::makeThunks() {
     vectors.store();
     a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
     a.mov(x86::esi, x86::eax);
-    a.mov(x86::rbx, x86::rsp);
     a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
     a.mov(x86::rax, uint64_t(&Translator::callOut));
     a.call(x86::rax);
-    a.mov(x86::rsp, x86::rbx);
+    a.mov(x86::rsp, x86::rdx);  // the frame of perhaps another context
     a.mov(frame(offsetof(HostFrame, resume)), x86::rax);
     vectors.reload();
     pinned(true);
@@ -282,7 +281,7 @@ void Translator::toFrame(HostFrame& f) const {
 
 // Empties the table of jump targets and the marks of pages when they are no longer known to be right.
 void Translator::refresh(HostFrame& f) {
-    if (f.lookupTag == cpu_.lookupTag_ && f.forgotten == cpu_.forgotten_ && f.generation == generation_)
+    if (f.lookupTag == cpu_.lookupTag_ && f.forgotten == cpu_.ways_->forgotten && f.generation == generation_)
         return;
     JumpTarget* targets = jumpTargets(f);
     for (uint32_t n = 0; n < f.jumpCount; n++) targets[f.jumpList[n]] = {};
@@ -291,7 +290,7 @@ void Translator::refresh(HostFrame& f) {
     for (uint32_t n = 0; n < f.markCount; n++) pageMarks(f)[f.markList[n]] = 0;
     f.markCount = 0;
     f.lookupTag = cpu_.lookupTag_;
-    f.forgotten = cpu_.forgotten_;
+    f.forgotten = cpu_.ways_->forgotten;
     f.generation = generation_;
 }
 
@@ -313,7 +312,8 @@ Translator::Outcome Translator::run(const Block& block) {
     outcome_ = Outcome::GoesOn;
     statistics_.entries++;
     enter_(&f, block.host);
-    VectorState::x87ToCpu(f, cpu_);
+    HostFrame& last = *frame_;
+    VectorState::x87ToCpu(last, cpu_);
     // As if the interpreter had been running the instruction.
     if (outcome_ == Outcome::Faulted) {
         c.takeFault(fault_);
@@ -324,9 +324,9 @@ Translator::Outcome Translator::run(const Block& block) {
         thrown_ = nullptr;
         std::rethrow_exception(e);
     }
-    toCpu(f);
-    c.slice_ = f.slice;
-    c.rip = f.rip;
+    toCpu(last);
+    c.slice_ = last.slice;
+    c.rip = last.rip;
     if (outcome_ != Outcome::InBlock) c.block = nullptr;
     return outcome_;
 }
@@ -350,33 +350,37 @@ const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, unsigned be
     return exit_;
 }
 
-const uint8_t* Translator::callOut(Translator& self, uint32_t number) {
-    HostFrame& f = *self.frame_;
-    Site& s = self.sites_[number];
+Translator::Continuation Translator::callOut(Translator& self, uint32_t site) {
+    const uint8_t* code = self.serve(*self.frame_, site);
+    return {code, self.frame_};
+}
+
+const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
+    Site& s = sites_[number];
     const uint64_t here = f.page + uint64_t(s.target);
     f.vectorsNext = VectorLevel::None;
     f.x87Next = false;
     switch (s.kind) {
-        case Site::Kind::Interpret: self.interpreted_[s.mnemonic]++; return self.interpret(f, s);
-        case Site::Kind::Miss: self.statistics_.misses++; return self.interpret(f, s);
-        case Site::Kind::Before: return self.leaveInBlock(f, s);
-        case Site::Kind::Link: return self.link(f, number);
+        case Site::Kind::Interpret: interpreted_[s.mnemonic]++; return interpret(f, s);
+        case Site::Kind::Miss: statistics_.misses++; return interpret(f, s);
+        case Site::Kind::Before: return leaveInBlock(f, s);
+        case Site::Kind::Link: return link(f, number);
         case Site::Kind::OtherPage: {
-            const uint64_t rip = here & self.cpu_.ipMask_;
-            const Block* b = f.slice > 0 ? self.findTarget(f, rip) : nullptr;
-            if (!b) return self.leave(f, rip, 0);
+            const uint64_t rip = here & cpu_.ipMask_;
+            const Block* b = f.slice > 0 ? findTarget(f, rip) : nullptr;
+            if (!b) return leave(f, rip, 0);
             f.page = rip & ~kPageMask;
-            if (s.links < kMostLinks) self.linkTo(number, *b, self.markOf(f.page, b->start.page()));
+            if (s.links < kMostLinks) linkTo(number, *b, markOf(f.page, b->start.page()));
             return static_cast<const uint8_t*>(b->host);
         }
         case Site::Kind::LookUp:
-            if (self.findTarget(f, f.rip)) return self.resume(f, s);
-            return self.leaveInBlock(f, s);
-        case Site::Kind::Vectors: return self.vectors(f, s);
-        case Site::Kind::Over: return self.leave(f, f.rip, 0);
-        case Site::Kind::Dead: return self.leave(f, here, 0);
+            if (findTarget(f, f.rip)) return resume(f, s);
+            return leaveInBlock(f, s);
+        case Site::Kind::Vectors: return vectors(f, s);
+        case Site::Kind::Over: return leave(f, f.rip, 0);
+        case Site::Kind::Dead: return leave(f, here, 0);
     }
-    return self.exit_;
+    return exit_;
 }
 
 const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
@@ -391,9 +395,9 @@ const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
 const Block* Translator::findTarget(HostFrame& f, uint64_t rip) {
     statistics_.lookUps++;
     if (!mayRun(rip)) return nullptr;
-    const Cpu::JumpEntry& known = (*cpu_.jumps_)[Cpu::jumpIndex(rip)];
+    const Cpu::JumpEntry& known = cpu_.ways_->jumps[Cpu::jumpIndex(rip)];
     const uint64_t page = rip & ~kPageMask;
-    const Cpu::FetchEntry& e = cpu_.fetch_[page >> 12 & (cpu_.fetch_.size() - 1)];
+    const Cpu::FetchEntry& e = cpu_.fetchEntry(rip);
     const Block* b = nullptr;
     if (known.rip == rip && known.tag == cpu_.lookupTag_)
         b = known.block;
@@ -512,19 +516,50 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
         outcome_ = Outcome::Threw;
         return exit_;
     }
-    toFrame(f);
-    if (!reachedEnd_) {
-        outcome_ = Outcome::Left;
-        f.slice = c.slice_;
-        f.rip = c.rip;
-        return exit_;
+    const uint64_t tag = f.lookupTag, forgotten = f.forgotten;
+    HostFrame& n = followContext(f);
+    toFrame(n);
+    if (!reachedEnd_) return goOn(n);
+    n.slice = c.slice_ + b.count;
+    const bool same = !b.dead && c.lookupTag_ == tag && c.ways_->forgotten == forgotten && c.flat_;
+    if (!same) return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
+    if (refuses(n, s)) return leaveInBlock(n, s, s.count);
+    return resume(n, s);
+}
+
+// The frame of the TLB that is the right one now, with all that moves between frames.
+HostFrame& Translator::followContext(HostFrame& f) {
+    HostFrame& n = frameOf(*cpu_.dataTlb_);
+    if (&n != &f) {
+        std::memcpy(static_cast<void*>(&n), &f, kMovingBytes);
+        if (f.x87 != X87Place::InCpu) std::memcpy(n.x87Image, f.x87Image, sizeof n.x87Image);
+        frame_ = &n;
     }
-    f.slice = c.slice_ + b.count;
-    const bool same = !b.dead && c.lookupTag_ == f.lookupTag && c.forgotten_ == f.forgotten &&
-                      &frameOf(*c.dataTlb_) == &f && c.flat_;
-    if (!same) return leave(f, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
-    if (refuses(f, s)) return leaveInBlock(f, s, s.count);
-    return resume(f, s);
+    refresh(n);
+    return n;
+}
+
+// Behind an instruction that ended its block and wants the run loop: which may have nothing to do but to
+// enter the next block.
+const uint8_t* Translator::goOn(HostFrame& f) {
+    Cpu& c = cpu_;
+    f.slice = c.slice_;
+    f.rip = c.rip;
+    const bool looksAround = c.slice_ <= 0 || c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow ||
+                             c.flags.test(flag::TF | flag::RF) || c.runAlone_ || c.breakpoints_.code ||
+                             !c.flat_ || c.wakeable();
+    if (!looksAround) {
+        if (c.threaded) fenceGuest();
+        c.committed_ = false;
+        const JumpTarget& t = jumpTargets(f)[uint16_t(c.rip)];
+        const void* host = t.rip == c.rip ? t.host : nullptr;
+        if (!host)
+            if (const Block* b = findTarget(f, c.rip)) host = b->host;
+        f.page = c.rip & ~kPageMask;
+        if (host) return static_cast<const uint8_t*>(host);
+    }
+    outcome_ = Outcome::Left;
+    return exit_;
 }
 
 }  // namespace kiln

@@ -61,7 +61,15 @@ class Translator final : public HotCode {
     bool mayRun(uint64_t rip) const;
     Outcome run(const Block& block);
     void refresh(HostFrame& frame);
-    static const uint8_t* callOut(Translator& self, uint32_t site);
+    // Where host code goes on, in rax and rdx.
+    struct Continuation {
+        const uint8_t* code;
+        HostFrame* frame;
+    };
+    static Continuation callOut(Translator& self, uint32_t site);
+    const uint8_t* serve(HostFrame& frame, uint32_t site);
+    HostFrame& followContext(HostFrame& frame);
+    const uint8_t* goOn(HostFrame& frame);
     const uint8_t* interpret(HostFrame& frame, Site& site);
     const uint8_t* link(HostFrame& frame, uint32_t site);
     void linkTo(uint32_t site, const Block& target, uint32_t mark);
