@@ -29,9 +29,14 @@ std::optional<TranslatorOptions> chosenTranslator() {
     return TranslatorOptions{.tier1 = 1, .bufferBytes = 4u << 20};
 }
 
-GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> model)
+static PhysicalMemory& expecting(PhysicalMemory& memory, bool threads) {
+    if (threads) memory.threads.expect(1);
+    return memory;
+}
+
+GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> model, bool threads)
     : apic(clock, apicBus, 0, true, [this] { return cpu.tsc(); }),
-      cpu(CpuPorts{memory,
+      cpu(CpuPorts{expecting(memory, threads),
                    ports,
                    apic,
                    clock,

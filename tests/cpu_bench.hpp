@@ -38,7 +38,8 @@ class GuestBench {
     static constexpr uint64_t kLow = 0x100000;     // bytes of identity-mapped low memory
     static constexpr uint64_t kHandlers = 0x6000;  // vector n's HLT is at kHandlers + 8 * n
 
-    explicit GuestBench(Mode mode, unsigned cpl = 0, std::shared_ptr<const CpuModel> model = kilnModel());
+    explicit GuestBench(Mode mode, unsigned cpl = 0, std::shared_ptr<const CpuModel> model = kilnModel(),
+                        bool threads = false);  // as where other processors run at the same time
 
     // Adds zeroed RAM at an address; with paging on, mapped there for users too. Multiples of a page.
     void addRam(uint64_t address, uint64_t size);
@@ -70,7 +71,7 @@ class GuestBench {
     CodeCache code{memory};
     LocalApic apic;
     Cpu cpu;
-    std::string shutdown;  // why, after a triple fault
+    std::string shutdown;                 // why, after a triple fault
     std::unique_ptr<HotCode> translator;  // see chosenTranslator()
 
   private:

@@ -32,8 +32,12 @@ struct Program {
 
 class ProgramFuzz {
   public:
-    ProgramFuzz(bool code64, uint64_t seed)
-        : code64_(code64), table_(code64, false), random_(seed), plain_(mode(), 3), translated_(mode(), 3) {
+    ProgramFuzz(bool code64, bool threads, uint64_t seed)
+        : code64_(code64),
+          table_(code64, false),
+          random_(seed),
+          plain_(mode(), 3, kilnModel(), threads),
+          translated_(mode(), 3, kilnModel(), threads) {
         plain_.translator.reset();
         translated_.translator.reset();
         for (GuestBench* b : {&plain_, &translated_}) {
@@ -297,8 +301,8 @@ class ProgramFuzz {
     uint64_t faults_ = 0;
 };
 
-void fuzz(bool code64) {
-    ProgramFuzz f(code64, environment("KILN_FUZZ_SEED", 1));
+void fuzz(bool code64, bool threads = false) {
+    ProgramFuzz f(code64, threads, environment("KILN_FUZZ_SEED", 1));
     const uint64_t programs = environment("KILN_FUZZ_ITERATIONS", 3000);
     CHECK(f.run(programs));
     const Translator::Statistics& s = f.translator().statistics();
@@ -314,5 +318,6 @@ void fuzz(bool code64) {
 
 TEST_CASE("fuzz the translator against the interpreter: 64-bit mode") { fuzz(true); }
 TEST_CASE("fuzz the translator against the interpreter: 32-bit code") { fuzz(false); }
+TEST_CASE("fuzz the translator against the interpreter: among threads") { fuzz(true, true); }
 
 }  // namespace kiln::test

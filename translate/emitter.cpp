@@ -87,7 +87,8 @@ bool BlockEmitter::instruction() {
         case ZYDIS_BRANCH_TYPE_SHORT:
         case ZYDIS_BRANCH_TYPE_NEAR:
             if (!context_.refused.contains(index_) && nearBranch())
-                return knowledgeOf(z_.mnemonic).how == How::Branch;
+                return knowledgeOf(z_.mnemonic).how == How::Branch ||
+                       knowledgeOf(z_.mnemonic).how == How::Loop;
             before();
             return false;
         default: break;
@@ -103,6 +104,7 @@ bool BlockEmitter::nearBranch() {
     if (z_.operand_width == 16) return false;
     switch (k.how) {
         case How::Branch: return branchIf(k.id);
+        case How::Loop: return loop();
         case How::Jump: return jump();
         case How::Call: return call();
         case How::Return: return ret();
@@ -113,7 +115,6 @@ bool BlockEmitter::nearBranch() {
 bool BlockEmitter::emitted() {
     const Knowledge k = knowledgeOf(z_.mnemonic);
     if (context_.refused.contains(index_) || !hostHas(z_.meta.isa_set)) return false;
-    if (context_.threaded && (z_.attributes & ZYDIS_ATTRIB_HAS_LOCK)) return false;
     switch (k.how) {
         case How::Interpret: return vector(k.id) || x87();
         case How::Plain: return plain(k.id);
@@ -128,6 +129,7 @@ bool BlockEmitter::emitted() {
         case How::DivideSigned: return divide(true);
         case How::Convert: return convert();
         case How::CompareExchange: return compareExchange();
+        case How::CompareExchangeWide: return compareExchangeWide(k.id);
         case How::Pause: return !context_.pauseLeaves;
         case How::Push: return push();
         case How::Pop: return pop();

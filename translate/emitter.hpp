@@ -114,7 +114,11 @@ class BlockEmitter {
     void before();
     bool plain(InstId id);
     bool highByte(InstId id);
+    bool isAtomic() const;  // for other threads
+    void lockIfAtomic();
     bool compareExchange();
+    bool compareExchangeWide(InstId id);
+    bool bitOfString(InstId id);
     bool lea();
     bool shiftByCl(InstId id);
     bool multiply(InstId id);
@@ -124,6 +128,7 @@ class BlockEmitter {
     bool pop();
     bool leave();
     bool branchIf(InstId id);
+    bool loop();
     bool jump();
     bool call();
     bool ret();

@@ -46,35 +46,6 @@ bool BlockEmitter::highByte(InstId id) {
     return true;
 }
 
-bool BlockEmitter::compareExchange() {
-    if (!operandsUsable()) return false;
-    const ZydisDecodedOperand &dst = operands_[0], &src = operands_[1];
-    Operand place;
-    int dstInFrame = -1;
-    if (dst.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-        Address address = access(dst.mem, dst.size / 8, true);
-        moveAddressTo(address, kLinear);
-        place = address.mem.cloneResized(dst.size / 8);
-    } else {
-        const int guest = guestOf(dst.reg.value);
-        if (inFrame(guest)) {
-            dstInFrame = guest;
-            loadGuest(x86::rdx, unsigned(guest));
-            place = sized(int(x86::rdx.id()), dst.size);
-        } else {
-            place = pinned(unsigned(guest), dst.size);
-        }
-        if (guest == 0) return false;  // the accumulator twice
-    }
-    loadGuest(x86::rcx, unsigned(guestOf(src.reg.value)));
-    loadGuest(x86::rax, 0);
-    a_.emit(x86::Inst::kIdCmpxchg, place, sized(int(x86::rcx.id()), src.size));
-    storeGuest(0, x86::rax);
-    if (dstInFrame >= 0) storeGuest(unsigned(dstInFrame), x86::rdx);
-    flagsWritten();
-    return true;
-}
-
 bool BlockEmitter::plain(InstId id) {
     for (unsigned n = 0; n < z_.operand_count_visible; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER && highByteOf(operands_[n].reg.value) >= 0)
@@ -88,8 +59,7 @@ bool BlockEmitter::plain(InstId id) {
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY) memory = &operands_[n];
     const bool bitString = z_.mnemonic == ZYDIS_MNEMONIC_BT || z_.mnemonic == ZYDIS_MNEMONIC_BTS ||
                            z_.mnemonic == ZYDIS_MNEMONIC_BTR || z_.mnemonic == ZYDIS_MNEMONIC_BTC;
-    if (memory && bitString && operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER) return false;
-    if (memory && context_.threaded && z_.mnemonic == ZYDIS_MNEMONIC_XCHG) return false;
+    if (memory && bitString && operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER) return bitOfString(id);
 
     Address address{};
     std::array<Gp, 3> free{x86::rcx, x86::rdx, x86::rax};
@@ -143,6 +113,7 @@ bool BlockEmitter::plain(InstId id) {
         }
     }
     backCount = used;
+    lockIfAtomic();
     a_.emitOpArray(id, ops, count);
     for (unsigned b = 0; b < backCount; b++) {
         bool isWritten = false;

@@ -14,6 +14,36 @@ bool BlockEmitter::branchIf(InstId id) {
     return true;
 }
 
+// LOOP and relatives, JECXZ and JRCXZ: the counter is as wide as an address. Flags stay in the host's.
+bool BlockEmitter::loop() {
+    if (z_.address_width == 16) return false;
+    const bool counts = z_.mnemonic != ZYDIS_MNEMONIC_JECXZ && z_.mnemonic != ZYDIS_MNEMONIC_JRCXZ;
+    needFlags();
+    loadGuest(x86::rcx, 1);
+    const Gp counter = sized(int(x86::rcx.id()), z_.address_width);
+    if (counts) {
+        a_.lea(counter, x86::ptr(x86::rcx, -1));
+        storeGuest(1, x86::rcx);
+        if (recipe_ && writesOperandOf(recipe_)) recipe_ = {};
+    }
+    const Label zero = a_.newLabel(), done = a_.newLabel();
+    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, index_ + 1, inFrame_, {}};
+    e.recipe = recipe_;
+    edges_.push_back(e);
+    a_.jecxz(counter, zero);
+    if (z_.mnemonic == ZYDIS_MNEMONIC_LOOPE)
+        a_.jz(e.label);
+    else if (z_.mnemonic == ZYDIS_MNEMONIC_LOOPNE)
+        a_.jnz(e.label);
+    else if (counts)
+        a_.jmp(e.label);
+    if (!counts) a_.short_().jmp(done);
+    a_.bind(zero);
+    if (!counts) a_.jmp(e.label);
+    a_.bind(done);
+    return true;
+}
+
 bool BlockEmitter::jump() {
     if (operands_[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return jumpIndirect(false);
     edge(nextOffset() + operands_[0].imm.value.s, index_ + 1);

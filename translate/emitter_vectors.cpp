@@ -91,6 +91,7 @@ void BlockEmitter::load(const Tail& t) {
 
 // Whether the memory operand has to lie on a multiple of its size (SDM vol. 1, 4.1.1; vol. 2, 2.4 and 2.8).
 bool BlockEmitter::mustBeAligned(unsigned bytes) const {
+    if (isAtomic() || z_.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) return true;
     if (vectorLevel() == VectorLevel::None || bytes < 16) return false;
     switch (z_.mnemonic) {
         case ZYDIS_MNEMONIC_MOVUPS:

@@ -12,6 +12,13 @@ namespace {
 constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
     {ZYDIS_MNEMONIC_LEA, How::Lea},
     {ZYDIS_MNEMONIC_CMPXCHG, How::CompareExchange},
+    {ZYDIS_MNEMONIC_CMPXCHG8B, How::CompareExchangeWide},
+    {ZYDIS_MNEMONIC_CMPXCHG16B, How::CompareExchangeWide},
+    {ZYDIS_MNEMONIC_LOOP, How::Loop},
+    {ZYDIS_MNEMONIC_LOOPE, How::Loop},
+    {ZYDIS_MNEMONIC_LOOPNE, How::Loop},
+    {ZYDIS_MNEMONIC_JECXZ, How::Loop},
+    {ZYDIS_MNEMONIC_JRCXZ, How::Loop},
     {ZYDIS_MNEMONIC_PAUSE, How::Pause},
     {ZYDIS_MNEMONIC_SHL, How::Shift},
     {ZYDIS_MNEMONIC_SHR, How::Shift},

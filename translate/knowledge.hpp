@@ -15,12 +15,14 @@ enum class How : uint8_t {
     Divide,
     DivideSigned,
     CompareExchange,
+    CompareExchangeWide,
     Pause,    // nothing, while nobody waits for this thread
     Convert,  // CBW, CWD and relatives
     Push,
     Pop,
     Leave,
     Branch,
+    Loop,
     Jump,
     Call,
     Return,

@@ -183,7 +183,7 @@ std::string Translator::report() const {
         if (interpreted_[m]) most.push_back({interpreted_[m], m});
     std::sort(most.rbegin(), most.rend());
     out += "  interpreted:";
-    for (size_t n = 0; n < std::min<size_t>(most.size(), 12); n++)
+    for (size_t n = 0; n < std::min<size_t>(most.size(), 24); n++)
         out += fmt::format(" {} {}", ZydisMnemonicGetString(ZydisMnemonic(most[n].second)), most[n].first);
     return out + "\n";
 }
