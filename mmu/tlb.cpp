@@ -59,6 +59,7 @@ void Tlb::fill(uint64_t linear, Entry entry, const Translation& t) {
 
 template <class Condition>
 size_t Tlb::flushWhere(Condition condition) {
+    generation_++;
     return std::erase_if(filled_, [&](uint32_t index) {
         const Slot s = slot(index);
         const bool vacated = s.readTag == kVacated;
@@ -72,6 +73,7 @@ size_t Tlb::flushWhere(Condition condition) {
 size_t Tlb::flush(Scope scope) {
     size_t gone = 0;
     if (scope == Scope::All) {
+        generation_++;
         gone = filled_.size();
         for (uint32_t index : filled_) {
             readTags_[index] = writeTags_[index] = emptyTag(index);
@@ -98,6 +100,7 @@ size_t Tlb::flushRanges(std::span<const LinearRange> ranges) {
 
 void Tlb::release() {
     madvise(below_, size_t(reinterpret_cast<std::byte*>(this + 1) - below_), MADV_DONTNEED);
+    generation_++;
     filled_ = {};
     large_.clear();
     keys_ = {};
@@ -107,6 +110,7 @@ void Tlb::release() {
 }
 
 void Tlb::flushPage(uint64_t linear, Scope scope) {
+    generation_++;
     const uint32_t index = indexOf(linear);
     const Slot here = slot(index);
     if (here.readTag != emptyTag(index) && covers(here, linear, kPageSize) && inScope(here, scope)) {
@@ -129,6 +133,7 @@ void Tlb::flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
 }
 
 void Tlb::protectPage(PhysAddr page) {
+    generation_++;
     for (uint32_t n = chains_[chainOf(page.value)]; n; n = nextInChain_[n - 1])
         if ((pages_[n - 1] & ~kPageMask) == page.value) writeTags_[n - 1] |= kSlow;
 }

@@ -104,6 +104,9 @@ class Tlb {
     void flushKeys(uint16_t userKeys, uint16_t supervisorKeys);
     // Withdraws direct write access to a physical page that has come under watch.
     void protectPage(PhysAddr page);
+    // Changes whenever a translation or a right may have been withdrawn. (That a fill takes another page's place
+    // withdraws nothing.)
+    uint64_t generation() const { return generation_; }
 
     size_t entries() const { return filled_.size(); }  // at least as many as there are
     size_t notGlobal() const { return notGlobal_; }
@@ -146,6 +149,7 @@ class Tlb {
     size_t flushWhere(Condition condition);
 
     std::vector<uint32_t> filled_;
+    uint64_t generation_ = 0;
     PageCover large_;
     std::bitset<kEntries / kPerHostPage> touched_;  // pages of the arrays
     size_t touchedPages_ = 0, notGlobal_ = 0;

@@ -21,9 +21,25 @@ void BlockEmitter::emit() {
     a_.bind(entry_);
     const size_t dead = addSite(Site::Kind::Dead);
     context_.sites[dead].target = pageOffset_;
+    decodeAll();
     kills_ = overwritesFlags();
+    plan_.make({context_.decoded.data(), block_.count}, code64_, pageOffset_);
+    body(0);
+    const Label deadCode = a_.newLabel();
+    a_.bind(deadCode);
+    fixups_.push_back({dead, deadCode, &Site::resume});
+    callOut(dead);
+}
+
+void BlockEmitter::emitCarefully(unsigned first) {
+    careful_ = true;
+    decodeAll();
+    body(first);
+}
+
+void BlockEmitter::body(unsigned first) {
     bool goesOn = true;
-    for (index_ = 0; index_ < block_.count && goesOn; index_++) {
+    for (index_ = first; index_ < block_.count && goesOn; index_++) {
         insn_ = &block_.insns[index_];
         goesOn = instruction();
     }
@@ -57,10 +73,6 @@ void BlockEmitter::emit() {
         if (!t.resume.isValid()) continue;
         fixups_.push_back({t.site, t.resume, &Site::resume});
     }
-    const Label deadCode = a_.newLabel();
-    a_.bind(deadCode);
-    fixups_.push_back({dead, deadCode, &Site::resume});
-    callOut(dead);
 }
 
 void BlockEmitter::settle(uint32_t base) {
@@ -68,11 +80,24 @@ void BlockEmitter::settle(uint32_t base) {
         context_.sites[f.site].*f.place = base + uint32_t(a_.code()->labelOffsetFromBase(f.label));
 }
 
+void BlockEmitter::decodeAll() {
+    if (context_.decoded.size() < block_.count) context_.decoded.resize(block_.count);
+    for (unsigned n = 0; n < block_.count; n++) {
+        const Insn& i = block_.insns[n];
+        Decoded& d = context_.decoded[n];
+        d.valid = i.run != undefinedOpcode && i.run != tooLong && i.run != absentFpu &&
+                  ZYAN_SUCCESS(ZydisDecoderDecodeFull(&context_.decoder.zydis(block_.mode),
+                                                      bytes_.data() + i.offset, bytes_.size() - i.offset,
+                                                      &d.z, d.operands));
+    }
+}
+
 bool BlockEmitter::decode() {
-    const Insn& i = *insn_;
-    return i.run != undefinedOpcode && i.run != tooLong && i.run != absentFpu &&
-           ZYAN_SUCCESS(ZydisDecoderDecodeFull(&context_.decoder.zydis(block_.mode), bytes_.data() + i.offset,
-                                               bytes_.size() - i.offset, &z_, operands_));
+    const Decoded& d = context_.decoded[index_];
+    if (!d.valid) return false;
+    z_ = d.z;
+    std::copy_n(d.operands, d.z.operand_count, operands_);
+    return true;
 }
 
 bool BlockEmitter::instruction() {
@@ -148,6 +173,7 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.mnemonic = insn_ ? uint16_t(z_.mnemonic) : 0;
     s.target = insn_ ? offset() : pageOffset_;
     s.usesX87 = insn_ && usesX87();
+    s.spanned = plan_.spans(index_);
     context_.sites.push_back(std::move(s));
     return context_.sites.size() - 1;
 }
@@ -218,6 +244,7 @@ void BlockEmitter::resumeSlow() {
     Site& s = context_.sites[t.site];
     s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
     a_.bind(t.resume);
+    a_.nowRaxHolds(HostAssembler::kNothing);
 }
 
 }  // namespace kiln

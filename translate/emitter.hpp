@@ -11,6 +11,9 @@
 //         mov   rax, [rsp + rax*8 + addends]
 //         op    [rax + E]
 //
+// Operands that must lie near each other share a look-up (access_plan.hpp); where they are not on one page
+// the rest of the block goes on in a careful version of it, which shares nothing.
+//
 // The guest's arithmetic flags are in the host's, in the frame, or can be made again from registers that the
 // instruction they come from has left as they are (a Recipe); mostly in more than one of these. What destroys
 // the last one saves them first. The interpreter wants them in the frame, so code on the way there makes and
@@ -26,6 +29,8 @@
 #include <span>
 
 #include "cpu/decoder.hpp"
+#include "translate/access_plan.hpp"
+#include "translate/host_assembler.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/registers.hpp"
 #include "translate/site.hpp"
@@ -44,6 +49,7 @@ struct EmitterContext {
     bool pauseLeaves;                   // PAUSE lets another processor run
     bool portable;                      // see TranslatorOptions
     const std::set<unsigned>& refused;  // instructions that the assembler could not encode
+    std::vector<Decoded>& decoded;      // room for the block's instructions
 };
 
 class BlockEmitter {
@@ -51,8 +57,10 @@ class BlockEmitter {
     BlockEmitter(asmjit::CodeHolder& code, const EmitterContext& context, Block& block,
                  std::span<const uint8_t> bytes);
 
-    // Emits the block. The sites' places are set by settle(), when it is known where it lies.
+    // Emits the block; the careful version from instruction `first` on, with flags in the frame. The sites'
+    // places are set by settle(), when it is known where it lies.
     void emit();
+    void emitCarefully(unsigned first);
     void settle(uint32_t base);
 
     bool overwritesFlagsFirst() const { return kills_; }
@@ -106,7 +114,9 @@ class BlockEmitter {
         Recipe recipe;
     };
 
+    void decodeAll();
     bool decode();
+    void body(unsigned first);
     bool instruction();  // false: the block's code ends here
     bool emitted();      // false: the interpreter must do it
     void interpret();
@@ -148,6 +158,11 @@ class BlockEmitter {
     bool addressable(const ZydisDecodedOperandMem& m) const;
     // Flags stay as they are but for FS and GS. rdx and rcx are used on the way.
     void linearAddress(const ZydisDecodedOperandMem& m, const Gp& out);
+    // An operand of a group: `base` and `disp` where the group starts from a register.
+    Address grouped(const AccessPlan::Access& access, unsigned base, int64_t disp, unsigned bytes);
+    void checkGroup(const AccessPlan::Access& access, const Gp& base, int64_t disp);
+    Label careful();
+    Gp startOf(const AccessPlan::Group& group, unsigned base);
     Address access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write);
     Address check(const Mem* simple, unsigned bytes, bool write);
     Address stack(int32_t disp, unsigned bytes, bool write, unsigned base = 4);
@@ -210,7 +225,8 @@ class BlockEmitter {
     int64_t offset() const { return pageOffset_ + insn_->offset; }
     int64_t nextOffset() const { return offset() + insn_->length; }
 
-    asmjit::x86::Assembler a_;
+    HostAssembler a_;
+    AccessPlan plan_;
     const EmitterContext& context_;
     Block& block_;
     std::span<const uint8_t> bytes_;
@@ -220,7 +236,7 @@ class BlockEmitter {
     bool inHost_ = false, inFrame_ = true;  // where the guest's flags are
     Recipe recipe_;
     unsigned recipeInstruction_ = 0;  // where it is from
-    bool kills_ = false;
+    bool kills_ = false, careful_ = false;
 
     VectorLevel vectors_ = VectorLevel::None;  // loaded for sure
     bool x87_ = false;                         // the same

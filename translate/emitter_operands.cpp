@@ -55,11 +55,6 @@ x86::Gp BlockEmitter::baseRegister(ZydisRegister r, const Gp& scratch) {
     return scratch;
 }
 
-// The displacement; Zydis 4.0 takes R13D for the base where there is none (67h, mod 0, SIB base 5, REX.B).
-static bool absentBase(const ZydisDecodedInstruction& z) {
-    return z.attributes & ZYDIS_ATTRIB_HAS_SIB && z.raw.modrm.mod == 0 && z.raw.sib.base == 5;
-}
-
 bool BlockEmitter::addressable(const ZydisDecodedOperandMem& m) const {
     if (z_.address_width == 16) return false;
     if (m.index != ZYDIS_REGISTER_NONE && ZydisRegisterGetClass(m.index) != ZYDIS_REGCLASS_GPR64 &&
@@ -69,8 +64,8 @@ bool BlockEmitter::addressable(const ZydisDecodedOperandMem& m) const {
 }
 
 void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out) {
-    int64_t disp = absentBase(z_) ? z_.raw.disp.value : m.disp.value;
-    const ZydisRegister base = absentBase(z_) ? ZYDIS_REGISTER_NONE : m.base;
+    int64_t disp = displacementOf(z_, m);
+    const ZydisRegister base = baseOf(z_, m);
     const bool ipRelative = base == ZYDIS_REGISTER_RIP || base == ZYDIS_REGISTER_EIP;
     if (ipRelative) {
         disp += nextOffset();
@@ -104,29 +99,113 @@ void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out)
 }
 
 BlockEmitter::Address BlockEmitter::access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write) {
+    if (const AccessPlan::Access shared = plan_.memory(index_); shared.group >= 0)
+        return grouped(shared, unsigned(std::max(ZydisRegisterGetId(baseOf(z_, m)), ZyanI8(0))),
+                       displacementOf(z_, m), bytes);
     keepFlags();
-    const bool simple = code64_ && z_.address_width == 64 && m.index == ZYDIS_REGISTER_NONE &&
-                        m.base != ZYDIS_REGISTER_NONE && m.base != ZYDIS_REGISTER_RIP &&
-                        m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS &&
-                        fits32(m.disp.value + 64) && !inFrame(ZydisRegisterGetId(m.base));
+    const int64_t disp = displacementOf(z_, m);
+    constexpr int64_t kNear = 1 << 20;  // outside 64-bit code a larger one may be meant to wrap
+    const ZydisRegister base = baseOf(z_, m);
+    const bool simple =
+        z_.address_width == bits() && m.index == ZYDIS_REGISTER_NONE && base != ZYDIS_REGISTER_NONE &&
+        base != ZYDIS_REGISTER_RIP && m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS &&
+        (code64_ ? fits32(disp + 64) : disp > -kNear && disp < kNear) && !inFrame(ZydisRegisterGetId(base));
     if (!simple) {
         linearAddress(m, sized(int(x86::rdx.id()), z_.address_width));
         return check(nullptr, bytes, write);
     }
-    const Mem direct = x86::ptr(pinned(unsigned(ZydisRegisterGetId(m.base)), 64), int32_t(m.disp.value));
+    const Mem direct = x86::ptr(pinned(unsigned(ZydisRegisterGetId(base)), 64), int32_t(disp));
     return check(&direct, bytes, write);
 }
 
 // An implied operand on the stack: `disp` from a guest register.
 BlockEmitter::Address BlockEmitter::stack(int32_t disp, unsigned bytes, bool write, unsigned base) {
+    if (const AccessPlan::Access shared = plan_.stack(index_); shared.group >= 0)
+        return grouped(shared, base, disp, bytes);
     keepFlags();
-    if (code64_ && !inFrame(int(base))) {
+    if (!inFrame(int(base))) {
         const Mem direct = x86::ptr(pinned(base, 64), disp);
         return check(&direct, bytes, write);
     }
     loadGuest(kLinear, base);
     a_.lea(sized(int(x86::rdx.id()), bits()), x86::ptr(kLinear, disp));
     return check(nullptr, bytes, write);
+}
+
+// -- operands that share a look-up
+
+x86::Gp BlockEmitter::startOf(const AccessPlan::Group& group, unsigned base) {
+    switch (group.start) {
+        case AccessPlan::Start::Register:
+            if (!inFrame(int(base))) return pinned(base, 64);
+            a_.mov(kLinear, slot(base));
+            break;
+        case AccessPlan::Start::Rip: a_.mov(kLinear, KILN_FRAME(page)); break;
+        case AccessPlan::Start::Fs: a_.mov(kLinear, KILN_FRAME(fsBase)); break;
+        case AccessPlan::Start::Gs: a_.mov(kLinear, KILN_FRAME(gsBase)); break;
+    }
+    return kLinear;
+}
+
+// What a group finds is the addend, or for one that does not start from a register the host address of its
+// start.
+BlockEmitter::Address BlockEmitter::grouped(const AccessPlan::Access& access, unsigned base, int64_t disp,
+                                            unsigned bytes) {
+    AccessPlan::Group& g = plan_.group(access.group);
+    const bool fromRegister = g.start == AccessPlan::Start::Register;
+    if (!fromRegister) disp = access.at;
+    const bool aligned =
+        !mustBeAligned(bytes) || (g.alignment >= bytes && (access.at - g.aligned) % int64_t(bytes) == 0);
+    if (!g.checked || !aligned) keepFlags();
+    Gp start;
+    if (!g.checked) {
+        start = startOf(g, base);
+        checkGroup(access, start, disp);
+    } else {
+        if (a_.raxHolds() != access.group) {
+            a_.mov(kIndex, inFrameAt(offsetof(HostFrame, handles) + g.handle * 8));
+            a_.nowRaxHolds(access.group);
+        }
+        if (fromRegister) start = startOf(g, base);
+    }
+    const Mem mem =
+        fromRegister ? x86::ptr(kIndex, start, 0, int32_t(disp)) : x86::ptr(kIndex, int32_t(disp));
+    if (!aligned) {
+        a_.lea(kTag, mem);
+        a_.test(x86::cl, uint8_t(bytes - 1));
+        a_.jnz(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss));
+        inHost_ = false;
+        g.alignment = bytes;
+        g.aligned = access.at;
+    }
+    return {mem, fromRegister && start == kLinear};
+}
+
+void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start, int64_t disp) {
+    AccessPlan::Group& g = plan_.group(access.group);
+    const auto low = int32_t(disp + (g.low - access.at)), high = int32_t(disp + (g.high - access.at));
+    a_.lea(x86::eax, x86::ptr(start, low));
+    a_.lea(kTag, x86::ptr(start, high - 1));
+    a_.shr(x86::eax, 12);
+    a_.and_(kTag, -4096);
+    a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, g.writes ? Tlb::kWriteTags : Tlb::kReadTags));
+    a_.jne(careful());
+    a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
+    if (g.start != AccessPlan::Start::Register) a_.add(kIndex, start);
+    if (g.last > index_ || plan_.stack(index_).group == access.group)
+        a_.mov(inFrameAt(offsetof(HostFrame, handles) + g.handle * 8), kIndex);
+    a_.nowRaxHolds(access.group);
+    g.checked = true;
+    inHost_ = false;
+}
+
+// To the careful version of the block, from this instruction on.
+Label BlockEmitter::careful() {
+    const Label from = a_.newLabel(), call = a_.newLabel();
+    const size_t site = addSite(Site::Kind::Careful);
+    tails_.push_back({from, site, {}, inFrame_ ? Recipe{} : recipe_, call});
+    addTail(call, site);
+    return from;
 }
 
 BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, bool write) {

@@ -141,7 +141,8 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
 
 // The end of the block's code on one way: to `target` from the page, after so many instructions.
 void BlockEmitter::edge(int64_t target, unsigned executed) {
-    const bool samePage = target >= 0 && target < int64_t(kPageSize), loop = target == pageOffset_;
+    const bool samePage = target >= 0 && target < int64_t(kPageSize),
+               loop = target == pageOffset_ && !careful_;
     const bool unsaved = !inFrame_ && recipe_ && (!loop || kills_);
     if (!unsaved) saveFlags();
     const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);

@@ -74,6 +74,7 @@ void BlockEmitter::needRegisters(VectorLevel level, bool x87) {
         x87_ = true;
     }
     a_.bind(loaded);
+    a_.nowRaxHolds(HostAssembler::kNothing);
     const size_t site = addSite(Site::Kind::Vectors);
     context_.sites[site].level = vectors_;
     context_.sites[site].x87 = x87_;

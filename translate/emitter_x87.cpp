@@ -12,11 +12,6 @@ using namespace asmjit;
 
 namespace {
 
-bool isX87(const ZydisDecodedInstruction& z) {
-    return z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
-           ((z.opcode & 0xf8) == 0xd8 || z.mnemonic == ZYDIS_MNEMONIC_FWAIT);
-}
-
 bool handlesWholeState(ZydisMnemonic m) {
     switch (m) {
         case ZYDIS_MNEMONIC_FNINIT:
@@ -92,6 +87,7 @@ bool BlockEmitter::x87() {
     } else if (z_.mnemonic == ZYDIS_MNEMONIC_FNSTSW) {
         a_.embedUInt8(z_.opcode);
         a_.embedUInt8(0xe0);
+        a_.nowRaxHolds(HostAssembler::kNothing);
         if (inFrame(0))
             a_.mov(slot(0, 2), x86::ax);
         else

@@ -34,6 +34,8 @@ struct HostFrame {
     Translator* owner;
     void* hostStack;
     uint64_t fsBase, gsBase;
+    static constexpr unsigned kHandles = 16;
+    uint64_t handles[kHandles];  // addends that a block has found: see access_plan.hpp
 
     // The guest's vector and x87 registers in the host's: see vector_state.hpp.
     VectorLevel vectors;  // what is loaded

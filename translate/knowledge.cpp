@@ -188,6 +188,11 @@ bool hostHas(ZydisISASet set) {
     }
 }
 
+bool isX87(const ZydisDecodedInstruction& z) {
+    return z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+           ((z.opcode & 0xf8) == 0xd8 || z.mnemonic == ZYDIS_MNEMONIC_FWAIT);
+}
+
 bool isVectorSet(ZydisISASet set) {
     switch (set) {
         case ZYDIS_ISA_SET_SSE:

@@ -38,6 +38,7 @@ const Knowledge& knowledgeOf(ZydisMnemonic mnemonic);
 bool hostHas(ZydisISASet set);
 // Sets of vector instructions whose operands are all that is to be replaced.
 bool isVectorSet(ZydisISASet set);
+bool isX87(const ZydisDecodedInstruction& z);
 // Whether results differ among processors in their last bits.
 bool differsAmongHosts(ZydisMnemonic mnemonic);
 

@@ -20,11 +20,13 @@ struct Site {
         Over,       // an indirect jump was done and the slice is over: leaves at HostFrame::rip
         Vectors,    // vector or x87 registers are wanted: `resume`, or leave in front of the instruction
         Dead,       // the block's code was overwritten: leaves in front of it
+        Careful,    // operands are not on one page: on in code that looks at each (patched: `patchSaved`)
     };
     Kind kind = Kind::Interpret;
     VectorLevel level = VectorLevel::None;  // to be loaded before `resume`
     bool x87 = false, x87Page = false;      // the same; and the page to be noted, for FIP
     bool usesX87 = false;                   // the interpreter will look at it
+    bool spanned = false;                   // by operands that share a look-up
     uint8_t links = 0;                      // how often an OtherPage was led somewhere
     uint16_t mnemonic = 0;                  // Zydis's, of the instruction
     uint16_t count = 1;                     // instructions that are interpreted

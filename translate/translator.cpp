@@ -18,7 +18,8 @@ using namespace asmjit;
 namespace {
 
 constexpr size_t kMostSites = 4'000'000;
-constexpr unsigned kMostLinks = 16;  // of a jump to another page
+constexpr size_t kMostBytes = 64 << 10;  // of one block
+constexpr unsigned kMostLinks = 16;      // of a jump to another page
 
 // What could not be emitted is left to the interpreter: see translate().
 class Refusal final : public ErrorHandler {
@@ -166,6 +167,7 @@ void Translator::died(Block& block) {
     buffer_.setJump(static_cast<const uint8_t*>(block.host), buffer_.at(sites_[it->second.deadSite].resume));
     for (size_t n : it->second.unsaved) unlink(sites_[n]);
     translated_.erase(it);
+    careful_.erase(careful_.lower_bound({&block, 0}), careful_.upper_bound({&block, ~0u}));
     block.host = nullptr;
 }
 
@@ -174,10 +176,11 @@ std::string Translator::report() const {
     std::string out = fmt::format(
         "  translated: {} blocks of {} instructions to {} KiB and {} KiB of cold code; now {} blocks in {} "
         "of {} KiB, {} times full\n"
-        "  entered {} times, left {} times; {} links, {} look-ups of targets, {} operands that missed\n",
+        "  {} careful versions; entered {} times, left {} times; {} links, {} look-ups of targets, {} "
+        "operands that missed\n",
         s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
-        buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.entries, s.leaves, s.links, s.lookUps,
-        s.misses);
+        buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.leaves, s.links,
+        s.lookUps, s.misses);
     std::vector<std::pair<uint64_t, unsigned>> most;
     for (unsigned m = 0; m < interpreted_.size(); m++)
         if (interpreted_[m]) most.push_back({interpreted_[m], m});
@@ -198,22 +201,51 @@ void Translator::flush() {
     sites_.clear();
     alone_.clear();
     marks_.clear();
+    careful_.clear();
     buffer_.truncate(thunkBytes_);
     generation_++;
     statistics_.flushes++;
 }
 
 bool Translator::translate(Block& block) {
-    constexpr size_t kMostBytes = 64 << 10;  // of one block
     if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) flush();
+    const size_t firstSite = sites_.size();
+    bool overwritesFlags = false;
+    const uint8_t* host = emit(block, [&](BlockEmitter& emitter) {
+        emitter.emit();
+        overwritesFlags = emitter.overwritesFlagsFirst();
+    });
+    if (!host) return false;
+    block.host = host;
+    translated_[&block] = {firstSite, overwritesFlags, {}};
+    statistics_.blocks++;
+    statistics_.instructions += block.count;
+    return true;
+}
+
+// Of a translated block, from an instruction on: the version that takes its operands one by one. Null when
+// there is none.
+const uint8_t* Translator::careful(Block& block, unsigned first) {
+    const auto known = careful_.find({&block, first});
+    if (known != careful_.end()) return known->second;
+    if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) return nullptr;
+    const uint8_t* host = emit(block, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
+    if (!host) return nullptr;
+    statistics_.careful++;
+    return careful_[{&block, first}] = host;
+}
+
+// What `how` makes of the block; null when it can't be had. (`how` may be called several times.)
+template <class How>
+const uint8_t* Translator::emit(Block& block, How how) {
     std::vector<uint8_t> bytes(block.bytes);
     cpu_.io.memory.read(block.start, bytes.data(), bytes.size());
     const size_t firstSite = sites_.size();
     std::set<unsigned> refused;
     const Handler now = block.insns[0].run;
     block.insns[0].run = block.plain;  // as the emitter wants to see it
-    bool done = false;
-    while (!done) {
+    const uint8_t* host = nullptr;
+    while (!host) {
         CodeHolder code;
         Refusal refusal;
         code.init(Environment::host());
@@ -222,22 +254,19 @@ bool Translator::translate(Block& block) {
         code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
         const EmitterContext context{cpu_.decoder(),    sites_, callOut_,      load_,
                                      loadX87_,          cold,   cpu_.threaded, cpu_.pauseLeaves,
-                                     options_.portable, refused};
+                                     options_.portable, refused, decoded_};
         BlockEmitter emitter(code, context, block, bytes);
         try {
-            emitter.emit();
+            how(emitter);
             const auto &text = code.sectionById(0)->buffer(), &rare = cold->buffer();
             if (text.size() + rare.size() > kMostBytes) break;
             cold->setOffset(uint64_t(buffer_.nextCold(rare.size()) - buffer_.next()));
             code.resolveUnresolvedLinks();
             code.relocateToBase(uint64_t(buffer_.next()));
-            const uint8_t* base = buffer_.append({text.data(), text.size()}, {rare.data(), rare.size()});
-            emitter.settle(buffer_.offsetOf(base));
-            block.host = base;
-            translated_[&block] = {firstSite, emitter.overwritesFlagsFirst(), {}};
+            host = buffer_.append({text.data(), text.size()}, {rare.data(), rare.size()});
+            emitter.settle(buffer_.offsetOf(host));
             statistics_.hostBytes += text.size();
             statistics_.coldBytes += rare.size();
-            done = true;
         } catch (const std::exception&) {
             // This form has no encoding with the host's registers.
             if (!refused.insert(emitter.index()).second) break;
@@ -245,13 +274,8 @@ bool Translator::translate(Block& block) {
         }
     }
     block.insns[0].run = now;
-    if (!done) {
-        sites_.resize(firstSite);
-        return false;
-    }
-    statistics_.blocks++;
-    statistics_.instructions += block.count;
-    return true;
+    if (!host) sites_.resize(firstSite);
+    return host;
 }
 
 // -- running
@@ -379,6 +403,12 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
         case Site::Kind::Vectors: return vectors(f, s);
         case Site::Kind::Over: return leave(f, f.rip, 0);
         case Site::Kind::Dead: return leave(f, here, 0);
+        case Site::Kind::Careful: {
+            const uint8_t* host = careful(*s.block, s.index);
+            if (!host) return leaveInBlock(f, s);
+            buffer_.setJump(buffer_.at(s.patchSaved), host);
+            return host;
+        }
     }
     return exit_;
 }
@@ -496,6 +526,8 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     const unsigned length = alone->insns[s.count].offset;
     c.block = alone;
     reachedEnd_ = false;
+    const Tlb* tlb = c.dataTlb_;
+    const uint64_t generation = tlb->generation();
     try {
         const Insn* first = alone->insns.data();
 #if KILN_TAIL_CALLS
@@ -524,6 +556,11 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     const bool same = !b.dead && c.lookupTag_ == tag && c.ways_->forgotten == forgotten && c.flat_;
     if (!same) return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
     if (refuses(n, s)) return leaveInBlock(n, s, s.count);
+    if (s.spanned && (c.dataTlb_ != tlb || tlb->generation() != generation)) {
+        // What was looked up before may no longer hold.
+        const uint8_t* host = s.index + s.count < b.count ? careful(*s.block, s.index + s.count) : nullptr;
+        return host ? host : leaveInBlock(n, s, s.count);
+    }
     return resume(n, s);
 }
 

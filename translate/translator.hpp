@@ -14,6 +14,7 @@
 #include <unordered_map>
 
 #include "cpu/cpu.hpp"
+#include "translate/access_plan.hpp"
 #include "translate/code_buffer.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/options.hpp"
@@ -36,6 +37,7 @@ class Translator final : public HotCode {
 
     struct Statistics {
         uint64_t blocks = 0, instructions = 0;  // translated
+        uint64_t careful = 0;                   // versions of blocks
         uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0, leaves = 0;  // while running
     };
@@ -57,6 +59,9 @@ class Translator final : public HotCode {
 
     void makeThunks();
     bool translate(Block& block);
+    const uint8_t* careful(Block& block, unsigned first);
+    template <class How>
+    const uint8_t* emit(Block& block, How how);
     void flush();
     bool mayRun(uint64_t rip) const;
     Outcome run(const Block& block);
@@ -100,6 +105,8 @@ class Translator final : public HotCode {
         std::vector<size_t> unsaved;   // sites that jump here without saving them
     };
     std::unordered_map<Block*, Translated> translated_;
+    std::map<std::pair<Block*, unsigned>, const uint8_t*> careful_;  // by block and instruction
+    std::vector<Decoded> decoded_;                                   // room for the emitter
     uint64_t generation_ = 1;
     HostFrame* frame_ = nullptr;  // while host code runs
     const Insn* goesOnAt_ = nullptr;

@@ -1,0 +1,255 @@
+#include "translate/access_plan.hpp"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "translate/knowledge.hpp"
+
+namespace kiln {
+
+namespace {
+
+bool absentBase(const ZydisDecodedInstruction& z) {
+    return z.attributes & ZYDIS_ATTRIB_HAS_SIB && z.raw.modrm.mod == 0 && z.raw.sib.base == 5;
+}
+
+constexpr unsigned kRsp = 4, kRbp = 5;
+
+// A general register is some unknown value plus a constant.
+struct Symbolic {
+    unsigned value;
+    int64_t plus;
+};
+
+class Planner {
+  public:
+    Planner(std::span<const Decoded> code, bool code64, int64_t pageOffset,
+            std::vector<AccessPlan::Group>& groups, std::vector<AccessPlan::Access>& memory,
+            std::vector<AccessPlan::Access>& stack)
+        : code_(code), code64_(code64), offset_(pageOffset), groups_(groups), memory_(memory), stack_(stack) {
+        forgetAll();
+    }
+
+    void run() {
+        for (n_ = 0; n_ < code_.size(); n_++) {
+            const Decoded& d = code_[n_];
+            if (!d.valid) {
+                forgetAll();
+                continue;
+            }
+            offset_ += d.z.length;
+            operands(d);
+            effects(d);
+        }
+        settle();
+    }
+
+  private:
+    static constexpr unsigned kRip = 16, kFs = 17, kGs = 18, kStarts = 19;  // beside the registers
+    using Start = AccessPlan::Start;
+
+    unsigned stackBytes() const { return code64_ ? 8 : 4; }
+
+    void forget(unsigned guest) { registers_[guest] = {next_++, 0}; }
+    void forgetAll() {
+        for (unsigned r = 0; r < kStarts; r++) forget(r);
+    }
+
+    static int general(ZydisRegister r) {
+        const int id = ZydisRegisterGetId(r);
+        switch (ZydisRegisterGetClass(r)) {
+            case ZYDIS_REGCLASS_GPR8: return id < 4 ? id : id - 4;  // AH and SPL, CH and BPL, ... alike
+            case ZYDIS_REGCLASS_GPR16:
+            case ZYDIS_REGCLASS_GPR32:
+            case ZYDIS_REGCLASS_GPR64: return id;
+            default: return -1;
+        }
+    }
+
+    // Then segments, too, may be others.
+    static bool mayBeSystem(const Decoded& d) {
+        return knowledgeOf(d.z.mnemonic).how == How::Interpret && !isVectorSet(d.z.meta.isa_set) && !isX87(d.z);
+    }
+
+    // -- operands
+
+    void operands(const Decoded& d) {
+        const How how = knowledgeOf(d.z.mnemonic).how;
+        if (mayBeSystem(d) || how == How::Nothing || how == How::Lea) return;
+        for (unsigned k = 0; k < d.z.operand_count_visible; k++) {
+            const ZydisDecodedOperand& op = d.operands[k];
+            if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && op.size >= 8)
+                place(memory_[n_], addressOf(d, op.mem), op.size / 8,
+                      op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+        }
+        const int64_t bytes = stackBytes();
+        switch (how) {
+            case How::Push:
+            case How::Call: place(stack_[n_], plus(kRsp, -bytes), bytes, true); break;
+            case How::Pop:
+            case How::Return: place(stack_[n_], plus(kRsp, 0), bytes, false); break;
+            case How::Leave: place(stack_[n_], plus(kRbp, 0), bytes, false); break;
+            default: break;
+        }
+    }
+
+    struct Address {
+        Start start;
+        Symbolic at;
+    };
+    Address plus(unsigned guest, int64_t n) const {
+        return {Start::Register, {registers_[guest].value, registers_[guest].plus + n}};
+    }
+
+    std::optional<Address> addressOf(const Decoded& d, const ZydisDecodedOperandMem& m) const {
+        if (m.index != ZYDIS_REGISTER_NONE || d.z.address_width != (code64_ ? 64 : 32)) return {};
+        const ZydisRegister base = baseOf(d.z, m);
+        const int64_t disp = displacementOf(d.z, m);
+        const bool fs = m.segment == ZYDIS_REGISTER_FS, gs = m.segment == ZYDIS_REGISTER_GS;
+        // FDP wants the operand's offset.
+        const bool alone = (fs || gs || base == ZYDIS_REGISTER_RIP) && isX87(d.z);
+        if (alone) return {};
+        if (fs || gs) {
+            if (base != ZYDIS_REGISTER_NONE || !code64_) return {};
+            return Address{fs ? Start::Fs : Start::Gs, {registers_[fs ? kFs : kGs].value, disp}};
+        }
+        if (base == ZYDIS_REGISTER_RIP) return Address{Start::Rip, {registers_[kRip].value, offset_ + disp}};
+        if (base == ZYDIS_REGISTER_NONE || general(base) < 0) return {};
+        // A large one may be meant to wrap at 4 GiB.
+        constexpr int64_t kNear = 1 << 20;
+        if (!code64_ && (disp < -kNear || disp > kNear)) return {};
+        return plus(unsigned(general(base)), disp);
+    }
+
+    void place(AccessPlan::Access& access, const std::optional<Address>& a, int64_t bytes, bool writes) {
+        if (!a) return;
+        constexpr int64_t kFar = 1ll << 30;
+        if (a->at.plus < -kFar || a->at.plus > kFar) return;
+        const int64_t low = a->at.plus, high = low + bytes;
+        if (a->at.value >= open_.size()) open_.resize(a->at.value + 1, AccessPlan::kNone);
+        int& open = open_[a->at.value];
+        if (open >= 0) {
+            AccessPlan::Group& g = groups_[size_t(open)];
+            if (std::max(g.high, high) - std::min(g.low, low) > AccessPlan::kWidest) open = AccessPlan::kNone;
+        }
+        if (open < 0) {
+            open = int(groups_.size());
+            groups_.push_back({});
+            groups_.back().start = a->start;
+            groups_.back().low = low;
+            groups_.back().high = high;
+        }
+        AccessPlan::Group& g = groups_[size_t(open)];
+        g.low = std::min(g.low, low);
+        g.high = std::max(g.high, high);
+        g.writes |= writes;
+        g.count++;
+        g.last = n_;
+        access = {open, low};
+    }
+
+    // -- what the instruction does to registers
+
+    void effects(const Decoded& d) {
+        const How how = knowledgeOf(d.z.mnemonic).how;
+        if (mayBeSystem(d)) return forgetAll();
+        const Symbolic rsp = registers_[kRsp], rbp = registers_[kRbp];
+        const std::optional<Symbolic> sum = constantSum(d);
+        for (unsigned k = 0; k < d.z.operand_count; k++) {
+            const ZydisDecodedOperand& op = d.operands[k];
+            if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || !(op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+                continue;
+            if (const int r = general(op.reg.value); r >= 0) forget(unsigned(r));
+        }
+        if (sum) registers_[size_t(general(d.operands[0].reg.value))] = *sum;
+        if (d.z.operand_width != (code64_ ? 64 : 32)) return;
+        const int64_t bytes = stackBytes();
+        const bool popsRsp = how == How::Pop && general(d.operands[0].reg.value) == int(kRsp);
+        if (how == How::Push) registers_[kRsp] = {rsp.value, rsp.plus - bytes};
+        if (how == How::Pop && !popsRsp) registers_[kRsp] = {rsp.value, rsp.plus + bytes};
+        if (how == How::Leave) registers_[kRsp] = {rbp.value, rbp.plus + bytes};
+    }
+
+    // Of ADD, SUB, INC, DEC and LEA with constants and MOV from a register, of full width. Outside 64-bit
+    // code bits 63:32 of a copy may differ from the original's.
+    std::optional<Symbolic> constantSum(const Decoded& d) const {
+        if (d.z.operand_count_visible < 1 || d.operands[0].type != ZYDIS_OPERAND_TYPE_REGISTER) return {};
+        if (d.operands[0].size != (code64_ ? 64 : 32)) return {};
+        const int target = general(d.operands[0].reg.value);
+        if (target < 0) return {};
+        const Symbolic old = registers_[size_t(target)];
+        const ZydisDecodedOperand& source = d.operands[1];
+        const bool immediate = d.z.operand_count_visible == 2 && source.type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+        switch (d.z.mnemonic) {
+            case ZYDIS_MNEMONIC_ADD:
+                if (immediate) return Symbolic{old.value, old.plus + source.imm.value.s};
+                return {};
+            case ZYDIS_MNEMONIC_SUB:
+                if (immediate) return Symbolic{old.value, old.plus - source.imm.value.s};
+                return {};
+            case ZYDIS_MNEMONIC_INC: return Symbolic{old.value, old.plus + 1};
+            case ZYDIS_MNEMONIC_DEC: return Symbolic{old.value, old.plus - 1};
+            case ZYDIS_MNEMONIC_MOV:
+                if (code64_ && source.type == ZYDIS_OPERAND_TYPE_REGISTER && general(source.reg.value) >= 0)
+                    return registers_[size_t(general(source.reg.value))];
+                return {};
+            case ZYDIS_MNEMONIC_LEA: {
+                const ZydisRegister base = baseOf(d.z, source.mem);
+                if (!code64_ || d.z.address_width != 64 || source.mem.index != ZYDIS_REGISTER_NONE ||
+                    general(base) < 0)
+                    return {};
+                const Symbolic from = registers_[size_t(general(base))];
+                return Symbolic{from.value, from.plus + displacementOf(d.z, source.mem)};
+            }
+            default: return {};
+        }
+    }
+
+    // Leaves out groups of one, and those the frame has no room for.
+    void settle() {
+        unsigned handles = 0;
+        std::vector<bool> kept(groups_.size());
+        for (size_t g = 0; g < groups_.size(); g++) {
+            if (groups_[g].count < 2 || handles == HostFrame::kHandles) continue;
+            kept[g] = true;
+            groups_[g].handle = handles++;
+        }
+        for (auto* list : {&memory_, &stack_})
+            for (AccessPlan::Access& a : *list)
+                if (a.group >= 0 && !kept[size_t(a.group)]) a.group = AccessPlan::kNone;
+    }
+
+    std::span<const Decoded> code_;
+    const bool code64_;
+    int64_t offset_;  // of the next instruction
+    std::vector<AccessPlan::Group>& groups_;
+    std::vector<AccessPlan::Access>&memory_, &stack_;
+    unsigned n_ = 0, next_ = 0;
+    std::array<Symbolic, kStarts> registers_;
+    std::vector<int> open_;  // by value: the group that goes on
+};
+
+}  // namespace
+
+int64_t displacementOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m) {
+    return absentBase(z) ? z.raw.disp.value : m.disp.value;
+}
+
+ZydisRegister baseOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m) {
+    return absentBase(z) ? ZYDIS_REGISTER_NONE : m.base;
+}
+
+void AccessPlan::make(std::span<const Decoded> code, bool code64, int64_t pageOffset) {
+    clear();
+    memory_.resize(code.size());
+    stack_.resize(code.size());
+    Planner(code, code64, pageOffset, groups_, memory_, stack_).run();
+}
+
+bool AccessPlan::spans(unsigned instruction) const {
+    return std::any_of(groups_.begin(), groups_.end(),
+                       [&](const Group& g) { return g.checked && g.last > instruction; });
+}
+
+}  // namespace kiln

@@ -1,0 +1,71 @@
+// Which memory operands of a block can share one look-up in the TLB: those a constant distance apart, because
+// their addresses start from the same value of a register (pushes, pops, additions of constants and copies
+// are followed), or from RIP, FS or GS alone. The first of a group that comes checks the whole range, which
+// must lie on one page; the others find the addend in the frame. A range that crosses pages, or is not there,
+// sends the rest of the block to code that checks each operand for itself.
+#pragma once
+#include <Zydis/Zydis.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "translate/host_frame.hpp"
+
+namespace kiln {
+
+// An instruction as Zydis sees it.
+struct Decoded {
+    bool valid;
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+};
+
+// The displacement and base of an operand. Zydis 4.0 takes R13D for the base where there is none (67h, mod 0,
+// SIB base 5, REX.B).
+int64_t displacementOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m);
+ZydisRegister baseOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m);
+
+class AccessPlan {
+  public:
+    static constexpr int kNone = -1;
+    static constexpr int64_t kWidest = 512;  // bytes: a wider range would cross pages too often
+
+    enum class Start : uint8_t { Register, Rip, Fs, Gs };
+    struct Group {
+        Start start = Start::Register;
+        bool writes = false;
+        int64_t low = 0, high = 0;     // first byte and the one behind the last, from the start
+        unsigned count = 0, last = 0;  // accesses, and the instruction of the last one
+        unsigned handle = 0;           // place in HostFrame::handles
+        // While code is emitted:
+        bool checked = false;
+        unsigned alignment = 0;  // if not 0, the address at `aligned` is a multiple of it
+        int64_t aligned = 0;
+    };
+    struct Access {
+        int group = kNone;
+        int64_t at = 0;  // from the group's start
+    };
+
+    // Offsets of RIP-relative operands are from the page that the block begins on, `pageOffset` bytes into
+    // it.
+    void make(std::span<const Decoded> code, bool code64, int64_t pageOffset);
+    void clear() { groups_.clear(), memory_.clear(), stack_.clear(); }
+
+    Access memory(unsigned instruction) const { return of(memory_, instruction); }  // the explicit operand
+    Access stack(unsigned instruction) const { return of(stack_, instruction); }    // the implied one
+    Group& group(int n) { return groups_[size_t(n)]; }
+    // Whether an addend that was found at or before `instruction` is wanted behind it.
+    bool spans(unsigned instruction) const;
+
+  private:
+    static Access of(const std::vector<Access>& list, unsigned n) {
+        return n < list.size() ? list[n] : Access{};
+    }
+
+    std::vector<Group> groups_;
+    std::vector<Access> memory_, stack_;  // by instruction
+};
+
+}  // namespace kiln
