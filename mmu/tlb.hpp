@@ -104,8 +104,8 @@ class Tlb {
     void flushKeys(uint16_t userKeys, uint16_t supervisorKeys);
     // Withdraws direct write access to a physical page that has come under watch.
     void protectPage(PhysAddr page);
-    // Changes whenever a translation or a right may have been withdrawn. (That a fill takes another page's place
-    // withdraws nothing.)
+    // Changes whenever a translation or a right may have been withdrawn. (That a fill takes another page's
+    // place withdraws nothing.)
     uint64_t generation() const { return generation_; }
 
     size_t entries() const { return filled_.size(); }  // at least as many as there are

@@ -69,7 +69,8 @@ class Planner {
 
     // Then segments, too, may be others.
     static bool mayBeSystem(const Decoded& d) {
-        return knowledgeOf(d.z.mnemonic).how == How::Interpret && !isVectorSet(d.z.meta.isa_set) && !isX87(d.z);
+        return knowledgeOf(d.z.mnemonic).how == How::Interpret && !isVectorSet(d.z.meta.isa_set) &&
+               !isX87(d.z);
     }
 
     // -- operands

@@ -22,13 +22,23 @@ void BlockEmitter::emit() {
     const size_t dead = addSite(Site::Kind::Dead);
     context_.sites[dead].target = pageOffset_;
     decodeAll();
-    kills_ = overwritesFlags();
+    kills_ = !block_.crosses && overwritesFlags();
     plan_.make({context_.decoded.data(), block_.count}, code64_, pageOffset_);
+    if (block_.crosses) checkSecondPage();
     body(0);
     const Label deadCode = a_.newLabel();
     a_.bind(deadCode);
     fixups_.push_back({dead, deadCode, &Site::resume});
     callOut(dead);
+}
+
+// Of a block whose instruction continues on another page.
+void BlockEmitter::checkSecondPage() {
+    const Label checked = a_.newLabel();
+    const size_t site = addSite(Site::Kind::Second);
+    addTail(checkMark(site, kPageSize), site);
+    a_.bind(checked);
+    fixups_.push_back({site, checked, &Site::resume});
 }
 
 void BlockEmitter::emitCarefully(unsigned first) {
@@ -61,8 +71,8 @@ void BlockEmitter::body(unsigned first) {
         if (t.jump.isValid()) {
             const Label patch = a_.newLabel();
             a_.bind(patch);
-            fixups_.push_back({t.site, t.label, &Site::out});
             fixups_.push_back({t.site, patch, &Site::patchSaved});
+            fixups_.push_back({t.site, t.jump, &Site::over});
             a_.long_().jmp(t.jump);
             continue;
         }

@@ -212,7 +212,9 @@ class BlockEmitter {
     void edge(int64_t target, unsigned executed);
     Label lookUpJump();  // target in rdx: its entry's index in rax, or there
     void lookUp();
+    Label checkMark(size_t site, int64_t distance);
     Label checkPage(size_t site, int64_t target);
+    void checkSecondPage();
     void detour(const Detour& d);
     void goToTarget(const Mem& host, bool targetInRdx);
     size_t addSite(Site::Kind kind);

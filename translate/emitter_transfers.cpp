@@ -158,15 +158,16 @@ void BlockEmitter::edge(int64_t target, unsigned executed) {
         const Label patch = a_.newLabel(), out = unsaved ? a_.newLabel() : over;
         a_.bind(patch);
         fixups_.push_back({site, patch, &Site::patch});
+        fixups_.push_back({site, out, &Site::out});
         a_.long_().jmp(out);
         if (unsaved) tails_.push_back({out, site, {}, recipe_, over});
     }
     tails_.push_back({over, site, {}, unsaved ? recipe_ : Recipe{}, {}});
 }
 
-// Goes on, on another page, if its mark is the one that is written into the comparison.
-Label BlockEmitter::checkPage(size_t site, int64_t target) {
-    const int64_t distance = target & ~int64_t(kPageMask);
+// Whether the page so far from the one that the block began on has the mark that is written into the
+// comparison; there if not.
+Label BlockEmitter::checkMark(size_t site, int64_t distance) {
     const Label other = a_.newLabel(), behindMark = a_.newLabel();
     a_.mov(x86::eax, KILN_FRAME(page).cloneResized(4));
     a_.add(x86::eax, int32_t(uint32_t(uint64_t(distance))));
@@ -175,6 +176,13 @@ Label BlockEmitter::checkPage(size_t site, int64_t target) {
     a_.bind(behindMark);
     fixups_.push_back({site, behindMark, &Site::mark});
     a_.jne(other);
+    return other;
+}
+
+// Goes on, on another page.
+Label BlockEmitter::checkPage(size_t site, int64_t target) {
+    const int64_t distance = target & ~int64_t(kPageMask);
+    const Label other = checkMark(site, distance);
     if (!code64_) {
         a_.add(KILN_FRAME(page).cloneResized(4), int32_t(uint32_t(uint64_t(distance))));
     } else if (fits32(distance)) {

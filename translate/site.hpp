@@ -20,8 +20,10 @@ struct Site {
         Over,       // an indirect jump was done and the slice is over: leaves at HostFrame::rip
         Vectors,    // vector or x87 registers are wanted: `resume`, or leave in front of the instruction
         Dead,       // the block's code was overwritten: leaves in front of it
+        Second,     // whether the block's instruction goes on where it did: `resume` if so, and `mark` is set
         Careful,    // operands are not on one page: on in code that looks at each (patched: `patchSaved`)
     };
+    static constexpr size_t kKinds = size_t(Kind::Careful) + 1;
     Kind kind = Kind::Interpret;
     VectorLevel level = VectorLevel::None;  // to be loaded before `resume`
     bool x87 = false, x87Page = false;      // the same; and the page to be noted, for FIP
@@ -32,9 +34,10 @@ struct Site {
     uint16_t count = 1;                     // instructions that are interpreted
     uint16_t index = 0;                     // of the instruction in its block
     uint32_t resume = 0;
-    // A jump to be led to a target. One with an `out` is taken with flags that are nowhere but in what they
-    // came from; for a target that needs them there is a second jump, behind code that saves them.
-    uint32_t patch = 0, patchSaved = 0, out = 0;
+    // A jump to be led to a target; it leads `out` as long as there is none. One that has `patchSaved` is
+    // taken with flags that are nowhere but in what they came from; for a target that needs them that is a
+    // second jump, behind code that saves them, which leads `over` as long as there is none.
+    uint32_t patch = 0, patchSaved = 0, out = 0, over = 0;
     uint32_t mark = 0;   // behind the four bytes
     uint32_t alone = 0;  // block of the instruction and a pseudo-instruction that returns, + 1
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset

@@ -155,7 +155,7 @@ void Translator::interpretedAlone(Cpu& c, const Insn*) {
 bool Translator::knows(ZydisMnemonic mnemonic) { return BlockEmitter::knows(mnemonic); }
 
 void Translator::born(Block& block) {
-    if (block.crosses || block.mode == CodeMode::Code16) return;
+    if (block.mode == CodeMode::Code16) return;
     block.plain = block.insns[0].run;
     block.heat = options_.tier1;
     block.insns[0].run = counting;
@@ -165,7 +165,7 @@ void Translator::died(Block& block) {
     auto it = translated_.find(&block);
     if (it == translated_.end()) return;
     buffer_.setJump(static_cast<const uint8_t*>(block.host), buffer_.at(sites_[it->second.deadSite].resume));
-    for (size_t n : it->second.unsaved) unlink(sites_[n]);
+    for (uint32_t n : it->second.incoming) unlink(sites_[n]);
     translated_.erase(it);
     careful_.erase(careful_.lower_bound({&block, 0}), careful_.upper_bound({&block, ~0u}));
     block.host = nullptr;
@@ -181,6 +181,13 @@ std::string Translator::report() const {
         s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
         buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.leaves, s.links,
         s.lookUps, s.misses);
+    static const char* const kKinds[] = {"interpret", "miss",    "before", "link",   "other page", "look-up",
+                                         "over",      "vectors", "dead",   "second", "careful"};
+    static_assert(std::size(kKinds) == Site::kKinds);
+    out += "  calls:";
+    for (size_t n = 0; n < Site::kKinds; n++) out += fmt::format(" {} {}", kKinds[n], s.calls[n]);
+    out += fmt::format("\n  targets: {} have no block, {} are not translated yet; forgotten {} times\n",
+                       s.noTarget, s.coldTarget, s.refreshes);
     std::vector<std::pair<uint64_t, unsigned>> most;
     for (unsigned m = 0; m < interpreted_.size(); m++)
         if (interpreted_[m]) most.push_back({interpreted_[m], m});
@@ -239,7 +246,9 @@ const uint8_t* Translator::careful(Block& block, unsigned first) {
 template <class How>
 const uint8_t* Translator::emit(Block& block, How how) {
     std::vector<uint8_t> bytes(block.bytes);
-    cpu_.io.memory.read(block.start, bytes.data(), bytes.size());
+    const size_t first = std::min<size_t>(bytes.size(), kPageSize - block.start.pageOffset());
+    cpu_.io.memory.read(block.start, bytes.data(), first);
+    if (first < bytes.size()) cpu_.io.memory.read(block.second, bytes.data() + first, bytes.size() - first);
     const size_t firstSite = sites_.size();
     std::set<unsigned> refused;
     const Handler now = block.insns[0].run;
@@ -252,8 +261,8 @@ const uint8_t* Translator::emit(Block& block, How how) {
         code.setErrorHandler(&refusal);
         Section* cold = nullptr;
         code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
-        const EmitterContext context{cpu_.decoder(),    sites_, callOut_,      load_,
-                                     loadX87_,          cold,   cpu_.threaded, cpu_.pauseLeaves,
+        const EmitterContext context{cpu_.decoder(),    sites_,  callOut_,      load_,
+                                     loadX87_,          cold,    cpu_.threaded, cpu_.pauseLeaves,
                                      options_.portable, refused, decoded_};
         BlockEmitter emitter(code, context, block, bytes);
         try {
@@ -307,6 +316,7 @@ void Translator::toFrame(HostFrame& f) const {
 void Translator::refresh(HostFrame& f) {
     if (f.lookupTag == cpu_.lookupTag_ && f.forgotten == cpu_.ways_->forgotten && f.generation == generation_)
         return;
+    statistics_.refreshes++;
     JumpTarget* targets = jumpTargets(f);
     for (uint32_t n = 0; n < f.jumpCount; n++) targets[f.jumpList[n]] = {};
     targets[0].rip = ~0ull;  // an empty entry's 0 belongs to index 0 alone
@@ -384,6 +394,7 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
     const uint64_t here = f.page + uint64_t(s.target);
     f.vectorsNext = VectorLevel::None;
     f.x87Next = false;
+    statistics_.calls[size_t(s.kind)]++;
     switch (s.kind) {
         case Site::Kind::Interpret: interpreted_[s.mnemonic]++; return interpret(f, s);
         case Site::Kind::Miss: statistics_.misses++; return interpret(f, s);
@@ -402,7 +413,11 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
             return leaveInBlock(f, s);
         case Site::Kind::Vectors: return vectors(f, s);
         case Site::Kind::Over: return leave(f, f.rip, 0);
-        case Site::Kind::Dead: return leave(f, here, 0);
+        case Site::Kind::Dead: {
+            const Block* b = findTarget(f, here & cpu_.ipMask_);
+            return b ? static_cast<const uint8_t*>(b->host) : leave(f, here, 0);
+        }
+        case Site::Kind::Second: return second(f, s);
         case Site::Kind::Careful: {
             const uint8_t* host = careful(*s.block, s.index);
             if (!host) return leaveInBlock(f, s);
@@ -433,18 +448,26 @@ const Block* Translator::findTarget(HostFrame& f, uint64_t rip) {
         b = known.block;
     else if (e.page == page && e.tag == cpu_.lookupTag_)
         b = cpu_.io.code.find(e.phys + (rip & kPageMask), cpu_.codeMode_, false);
-    if (!b || !b->host) return nullptr;
-    if (f.jumpCount == HostFrame::kMostJumps || f.markCount == HostFrame::kMostMarks)
-        f.generation = 0, refresh(f);
+    if (!b || !b->host) {
+        (b ? statistics_.coldTarget : statistics_.noTarget)++;
+        return nullptr;
+    }
+    if (f.jumpCount == HostFrame::kMostJumps) f.generation = 0, refresh(f);
     const auto index = uint16_t(rip);
     JumpTarget& t = jumpTargets(f)[index];
     if (!t.host) f.jumpList[f.jumpCount++] = index;
     t = {rip, b->host};
-    const uint32_t pageIndex = uint32_t(rip) >> 12;
-    uint32_t& mark = pageMarks(f)[pageIndex];
-    if (!mark) f.markList[f.markCount++] = pageIndex;
-    mark = markOf(page, b->start.page());
+    setMark(f, page, b->start.page());
     return b;
+}
+
+// Notes what is at a page, and returns its mark.
+uint32_t Translator::setMark(HostFrame& f, uint64_t linearPage, PhysAddr page) {
+    if (f.markCount == HostFrame::kMostMarks) f.generation = 0, refresh(f);
+    const uint32_t index = uint32_t(linearPage) >> 12;
+    uint32_t& mark = pageMarks(f)[index];
+    if (!mark) f.markList[f.markCount++] = index;
+    return mark = markOf(linearPage, page);
 }
 
 uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
@@ -466,22 +489,34 @@ void Translator::linkTo(uint32_t number, const Block& target, uint32_t mark) {
     Site& s = sites_[number];
     const auto* host = static_cast<const uint8_t*>(target.host);
     Translated& t = translated_.at(const_cast<Block*>(&target));
-    if (s.out && !t.overwritesFlags) {
-        buffer_.setJump(buffer_.at(s.patchSaved), host);
-        buffer_.setJump(buffer_.at(s.patch), buffer_.at(s.out));
-    } else {
-        buffer_.setJump(buffer_.at(s.patch), host);
-        if (s.out) t.unsaved.push_back(number);
-    }
+    const bool saves = s.patchSaved && !t.overwritesFlags;
+    if (saves) buffer_.setJump(buffer_.at(s.patchSaved), host);
+    buffer_.setJump(buffer_.at(s.patch), saves ? buffer_.at(s.out) : host);
     if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, mark);
+    t.incoming.push_back(number);
     s.links++;
     statistics_.links++;
 }
 
-// Of a jump that leaves flags for a target to overwrite which is no more.
+// Of a jump to a block that is no more.
 void Translator::unlink(const Site& s) {
     buffer_.setJump(buffer_.at(s.patch), buffer_.at(s.out));
+    if (s.patchSaved) buffer_.setJump(buffer_.at(s.patchSaved), buffer_.at(s.over));
     if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, kNoMark);
+}
+
+// The page behind the one that a block's only instruction begins on must still be the same.
+const uint8_t* Translator::second(HostFrame& f, const Site& s) {
+    const uint64_t next = (f.page + kPageSize) & cpu_.ipMask_;
+    try {
+        if (cpu_.fetchPage(next) == s.block->second) {
+            buffer_.setWord(buffer_.at(s.mark) - 4, setMark(f, next, s.block->second));
+            return resume(f, s);
+        }
+    } catch (const Fault&) {
+        // The interpreter will come to it again.
+    }
+    return leave(f, f.page + uint64_t(s.target), 0);
 }
 
 // Whether the registers that a site goes on with can't be loaded any more.

@@ -36,7 +36,10 @@ class Translator final : public HotCode {
     static bool knows(ZydisMnemonic mnemonic);
 
     struct Statistics {
-        uint64_t blocks = 0, instructions = 0;  // translated
+        uint64_t blocks = 0, instructions = 0;       // translated
+        std::array<uint64_t, Site::kKinds> calls{};  // by kind of site
+        uint64_t noTarget = 0, coldTarget = 0;  // look-ups that found no block, or one that is not translated
+        uint64_t refreshes = 0;                 // of the table of jump targets
         uint64_t careful = 0;                   // versions of blocks
         uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0, leaves = 0;  // while running
@@ -79,6 +82,8 @@ class Translator final : public HotCode {
     const uint8_t* link(HostFrame& frame, uint32_t site);
     void linkTo(uint32_t site, const Block& target, uint32_t mark);
     void unlink(const Site& site);
+    const uint8_t* second(HostFrame& frame, const Site& site);
+    uint32_t setMark(HostFrame& frame, uint64_t linearPage, PhysAddr page);
     uint32_t markOf(uint64_t linearPage, PhysAddr page);
     const uint8_t* resume(HostFrame& frame, const Site& site) const;
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
@@ -101,8 +106,8 @@ class Translator final : public HotCode {
     std::map<std::pair<uint64_t, uint64_t>, uint32_t> marks_;  // of linear and physical pages
     struct Translated {
         size_t deadSite = 0;
-        bool overwritesFlags = false;  // before anybody looks at them
-        std::vector<size_t> unsaved;   // sites that jump here without saving them
+        bool overwritesFlags = false;    // before anybody looks at them
+        std::vector<uint32_t> incoming;  // sites that jump here
     };
     std::unordered_map<Block*, Translated> translated_;
     std::map<std::pair<Block*, unsigned>, const uint8_t*> careful_;  // by block and instruction
