@@ -160,6 +160,7 @@ bool BlockEmitter::emitted() {
                        ? shiftByCl(k.id)
                        : plain(k.id);
         case How::Multiply: return z_.operand_count_visible == 1 ? multiply(k.id) : plain(k.id);
+        case How::MultiplyWithoutFlags: return multiplyWithoutFlags(k.id);
         case How::Divide: return divide(false);
         case How::DivideSigned: return divide(true);
         case How::Convert: return convert();

@@ -132,6 +132,7 @@ class BlockEmitter {
     bool lea();
     bool shiftByCl(InstId id);
     bool multiply(InstId id);
+    bool multiplyWithoutFlags(InstId id);
     bool divide(bool isSigned);
     bool convert();
     bool push();

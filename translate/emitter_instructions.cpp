@@ -213,6 +213,32 @@ bool BlockEmitter::multiply(InstId id) {
     return true;
 }
 
+// rDX times the last operand; flags stay. The upper half wins where both have one place.
+bool BlockEmitter::multiplyWithoutFlags(InstId id) {
+    if (!operandsUsable()) return false;
+    const ZydisDecodedOperand &upper = operands_[0], &lower = operands_[1], &op = operands_[2];
+    const unsigned size = upper.size;
+    const int upperGuest = guestOf(upper.reg.value), lowerGuest = guestOf(lower.reg.value);
+    Operand factor;
+    if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+        Address address = access(op.mem, size / 8, false);
+        moveAddressTo(address, kIndex);
+        factor = address.mem.cloneResized(size / 8);
+    } else {
+        const int guest = guestOf(op.reg.value);
+        factor = inFrame(guest) ? Operand(slot(unsigned(guest), size / 8))
+                                : Operand(pinned(unsigned(guest), size));
+    }
+    auto result = [&](int guest, const Gp& scratch) {
+        return inFrame(guest) ? sized(int(scratch.id()), size) : pinned(unsigned(guest), size);
+    };
+    loadGuest(x86::rdx, 2);
+    a_.emit(id, result(upperGuest, x86::rcx), result(lowerGuest, x86::rdx), factor);
+    if (inFrame(lowerGuest)) storeGuest(unsigned(lowerGuest), x86::rdx);
+    if (inFrame(upperGuest)) storeGuest(unsigned(upperGuest), x86::rcx);
+    return true;
+}
+
 // The interpreter does what would fault, and signed division of a dividend that is not just rAX extended.
 bool BlockEmitter::divide(bool isSigned) {
     if (!operandsUsable()) return false;

@@ -40,10 +40,19 @@ VectorLevel BlockEmitter::vectorLevel() const {
         case ZYDIS_MNEMONIC_VZEROALL:
             named = code64_;  // elsewhere they leave registers 8 to 15 alone
             break;
+        // These have results elsewhere, and may have a source in memory: they need MXCSR.
         case ZYDIS_MNEMONIC_CVTPS2PI:
         case ZYDIS_MNEMONIC_CVTPD2PI:
         case ZYDIS_MNEMONIC_CVTTPS2PI:
-        case ZYDIS_MNEMONIC_CVTTPD2PI: named = true; break;  // MXCSR
+        case ZYDIS_MNEMONIC_CVTTPD2PI:
+        case ZYDIS_MNEMONIC_CVTSS2SI:
+        case ZYDIS_MNEMONIC_CVTSD2SI:
+        case ZYDIS_MNEMONIC_CVTTSS2SI:
+        case ZYDIS_MNEMONIC_CVTTSD2SI:
+        case ZYDIS_MNEMONIC_VCVTSS2SI:
+        case ZYDIS_MNEMONIC_VCVTSD2SI:
+        case ZYDIS_MNEMONIC_VCVTTSS2SI:
+        case ZYDIS_MNEMONIC_VCVTTSD2SI: named = true; break;
         default: break;
     }
     for (unsigned n = 0; n < z_.operand_count_visible; n++) {
@@ -219,7 +228,7 @@ bool BlockEmitter::vectorPlain(InstId id) {
             out = vectorRegister(op.reg.value);
         } else if (!inFrame(guest)) {
             out = pinned(unsigned(guest), op.size);
-        } else {  // there is never more than one, and none beside memory that uses rcx
+        } else {  // there is never more than one
             a_.mov(kTag, slot(unsigned(guest)));
             out = sized(int(kTag.id()), op.size);
             if (op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) stored = guest;

@@ -12,6 +12,7 @@ enum class How : uint8_t {
     Lea,
     Shift,  // by CL or an immediate
     Multiply,
+    MultiplyWithoutFlags,
     Divide,
     DivideSigned,
     CompareExchange,
