@@ -112,19 +112,18 @@ void BlockEmitter::notePage() {
     a_.mov(KILN_FRAME(x87Page), kTag);
 }
 
-// FDP is an offset in its segment.
+// FDP is an offset in its segment. The index register of the host's operand has the linear address, or what
+// its displacement makes one.
 void BlockEmitter::noteData(const ZydisDecodedOperandMem& m, const Address& at) {
-    const bool based = code64_ && (m.segment == ZYDIS_REGISTER_FS || m.segment == ZYDIS_REGISTER_GS);
-    if (!at.usesRdx) {
-        const Mem offset = x86::ptr(at.mem.indexReg().as<Gp>(), int32_t(at.mem.offset()));
-        a_.lea(kTag, offset);
-        a_.mov(KILN_FRAME(x87Data), kTag);
-    } else if (based) {
-        a_.mov(kTag, kLinear);
-        m.segment == ZYDIS_REGISTER_FS ? a_.sub(kTag, KILN_FRAME(fsBase)) : a_.sub(kTag, KILN_FRAME(gsBase));
-        a_.mov(KILN_FRAME(x87Data), kTag);
-    } else {
-        a_.mov(KILN_FRAME(x87Data), kLinear);
+    Gp data = at.mem.indexReg().as<Gp>();
+    if (at.mem.offset() || data != kLinear) {
+        a_.lea(kTag, x86::ptr(data, int32_t(at.mem.offset())));
+        data = kTag;
+    }
+    a_.mov(KILN_FRAME(x87Data), data);
+    if (code64_ && (m.segment == ZYDIS_REGISTER_FS || m.segment == ZYDIS_REGISTER_GS)) {
+        a_.mov(kTag, m.segment == ZYDIS_REGISTER_FS ? KILN_FRAME(fsBase) : KILN_FRAME(gsBase));
+        a_.sub(KILN_FRAME(x87Data), kTag);
     }
     a_.mov(KILN_FRAME(x87DataSegment), uint8_t(ZydisRegisterGetId(m.segment)));
 }

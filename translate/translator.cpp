@@ -550,7 +550,10 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     Cpu& c = cpu_;
     const Block& b = *s.block;
     toCpu(f);
-    if (s.usesX87) VectorState::x87ToCpu(f, c);
+    if (s.usesX87)
+        VectorState::x87ToCpu(f, c);
+    else if (f.x87 != X87Place::InCpu)
+        VectorState::pointersToCpu(f, c);
     c.gpr.slot[17] = f.page + b.start.pageOffset();
     c.slice_ = f.slice - b.count;
     if (!s.alone) {

@@ -88,6 +88,19 @@ void VectorState::x87ToImage(HostFrame& f, const Cpu& c) {
     f.x87 = X87Place::InImage;
 }
 
+void VectorState::pointersToCpu(HostFrame& f, Cpu& c) {
+    if (f.x87Offset != HostFrame::kNoOffset) {
+        c.fpu.instructionPointer = f.x87Page + uint64_t(f.x87Offset);
+        c.fpu.instructionSelector = c.seg[Cs].selector;
+        f.x87Offset = HostFrame::kNoOffset;
+    }
+    if (f.x87DataSegment != HostFrame::kNoSegment) {
+        c.fpu.dataPointer = f.x87Data;
+        c.fpu.dataSelector = c.seg[f.x87DataSegment].selector;
+        f.x87DataSegment = HostFrame::kNoSegment;
+    }
+}
+
 void VectorState::x87ToCpu(HostFrame& f, Cpu& c) {
     if (f.x87 != X87Place::InImage) return;
     c.fpu.control = get<uint16_t>(f, kControl);
@@ -96,14 +109,7 @@ void VectorState::x87ToCpu(HostFrame& f, Cpu& c) {
     for (unsigned n = 0; n < 8; n++)
         c.fpu.physical[x87::physical(c, n)] = {get<uint64_t>(f, kRegisters + 16 * n),
                                                get<uint16_t>(f, kRegisters + 16 * n + 8)};
-    if (f.x87Offset != HostFrame::kNoOffset) {
-        c.fpu.instructionPointer = f.x87Page + uint64_t(f.x87Offset);
-        c.fpu.instructionSelector = c.seg[Cs].selector;
-    }
-    if (f.x87DataSegment != HostFrame::kNoSegment) {
-        c.fpu.dataPointer = f.x87Data;
-        c.fpu.dataSelector = c.seg[f.x87DataSegment].selector;
-    }
+    pointersToCpu(f, c);
     f.x87 = X87Place::InCpu;
 }
 

@@ -31,6 +31,8 @@ struct VectorState {
     // Between CpuState and the image.
     static void x87ToImage(HostFrame& frame, const Cpu& cpu);
     static void x87ToCpu(HostFrame& frame, Cpu& cpu);
+    // FIP and FDP alone: before selectors can become others.
+    static void pointersToCpu(HostFrame& frame, Cpu& cpu);
 };
 
 // Host code for it, shared by all blocks.
