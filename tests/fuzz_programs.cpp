@@ -44,6 +44,10 @@ class ProgramFuzz {
             b->addRam(kCode, kCodePages * kPageSize);
             b->addRam(kData, kDataSize);
             if (code64) b->setBase(Gs, kData + 0x840);
+            // Neighbours in the linear address space that are none in memory, and one that is only read.
+            b->map(kData + 0x1000, kData + 0x3000);
+            b->map(kData + 0x3000, kData + 0x1000);
+            b->map(kData, kData, true, false);
             b->enableAvx();
         }
         translator_ =
@@ -120,6 +124,62 @@ class ProgramFuzz {
         p.code.insert(p.code.end(), i.code().begin(), i.code().end());
     }
 
+    // As compilers' code does: several operands a few bytes from one register, which moves by constants.
+    void addNeighbours(Program& p) {
+        static constexpr unsigned kBases[] = {Rsp, Rsp, Rbp, Rbx, Rsi, Rdi, Rax, R10, R13, R14};
+        const unsigned base = kBases[below(random_, code64_ ? std::size(kBases) : 7)];
+        const size_t from = p.code.size();
+        for (uint64_t k = 2 + below(random_, 8); k; k--) {
+            const unsigned other = unsigned(below(random_, code64_ ? 16 : 8));
+            const int disp = int(below(random_, 12)) * 8 - 40;
+            const int small = int(below(random_, 5)) * 8 - 16;
+            switch (below(random_, 16)) {
+                case 0: putMemory(p, {0x89}, other, base, disp); break;  // MOV m, r
+                case 1: putMemory(p, {0x8b}, other == Rsp ? unsigned(Rcx) : other, base, disp); break;
+                case 2: putMemory(p, {0x01}, other, base, disp); break;  // ADD m, r
+                case 3:
+                    putMemory(p, {0x83}, 7, base, disp), put(p, {int(below(random_, 128))});
+                    break;  // CMP m, i
+                case 4:
+                    putMemory(p, {0x13}, other == Rsp ? unsigned(Rdx) : other, base, disp);
+                    break;                                                             // ADC r, m
+                case 5: putMemory(p, {0x0f, 0x42}, Rcx, base, disp); break;            // CMOVB rCX, m
+                case 6: putMemory(p, {0x0f, 0x28}, other & 7, base, disp); break;      // MOVAPS
+                case 7: putMemory(p, {0x0f, 0x11}, other & 7, base, disp); break;      // MOVUPS
+                case 8: putMemory(p, {0x8d}, base, base, small); break;                // LEA base, [base + n]
+                case 9: putRegister(p, 0x83, 0, base), put(p, {small & 0xff}); break;  // ADD base, n
+                case 10: putRegister(p, 0x83, 5, base), put(p, {small & 0xff}); break;  // SUB base, n
+                case 11: putRegister(p, 0x89, base, Rbp); break;                        // MOV rBP, base
+                case 12:
+                case 13: putShort(p, 0x50, other); break;                                 // PUSH
+                case 14: putShort(p, 0x58, other == Rsp ? unsigned(Rdx) : other); break;  // POP
+                default: putMemory(p, {0xff}, 6, base, disp); break;                      // PUSH m
+            }
+        }
+        p.listing += fmt::format("  {:x}: {} bytes of neighbours of register {}:", kCode + from,
+                                 p.code.size() - from, base);
+        for (size_t n = from; n < p.code.size(); n++) p.listing += fmt::format(" {:02x}", p.code[n]);
+        p.listing += "\n";
+    }
+    void putRex(Program& p, unsigned reg, unsigned rm) {
+        if (code64_) put(p, {int(0x48 | (reg >> 3) << 2 | rm >> 3)});
+    }
+    void putMemory(Program& p, std::initializer_list<int> opcode, unsigned reg, unsigned base, int disp) {
+        putRex(p, reg, base);
+        put(p, opcode);
+        put(p, {int(0x40 | (reg & 7) << 3 | (base & 7))});
+        if ((base & 7) == Rsp) put(p, {0x24});
+        put(p, {disp & 0xff});
+    }
+    void putRegister(Program& p, int opcode, unsigned reg, unsigned rm) {
+        putRex(p, reg, rm);
+        put(p, {opcode, int(0xc0 | (reg & 7) << 3 | (rm & 7))});
+    }
+    void putShort(Program& p, int opcode, unsigned reg) {
+        if (reg >= 8) put(p, {0x41});
+        put(p, {opcode | int(reg & 7)});
+    }
+
     void put(Program& p, std::initializer_list<int> bytes) {
         for (int b : bytes) p.code.push_back(uint8_t(b));
     }
@@ -164,7 +224,8 @@ class ProgramFuzz {
         for (size_t n = 0; n < blocks; n++) {
             if (oneIn(random_, 4)) p.code.insert(p.code.end(), below(random_, 1500), 0x90);
             p.labels.push_back(p.code.size());
-            for (uint64_t k = 1 + below(random_, 8); k; k--) addInstruction(p);
+            for (uint64_t k = 1 + below(random_, 8); k; k--)
+                oneIn(random_, 6) ? addNeighbours(p) : addInstruction(p);
             addEnd(p, blocks);
         }
         put(p, {0xf4});
@@ -182,8 +243,11 @@ class ProgramFuzz {
         UserState s;
         for (uint64_t& g : s.gpr)
             g = oneIn(random_, 4) ? interesting(random_) : kData + below(random_, kDataSize / 8) * 8;
+        for (uint64_t& g : s.gpr)  // near the border of two pages
+            if (oneIn(random_, 4))
+                g = kData + (1 + below(random_, 3)) * kPageSize - 64 + below(random_, 16) * 8;
         for (unsigned n = 0; n < 16 && !code64_; n++) s.gpr[n] = n < 8 ? s.gpr[n] & 0xffffffff : 0;
-        s.gpr[Rsp] = kData + 0x2000 + below(random_, 0x80) * 16;
+        s.gpr[Rsp] = kData + 0x2000 + below(random_, oneIn(random_, 3) ? 8 : 0x80) * 16;
         s.gpr[Rcx] &= 0xff;
         s.rflags = 2 | flag::IF | (random_() & flag::Arithmetic) | (oneIn(random_, 8) ? flag::DF : 0);
         s.rip = kCode + p.labels[below(random_, p.labels.size())];
@@ -204,9 +268,9 @@ class ProgramFuzz {
         // Return addresses for RET.
         for (unsigned n = 0; n < 16; n++) {
             const uint64_t target = kCode + p.labels[below(random_, p.labels.size())];
-            for (GuestBench* b : {&plain_, &translated_})
-                std::memcpy(b->host(kData) + s.gpr[Rsp] - kData + n * (code64_ ? 8 : 4), &target,
-                            code64_ ? 8 : 4);
+            std::vector<uint8_t> bytes(code64_ ? 8 : 4);
+            std::memcpy(bytes.data(), &target, bytes.size());
+            for (GuestBench* b : {&plain_, &translated_}) b->write(s.gpr[Rsp] + n * bytes.size(), bytes);
         }
         for (GuestBench* b : {&plain_, &translated_}) {
             b->restoreMode();
@@ -261,10 +325,12 @@ class ProgramFuzz {
     bool one() {
         const Program p = make();
         for (GuestBench* b : {&plain_, &translated_}) b->write(kCode, p.code);
+        std::vector<uint8_t> data(kDataSize);
         for (uint64_t at = 0; at < kDataSize; at += 8) {
             const uint64_t v = oneIn(random_, 2) ? kData + below(random_, kDataSize) : interesting(random_);
-            for (GuestBench* b : {&plain_, &translated_}) std::memcpy(b->host(kData) + at, &v, 8);
+            std::memcpy(&data[at], &v, 8);
         }
+        for (GuestBench* b : {&plain_, &translated_}) b->write(kData, data);
         for (int start = 0; start < 6; start++) {
             randomState(p);
             for (int slices = 0; slices < 12; slices++) {

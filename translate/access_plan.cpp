@@ -248,6 +248,11 @@ void AccessPlan::make(std::span<const Decoded> code, bool code64, int64_t pageOf
     Planner(code, code64, pageOffset, groups_, memory_, stack_).run();
 }
 
+void AccessPlan::withdraw(unsigned instruction) {
+    for (Group& g : groups_)
+        if (g.checked && g.checkedBy == instruction) g.checked = false, g.alignment = 0;
+}
+
 bool AccessPlan::spans(unsigned instruction) const {
     return std::any_of(groups_.begin(), groups_.end(),
                        [&](const Group& g) { return g.checked && g.last > instruction; });

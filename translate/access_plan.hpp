@@ -40,6 +40,7 @@ class AccessPlan {
         unsigned handle = 0;           // place in HostFrame::handles
         // While code is emitted:
         bool checked = false;
+        unsigned checkedBy = 0;  // instruction
         unsigned alignment = 0;  // if not 0, the address at `aligned` is a multiple of it
         int64_t aligned = 0;
     };
@@ -56,6 +57,8 @@ class AccessPlan {
     Access memory(unsigned instruction) const { return of(memory_, instruction); }  // the explicit operand
     Access stack(unsigned instruction) const { return of(stack_, instruction); }    // the implied one
     Group& group(int n) { return groups_[size_t(n)]; }
+    // The instruction was done in another way: what it checked itself is not checked.
+    void withdraw(unsigned instruction);
     // Whether an addend that was found at or before `instruction` is wanted behind it.
     bool spans(unsigned instruction) const;
 

@@ -256,6 +256,7 @@ void BlockEmitter::resumeSlow() {
     s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
     a_.bind(t.resume);
     a_.nowRaxHolds(HostAssembler::kNothing);
+    plan_.withdraw(index_);
 }
 
 }  // namespace kiln

@@ -196,6 +196,7 @@ void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start,
         a_.mov(inFrameAt(offsetof(HostFrame, handles) + g.handle * 8), kIndex);
     a_.nowRaxHolds(access.group);
     g.checked = true;
+    g.checkedBy = index_;
     inHost_ = false;
 }
 
