@@ -44,6 +44,8 @@ class LocalApic : public Device, public IoHandler {
 
     // Anything at all for the CPU to look at (see the tests below). INTR-like ones still depend on RFLAGS.IF.
     bool attention() const { return attention(~0u); }
+    // Not 0: there is attention(). For who looks from translated code.
+    const std::atomic<uint32_t>& attentionWord() const { return attention_; }
     bool interruptPending() const { return attention(kFixed); }  // a fixed interrupt above PPR
     bool extIntPending() const { return attention(kExtInt); }    // the 8259 pair's, through LINT0
     bool intrPending() const { return attention(kFixed | kExtInt); }

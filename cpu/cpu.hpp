@@ -380,6 +380,7 @@ class Cpu : public CpuState {
         bool blocksDied;     // while the context was not the current one
     };
     bool flatSegments() const;
+    void segmentsDiffer(bool is64);
 
     void readSlow(unsigned segment, uint64_t offset, void* out, unsigned size);
     void writeSlow(unsigned segment, uint64_t offset, const void* in, unsigned size);
@@ -404,6 +405,7 @@ class Cpu : public CpuState {
     void writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
     uint64_t nextPage(uint64_t linear, bool implicit) const;
     Translation walk(uint64_t linear, Access access, bool user, bool implicit, Marking marking);
+    Translation walkWithoutThrowing(uint64_t linear, Access access, bool user, bool implicit, Marking marking);
     void fillBoth(uint64_t first, uint64_t second, Access access, bool user, bool implicit);
     void forgetCode(uint64_t linear);
     void forgetDeadBlocks();
@@ -418,12 +420,25 @@ class Cpu : public CpuState {
     void readApic(PhysAddr at, void* out, unsigned size);
     void writeApic(PhysAddr at, const void* in, unsigned size);
     Tlb::Slot fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
-    Tlb& tlbFor(bool user, bool implicit);
+    Tlb::Slot enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Translation& t);
+    // What becomes of an access of running code that the TLB did not let through, found out without throwing:
+    // now it does, or there is a page fault, or only load() and store() know.
+    enum class Probe : uint8_t { Fills, Faults, Unclear };
+    Probe probe(uint64_t linear, unsigned size, Access access, Fault& fault);
+    Tlb& tlbFor(bool user, bool implicit) {
+        auto& modes = contexts_.current().modes;
+        if (user) return *modes[TranslationContext::User];
+        return *modes[paging_.smap && (implicit || !flags.test(flag::AC)) ? TranslationContext::SupervisorSmap
+                                                                          : TranslationContext::Supervisor];
+    }
     void readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit);
     void writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
     void alignmentCheck(uint64_t linear, unsigned size);
-    [[noreturn]] void pageFault(uint64_t linear, uint32_t error);
+    Fault pageFault(uint64_t linear, uint32_t error);
     PhysAddr fetchPage(uint64_t linear);
+    // Whether code may be fetched from there; otherwise `fetchFault_` is what the fetch raises.
+    bool mayFetch(uint64_t linear);
+    // Null: a page fault, which is in `fetchFault_`; other faults are thrown.
     const Block* findBlock(bool single);
     Block* decodeHere(PhysAddr start, bool single);
     Block* insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded);
@@ -537,6 +552,7 @@ class Cpu : public CpuState {
     };
     std::array<std::unique_ptr<CodeWays, Free>, TranslationContexts::kMost> waysOf_;  // by context
     CodeWays* ways_ = nullptr;                                                        // of the current one
+    Fault fetchFault_{};
     std::unique_ptr<Decoder> decoder_;
     Breakpoints breakpoints_;
     bool runAlone_ = false;   // the next instruction meets a breakpoint: see BreakpointAhead
@@ -652,6 +668,9 @@ inline T Cpu::atomically(unsigned segment, uint64_t offset, Next next) {
 
 template <class T>
 inline T Cpu::loadSystem(uint64_t linear) {
+    Tlb& tlb = tlbFor(false, true);
+    if (tlb.readTag(linear) == ((linear + sizeof(T) - 1) & ~kPageMask)) [[likely]]
+        return loadGuest<T>(reinterpret_cast<const void*>(linear + tlb.addend(linear)));
     T v;
     readLinear(linear, &v, sizeof v, false, true);
     return v;

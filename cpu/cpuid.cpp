@@ -54,8 +54,10 @@ Cpu::CpuidResult Cpu::cpuidVersion() const {
 
 Cpu::CpuidResult Cpu::cpuidFeatures7(uint32_t subleaf) const {
     if (subleaf == 1) return {model.features.word(CpuidWord::Leaf7Sub1Eax), 0, 0, 0};
+    const uint32_t second = model.features.word(CpuidWord::Leaf7Sub2Edx);
+    if (subleaf == 2) return {0, 0, 0, second};
     if (subleaf) return {};
-    uint32_t last = model.features.word(CpuidWord::Leaf7Sub1Eax) != 0;
+    const uint32_t last = second ? 2 : model.features.word(CpuidWord::Leaf7Sub1Eax) != 0;
     uint32_t ecx = model.features.word(CpuidWord::Leaf7Ecx);
     if (cr4 & cr4::PKE) ecx |= bit(4);  // OSPKE
     return {last, model.features.word(CpuidWord::Leaf7Ebx), ecx, model.features.word(CpuidWord::Leaf7Edx)};

@@ -7,7 +7,6 @@ namespace kiln {
 
 void raise(uint8_t vector) { throw Fault{vector}; }
 void raise(uint8_t vector, uint32_t error) { throw Fault{vector, true, error}; }
-void raisePageFault(uint64_t linear, uint32_t error) { throw Fault{kPF, true, error, linear}; }
 
 Cpu::Cpu(CpuPorts ports, unsigned number)
     : io(std::move(ports)),
@@ -153,6 +152,7 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
 const Block* Cpu::findBlock(bool single) {
     if (rip >= codeEnd_ || (codeMode_ == CodeMode::Code64 && !canonical(rip))) raise(kGP, 0);
     uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
+    if (!mayFetch(linear)) return nullptr;
     PhysAddr start = fetchPage(linear) + (linear & kPageMask);
     Block* b = io.code.find(start, codeMode_, single);
     if (b && b->crosses) {
@@ -198,6 +198,7 @@ void Cpu::runSingle() {
     stiShadow = movSsShadow = false;
     const bool transfer = tf && byBranch && atTransfer();
     const Block* b = findBlock(true);
+    if (!b) return takeFault(fetchFault_);
     held_ += slice_ - 1;
     slice_ = 1;
     runBlock(b);
@@ -225,7 +226,10 @@ void Cpu::step(bool alone) {
         runSingle();
     } else {
         committed_ = false;
-        runBlock(findBlock(false));
+        if (const Block* b = findBlock(false))
+            runBlock(b);
+        else
+            takeFault(fetchFault_);
     }
 }
 

@@ -43,6 +43,5 @@ struct FerrFreeze {};
 
 [[noreturn]] void raise(uint8_t vector);                  // without an error code
 [[noreturn]] void raise(uint8_t vector, uint32_t error);  // with one
-[[noreturn]] void raisePageFault(uint64_t linear, uint32_t error);
 
 }  // namespace kiln

@@ -17,9 +17,9 @@ constexpr FeatureSet kImplemented = {
     F::MOVBE, F::XSAVE, F::RDRAND, F::PCLMULQDQ, F::AES, F::AVX, F::FMA, F::F16C,
     // leaves 6, 7 and Dh
     F::ARAT, F::FSGSBASE, F::TSC_ADJUST, F::SMEP, F::ERMS, F::INVPCID, F::SMAP, F::UMIP, F::PKU, F::LA57,
-    F::PKS, F::MD_CLEAR, F::SPEC_CTRL, F::STIBP, F::ARCH_CAPABILITIES, F::SSBD, F::AVX2, F::SHA_NI, F::GFNI,
-    F::VAES, F::VPCLMULQDQ, F::BMI1, F::BMI2, F::RDSEED, F::ADX, F::CLFLUSHOPT, F::CLWB, F::RDPID,
-    F::CLDEMOTE, F::FSRM, F::SERIALIZE, F::XSAVEOPT, F::XSAVEC, F::XGETBV1, F::XSAVES, F::AVX_VNNI,
+    F::PKS, F::MD_CLEAR, F::SPEC_CTRL, F::STIBP, F::ARCH_CAPABILITIES, F::SSBD, F::BHI_CTRL, F::AVX2,
+    F::SHA_NI, F::GFNI, F::VAES, F::VPCLMULQDQ, F::BMI1, F::BMI2, F::RDSEED, F::ADX, F::CLFLUSHOPT, F::CLWB,
+    F::RDPID, F::CLDEMOTE, F::FSRM, F::SERIALIZE, F::XSAVEOPT, F::XSAVEC, F::XGETBV1, F::XSAVES, F::AVX_VNNI,
     F::AVX512F, F::AVX512DQ, F::AVX512IFMA, F::AVX512CD, F::AVX512BW, F::AVX512VL, F::AVX512_VBMI,
     F::AVX512_VBMI2, F::AVX512_VNNI, F::AVX512_BITALG, F::AVX512_VPOPCNTDQ, F::AVX512_BF16,
     // leaves 8000_0001h to 8000_0008h
@@ -62,6 +62,7 @@ constexpr struct {
     {F::PKS, F::LM},
     {F::ARCH_CAPABILITIES, F::MSR},
     {F::SPEC_CTRL, F::MSR},
+    {F::BHI_CTRL, F::SPEC_CTRL},
     {F::FXSR_OPT, F::FXSR},
     {F::SSE, F::FXSR},
     {F::SSE, F::MMX},
@@ -223,6 +224,7 @@ constexpr struct {
     {F::STIBP, "stibp"},
     {F::ARCH_CAPABILITIES, "arch-capabilities"},
     {F::SSBD, "ssbd"},
+    {F::BHI_CTRL, "bhi-ctrl"},
     {F::AVX_VNNI, "avx-vnni"},
     {F::AVX512_BF16, "avx512-bf16"},
     {F::XSAVEOPT, "xsaveopt"},

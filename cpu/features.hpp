@@ -25,6 +25,7 @@ enum class CpuidWord : uint8_t {
     Leaf7Ecx,
     Leaf7Edx,
     Leaf7Sub1Eax,
+    Leaf7Sub2Edx,
     LeafDSub1Eax,
     Extended1Edx,
     Extended1Ecx,
@@ -150,6 +151,8 @@ enum class Feature : uint16_t {
 
     AVX_VNNI = KILN_AT(Leaf7Sub1Eax, 4),
     AVX512_BF16 = KILN_AT(Leaf7Sub1Eax, 5),
+
+    BHI_CTRL = KILN_AT(Leaf7Sub2Edx, 4),
 
     XSAVEOPT = KILN_AT(LeafDSub1Eax, 0),
     XSAVEC = KILN_AT(LeafDSub1Eax, 1),

@@ -120,6 +120,8 @@ class Flags {
     }
     bool test(uint64_t mask) const { return rest_ & mask; }  // of flags that are not arithmetic
     void change(uint64_t mask, bool on) { rest_ = on ? rest_ | uint32_t(mask) : rest_ & ~uint32_t(mask); }
+    // The flags that are not arithmetic, where they lie: for translated code.
+    uint32_t& others() { return rest_; }
     unsigned iopl() const { return rest_ >> 12 & 3; }
 
   private:

@@ -30,31 +30,30 @@ void Cpu::alignmentCheck(uint64_t linear, unsigned size) {
     if (alignmentChecks_ && size <= 8 && !(size & (size - 1)) && linear & (size - 1)) raise(kAC, 0);
 }
 
-Tlb& Cpu::tlbFor(bool user, bool implicit) {
-    auto& modes = contexts_.current().modes;
-    if (user) return *modes[TranslationContext::User];
-    return *modes[paging_.smap && (implicit || !flags.test(flag::AC)) ? TranslationContext::SupervisorSmap
-                                                                      : TranslationContext::Supervisor];
-}
-
 // What is cached for the page goes with its fault (SDM vol. 3, 4.10.4.1).
-void Cpu::pageFault(uint64_t linear, uint32_t error) {
+Fault Cpu::pageFault(uint64_t linear, uint32_t error) {
     io.log(LogCategory::Mmu, "page fault at {:x}, error code {:x}, cr3={:x} cpl={}", linear, error, cr3, cpl);
     contexts_.flushFaulted(linear);
     if (contexts_.mayHaveFetched(linear)) forgetCode(linear);
     translationsChanged();
-    raisePageFault(linear, error);
+    return {kPF, true, error, linear};
 }
 
 // Throws #PF, and #GP(0) where descriptor tables or the TSS reach over the canonical range.
 Translation Cpu::walk(uint64_t linear, Access access, bool user, bool implicit, Marking marking) {
     if (longMode() && !canonical(linear)) raise(kGP, 0);
+    const Translation t = walkWithoutThrowing(linear, access, user, implicit, marking);
+    if (t.fault) throw pageFault(linear, t.errorCode);
+    return t;
+}
+
+Translation Cpu::walkWithoutThrowing(uint64_t linear, Access access, bool user, bool implicit,
+                                     Marking marking) {
     for (;;) {
         WalkTrace trace;
         const Translation t = walkPageTables(io.memory, paging_, LinearAddr(linear), access, user,
                                              !implicit && flags.test(flag::AC), marking, &trace);
-        if (t.fault) pageFault(linear, t.errorCode);
-        if (marking == Marking::Nothing) return t;
+        if (t.fault || marking == Marking::Nothing) return t;
         // Others may have written to a table before it came under watch.
         if (!contexts_.noteWalk(linear, t, trace) || !threaded) return t;
     }
@@ -67,10 +66,12 @@ static bool cached(Tlb& tlb, uint64_t linear, Access access) {
 
 // The entry for `linear`, walked anew unless it already allows this access.
 Tlb::Slot Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
-    const uint64_t page = linear & ~kPageMask;
     if (cached(tlb, linear, access)) return tlb.at(linear);
+    return enterInTlb(tlb, linear, access, walk(linear, access, user, implicit, Marking::SetsBits));
+}
 
-    const Translation t = walk(linear, access, user, implicit, Marking::SetsBits);
+Tlb::Slot Cpu::enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Translation& t) {
+    const uint64_t page = linear & ~kPageMask;
     const PhysAddr phys = physical(t.addr.page().value, access);
     PhysicalMemory::Target target = io.memory.find(phys);
     bool direct = target.host && target.end.value - phys.value >= kPageSize && !io.apic.ownsPage(phys) &&
@@ -84,6 +85,19 @@ Tlb::Slot Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
     tlb.fill(linear, fresh, t);
     return tlb.at(linear);
+}
+
+Cpu::Probe Cpu::probe(uint64_t linear, unsigned size, Access access, Fault& fault) {
+    if (alignmentChecks_ || (linear & kPageMask) + size > kPageSize || (longMode() && !canonical(linear)) ||
+        cached(*dataTlb_, linear, access))
+        return Probe::Unclear;
+    const Translation t = walkWithoutThrowing(linear, access, cpl == 3, false, Marking::SetsBits);
+    if (t.fault) {
+        fault = pageFault(linear, t.errorCode);
+        return Probe::Faults;
+    }
+    const Tlb::Slot e = enterInTlb(*dataTlb_, linear, access, t);
+    return ((access == Access::Write ? e.writeTag : e.readTag) & Tlb::kSlow) ? Probe::Unclear : Probe::Fills;
 }
 
 // For an access that continues on another page: both are checked before either is marked accessed or dirty.
@@ -237,6 +251,9 @@ void* Cpu::lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit,
 }
 
 void Cpu::storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user) {
+    Tlb& tlb = tlbFor(user, false);
+    if (size == 8 && tlb.writeTag(linear) == ((linear + 7) & ~kPageMask)) [[likely]]
+        return storeGuest(reinterpret_cast<void*>(linear + tlb.addend(linear)), value);
     writeLinear(linear, &value, size, user, false);
 }
 
@@ -266,14 +283,26 @@ bool Cpu::translate(uint64_t linear, PhysAddr& out) {
     return !t.fault;
 }
 
-PhysAddr Cpu::fetchPage(uint64_t linear) {
+bool Cpu::mayFetch(uint64_t linear) {
     const uint64_t page = linear & ~kPageMask;
-    FetchEntry& e = fetchEntry(linear);
-    if (e.page == page && e.tag == lookupTag_) return e.phys;
-    const Translation t = walk(linear, Access::Fetch, cpl == 3, false, Marking::SetsBits);
+    if (const FetchEntry& e = fetchEntry(linear); e.page == page && e.tag == lookupTag_) return true;
+    if (longMode() && !canonical(linear)) {
+        fetchFault_ = {kGP, true};
+        return false;
+    }
+    const Translation t = walkWithoutThrowing(linear, Access::Fetch, cpl == 3, false, Marking::SetsBits);
+    if (t.fault) {
+        fetchFault_ = pageFault(linear, t.errorCode);
+        return false;
+    }
     contexts_.noteFetch(linear, t.pageSize);
-    e = {page, lookupTag_, physical(t.addr.page().value, Access::Fetch)};
-    return e.phys;
+    fetchEntry(linear) = {page, lookupTag_, physical(t.addr.page().value, Access::Fetch)};
+    return true;
+}
+
+PhysAddr Cpu::fetchPage(uint64_t linear) {
+    if (!mayFetch(linear)) throw fetchFault_;
+    return fetchEntry(linear).phys;
 }
 
 // Code of the page at `linear` has to be looked up anew.

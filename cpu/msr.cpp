@@ -56,7 +56,8 @@ bool mtrrVariable(const Cpu& c, uint32_t n, uint64_t v) {
 }
 bool speculationControl(const Cpu& c, uint32_t, uint64_t v) {
     const uint64_t offered = (c.model.has(F::SPEC_CTRL) ? 1 : 0) | (c.model.has(F::STIBP) ? 2 : 0) |
-                             (c.model.has(F::SSBD) ? 4 : 0);
+                             (c.model.has(F::SSBD) ? 4 : 0) |
+                             (c.model.has(F::BHI_CTRL) ? 1 << 10 : 0);  // BHI_DIS_S
     return !(v & ~offered);
 }
 bool miscEnable(const Cpu&, uint32_t, uint64_t v) { return !(v & ~0x4'00c5'1889ull); }
@@ -252,7 +253,7 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
 
 // A write of the counter or of IA32_TSC_ADJUST moves both (SDM vol. 3, 18.17.3).
 void Cpu::moveTsc(int64_t by) {
-    DeviceGuard guard(threads());  // the APIC's timer reads it
+    DeviceGuard guard(threads());                               // the APIC's timer reads it
     tscOffset_ = int64_t(uint64_t(tscOffset_) + uint64_t(by));  // both wrap
     msr.tscAdjust += uint64_t(by);
     io.apic.tscChanged();

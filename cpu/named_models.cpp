@@ -1,6 +1,7 @@
 // What is left out on purpose, so that nobody is warned of it: SVM (qemu64, EPYC), thermal MSRs (core2duo),
 // TSX (Haswell, Skylake and their successors are QEMU's noTSX versions), AVX512-FP16, AMX, direct stores and
-// bus-lock detection (SapphireRapids). The bit that tells of a hypervisor is added to every model, as in QEMU.
+// bus-lock detection (SapphireRapids). The bit that tells of a hypervisor is added to every model, as in
+// QEMU.
 #include "cpu/named_models.hpp"
 
 namespace kiln {
@@ -59,8 +60,8 @@ constexpr FeatureSet kIcelakeServer =
     FeatureSet{F::AVX512IFMA, F::AVX512_VBMI, F::AVX512_VBMI2, F::AVX512_BITALG, F::AVX512_VPOPCNTDQ,
                F::UMIP,       F::GFNI,        F::VAES,         F::VPCLMULQDQ,    F::LA57,
                F::SHA_NI,     F::RDPID,       F::FSRM,         F::WBNOINVD,      F::XSAVES};
-constexpr FeatureSet kSapphireRapids =
-    kIcelakeServer | FeatureSet{F::AVX_VNNI, F::AVX512_BF16, F::SERIALIZE, F::CLDEMOTE, F::TSC_ADJUST};
+constexpr FeatureSet kSapphireRapids = kIcelakeServer | FeatureSet{F::AVX_VNNI, F::AVX512_BF16, F::SERIALIZE,
+                                                                   F::CLDEMOTE, F::TSC_ADJUST,  F::BHI_CTRL};
 constexpr FeatureSet kEpyc =
     kNehalem | FeatureSet{F::PCLMULQDQ,   F::MONITOR,   F::FMA,    F::MOVBE,     F::AES,  F::XSAVE,
                           F::AVX,         F::F16C,      F::RDRAND, F::FSGSBASE,  F::BMI1, F::AVX2,

@@ -51,6 +51,27 @@ uint64_t elementsInPage(Cpu& c, unsigned segment, U offset, Access access) {
     return bytes / sizeof(T);
 }
 
+// Copies upward element by element, as the processor does: where the destination starts inside the source the
+// pattern between them repeats.
+template <class T>
+void copyUpward(uint8_t* to, const uint8_t* from, uint64_t n) {
+    if (to <= from || uint64_t(to - from) >= n * sizeof(T)) {
+        moveInGuest(to, from, n * sizeof(T));
+    } else if (sizeof(T) == 1 && to == from + 1) {
+        fillGuest(to, loadGuest<uint8_t>(from), n);
+    } else {
+        for (uint64_t k = 0; k < n; k++) storeGuest(to + k * sizeof(T), loadGuest<T>(from + k * sizeof(T)));
+    }
+}
+
+template <class T>
+void fillUpward(uint8_t* to, T v, uint64_t n) {
+    if (v == T(uint8_t(v) * (T(~T(0)) / 255)))
+        fillGuest(to, uint8_t(v), n * sizeof(T));
+    else
+        for (uint64_t k = 0; k < n; k++) storeGuest(to + k * sizeof(T), v);
+}
+
 // Repeats `run(most)` until rCX is 0. It does between 1 and `most` elements and says how many. False:
 // unfinished.
 template <class U, class Run>

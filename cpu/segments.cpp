@@ -70,12 +70,27 @@ void Cpu::setReal(SegReg which, uint16_t selector) {
 // What loads, stores and fetches use, derived from the segments, the mode and CPL.
 void Cpu::segmentsChanged() {
     const bool is64 = code64();
+    if (is64 && codeMode_ == CodeMode::Code64) {  // where segments hardly matter
+        for (SegReg r : {Fs, Gs}) fast_[r].base = seg[r].base;
+    } else {
+        segmentsDiffer(is64);
+    }
+    alignmentChecks_ = (cr0 & cr0::AM) && flags.test(flag::AC) && cpl == 3;
+    translationsChanged();
+    const bool em = cr0 & cr0::EM, ts = cr0 & cr0::TS;
+    x87Trap_ = em || ts;
+    mmxTrap_ = em || ts;
+    sseTrap_ = em || ts || !(cr4 & cr4::OSFXSR);
+    avxTrap_ = ts || !avxEnabled();
+    avx512Trap_ = ts || !avx512Enabled();
+}
+
+void Cpu::segmentsDiffer(bool is64) {
     codeMode_ = is64 ? CodeMode::Code64 : seg[Cs].big() ? CodeMode::Code32 : CodeMode::Code16;
     linearMask_ = is64 ? ~0ull : 0xffffffff;
     ipMask_ = is64 ? ~0ull : 0xffffffff;
     stackMask_ = is64 ? ~0ull : seg[Ss].big() ? 0xffffffff : 0xffff;
     codeEnd_ = is64 ? ~0ull : uint64_t(seg[Cs].limit) + 1;
-    alignmentChecks_ = (cr0 & cr0::AM) && flags.test(flag::AC) && cpl == 3;
     const bool checkTypes = protectedMode() && !is64;
     for (unsigned i = 0; i < 6; i++) {
         const Segment& s = seg[i];
@@ -87,20 +102,14 @@ void Cpu::segmentsChanged() {
         f.writeEnd = !checkTypes || s.writable() ? end : 0;
     }
     flat_ = is64 || flatSegments();
-    translationsChanged();
-    const bool em = cr0 & cr0::EM, ts = cr0 & cr0::TS;
-    x87Trap_ = em || ts;
-    mmxTrap_ = em || ts;
-    sseTrap_ = em || ts || !(cr4 & cr4::OSFXSR);
-    avxTrap_ = ts || !avxEnabled();
-    avx512Trap_ = ts || !avx512Enabled();
 }
 
 bool Cpu::flatSegments() const {
     constexpr uint64_t kAll = 1ull << 32;
     if (codeEnd_ != kAll || stackMask_ != kAll - 1) return false;
     for (SegReg s : {Cs, Ss, Ds, Es})
-        if (fast_[s].base || (s != Cs && (fast_[s].readEnd != kAll || fast_[s].writeEnd != kAll))) return false;
+        if (fast_[s].base || (s != Cs && (fast_[s].readEnd != kAll || fast_[s].writeEnd != kAll)))
+            return false;
     return true;
 }
 

@@ -6,20 +6,6 @@
 namespace kiln {
 namespace {
 
-// Copies upward element by element, as the processor does: where the destination starts inside the source the
-// pattern between them repeats.
-template <class T>
-void copyUpward(uint8_t* to, const uint8_t* from, uint64_t n) {
-    if (to <= from || uint64_t(to - from) >= n * sizeof(T)) {
-        moveInGuest(to, from, n * sizeof(T));
-    } else if (sizeof(T) == 1 && to == from + 1) {
-        fillGuest(to, loadGuest<uint8_t>(from), n);
-    } else {
-        for (uint64_t k = 0; k < n; k++)
-            storeGuest(to + k * sizeof(T), loadGuest<T>(from + k * sizeof(T)));
-    }
-}
-
 template <class T>
 T elementAt(const uint8_t* p, uint64_t n) {
     return loadGuest<T>(p + n * sizeof(T));
@@ -80,11 +66,7 @@ uint64_t stosRun(Cpu& c, uint64_t most) {
     uint64_t n = std::min(most, elementsInPage<T, U>(c, Es, to, Access::Write));
     uint8_t* destination = n ? c.writablePointer(Es, to, sizeof(T)) : nullptr;
     if (!destination) return 0;
-    T v = c.gpr.get<T>(0);
-    if (v == T(uint8_t(v) * (T(~T(0)) / 255)))
-        fillGuest(destination, uint8_t(v), n * sizeof(T));
-    else
-        for (uint64_t k = 0; k < n; k++) storeGuest(destination + k * sizeof(T), v);
+    fillUpward<T>(destination, c.gpr.get<T>(0), n);
     advance<T, U>(c, Rdi, n);
     countDown<U>(c, n);
     return n;

@@ -54,7 +54,7 @@ TEST_CASE("MSRs keep what they are given, and refuse what is reserved") {
         {0x401, 0, 1},       // MC0_STATUS
         {0x402, 0x1234, 0},  // MC0_ADDR takes all
         {0x427, ~0ull, 0},   // MC9_MISC too
-        {0x48, 7, 8},        // SPEC_CTRL
+        {0x48, 0x407, 8},    // SPEC_CTRL
         {0x6e1, 0xffffffff, 1ull << 32},
         {0xc0000082, 0xffff'ffff'8000'0000, kNotCanonical},
         {0xc0000083, 0xff00'0000'0000'0000, kNotCanonical},  // 57 bits, whatever CR4.LA57 says

@@ -54,6 +54,7 @@ void BlockEmitter::body(unsigned first) {
         goesOn = instruction();
     }
     if (goesOn) edge(pageOffset_ + block_.bytes, block_.count);
+    behindSti_ = false;
     for (size_t n = 0; n < edges_.size(); n++) {
         const Edge e = edges_[n];
         a_.bind(e.label);
@@ -75,6 +76,11 @@ void BlockEmitter::body(unsigned first) {
             fixups_.push_back({t.site, t.jump, &Site::over});
             a_.long_().jmp(t.jump);
             continue;
+        }
+        if (t.operand.hasBase()) {
+            const bool asItIs = t.operand.baseId() == kLinear.id() && !t.operand.offset();
+            if (!asItIs) a_.lea(kTag, t.operand);
+            a_.mov(KILN_FRAME(operand), asItIs ? kLinear : kTag);
         }
         if (context_.sites[t.site].kind == Site::Kind::Vectors)
             load(t);
@@ -112,7 +118,9 @@ bool BlockEmitter::decode() {
 
 bool BlockEmitter::instruction() {
     slowTail_ = ~size_t(0);
+    missTails_.clear();
     decoded_ = decode();
+    if (index_ == 0) harmless_ = decoded_ && !block_.crosses && isHarmless();
     if (!decoded_) {
         interpret();
         return true;
@@ -131,6 +139,15 @@ bool BlockEmitter::instruction() {
     if (!emitted()) interpret();
     if (recipe_ && recipeInstruction_ != index_ && writesOperandOf(recipe_)) recipe_ = {};
     resumeSlow();
+    return true;
+}
+
+bool BlockEmitter::isHarmless() const {
+    const How how = knowledgeOf(z_.mnemonic).how;
+    if (how == How::Nothing) return true;
+    if (how != How::Plain && how != How::Lea && how != How::Branch) return false;
+    for (unsigned n = 0; n < z_.operand_count; n++)
+        if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY && how != How::Lea) return false;
     return true;
 }
 
@@ -170,6 +187,8 @@ bool BlockEmitter::emitted() {
         case How::Push: return push();
         case How::Pop: return pop();
         case How::Leave: return leave();
+        case How::System: return system();
+        case How::String: return stringInstruction();
         default: return false;
     }
 }
@@ -241,20 +260,52 @@ void BlockEmitter::before() {
 Label BlockEmitter::slow(Site::Kind kind) {
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
-        tails_.push_back({a_.newLabel(), addSite(kind), {}, inFrame_ ? Recipe{} : recipe_, {}});
+        tails_.push_back({a_.newLabel(), addSite(kind), {}, inFrame_ ? Recipe{} : recipe_, {}, {}});
     }
     return tails_[slowTail_].label;
 }
 
+// Whether a page fault of the memory operand is all that happens then. A masked operand need not be there; a
+// store of MMX and what a stored result raises leave traces.
+bool BlockEmitter::faultsWithoutTraces() const {
+    switch (z_.mnemonic) {
+        case ZYDIS_MNEMONIC_VMASKMOVPS:
+        case ZYDIS_MNEMONIC_VMASKMOVPD:
+        case ZYDIS_MNEMONIC_VPMASKMOVD:
+        case ZYDIS_MNEMONIC_VPMASKMOVQ:
+        case ZYDIS_MNEMONIC_VCVTPS2PH: return false;
+        default: return z_.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX && !usesX87();
+    }
+}
+
+Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, const Label& again) {
+    const size_t site = addSite(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss);
+    Site& s = context_.sites[site];
+    s.bytes = uint8_t(bytes);
+    s.write = write;
+    s.aligned = mustBeAligned(bytes);
+    s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
+    const bool whole = faultsWithoutTraces();
+    if (whole) fixups_.push_back({site, again, &Site::again});
+    missTails_.push_back(tails_.size());
+    tails_.push_back({a_.newLabel(), site, {}, inFrame_ ? Recipe{} : recipe_, {}, whole ? operand : Mem()});
+    return tails_.back().label;
+}
+
 // Behind the instruction: what the interpreter did instead comes back here.
 void BlockEmitter::resumeSlow() {
-    if (slowTail_ == ~size_t(0)) return;
-    Tail& t = tails_[slowTail_];
-    if (context_.sites[t.site].kind != Site::Kind::Miss) return;
-    t.resume = a_.newLabel();
-    Site& s = context_.sites[t.site];
-    s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
-    a_.bind(t.resume);
+    if (slowTail_ != ~size_t(0)) missTails_.push_back(slowTail_);
+    Label resume;
+    for (const size_t n : missTails_) {
+        Tail& t = tails_[n];
+        Site& s = context_.sites[t.site];
+        if (s.kind != Site::Kind::Miss) continue;
+        if (!resume.isValid()) resume = a_.newLabel();
+        t.resume = resume;
+        s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
+    }
+    if (!resume.isValid()) return;
+    a_.bind(resume);
     a_.nowRaxHolds(HostAssembler::kNothing);
     plan_.withdraw(index_);
 }

@@ -32,6 +32,7 @@
 #include "translate/access_plan.hpp"
 #include "translate/host_assembler.hpp"
 #include "translate/host_frame.hpp"
+#include "translate/processor_places.hpp"
 #include "translate/registers.hpp"
 #include "translate/site.hpp"
 
@@ -50,6 +51,7 @@ struct EmitterContext {
     bool portable;                      // see TranslatorOptions
     const std::set<unsigned>& refused;  // instructions that the assembler could not encode
     std::vector<Decoded>& decoded;      // room for the block's instructions
+    const ProcessorPlaces& places;
 };
 
 class BlockEmitter {
@@ -64,6 +66,8 @@ class BlockEmitter {
     void settle(uint32_t base);
 
     bool overwritesFlagsFirst() const { return kills_; }
+    // The first instruction touches neither memory nor anything but general registers and flags.
+    bool beginsHarmlessly() const { return harmless_; }
     unsigned index() const { return index_; }  // of the instruction it is at
 
     // Whether the translator has more for an instruction than a call of the interpreter.
@@ -98,6 +102,7 @@ class BlockEmitter {
         Label resume;   // where the main line goes on, if it does
         Recipe recipe;  // of flags to be saved first
         Label jump;     // instead of calling: a jump there, to be led elsewhere
+        Mem operand{};  // that the TLB did not give
     };
     // Of a jump to another page that is not the one it was led to: a look-up of the target.
     struct Detour {
@@ -145,7 +150,24 @@ class BlockEmitter {
     bool ret();
     bool jumpIndirect(bool isCall);
     bool nearBranch();
+    bool isHarmless() const;
     void pushReturn();
+
+    // -- system instructions
+    bool system();
+    void toProcessor();
+    Mem ofProcessor(const void* place, unsigned bytes) const;
+    void requireCpl0();
+    void requireFsGsBase();
+    void setBase(bool gs, const Gp& value);
+    bool swapGs();
+    bool readBase(bool gs);
+    bool writeBase(bool gs);
+    bool clearInterrupts();
+    bool setInterrupts();
+    bool pushFlags();
+    bool changeAc();
+    bool stringInstruction();
 
     // -- operands
     static int guestOf(ZydisRegister r);  // -1: no general register, or a high byte
@@ -219,9 +241,12 @@ class BlockEmitter {
     void detour(const Detour& d);
     void goToTarget(const Mem& host, bool targetInRdx);
     size_t addSite(Site::Kind kind);
-    void addTail(const Label& label, size_t site) { tails_.push_back({label, site, {}, {}, {}}); }
+    void addTail(const Label& label, size_t site) { tails_.push_back({label, site, {}, {}, {}, {}}); }
     void callOut(size_t site);
     Label slow(Site::Kind kind);  // the interpreter does this instruction, or all from it on
+    // The same when it turns out that the operand's look-up, at `again`, is not worth another try.
+    Label missing(const Mem& operand, unsigned bytes, bool write, const Label& again);
+    bool faultsWithoutTraces() const;
     void resumeSlow();
     unsigned bits() const { return code64_ ? 64 : 32; }
     unsigned stackBytes() const { return code64_ ? 8 : 4; }
@@ -250,7 +275,9 @@ class BlockEmitter {
     bool decoded_ = false;
     ZydisDecodedInstruction z_;
     ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];
-    size_t slowTail_ = ~size_t(0);        // of this instruction, if there is one
+    size_t slowTail_ = ~size_t(0);   // of this instruction, if there is one
+    std::vector<size_t> missTails_;  // of this instruction's operands
+    bool behindSti_ = false, harmless_ = false;
     bool nearBranchInstruction_ = false;  // whose slow way is to leave in front of it
 
     // The last call of the interpreter in the main line; instructions behind it may join it.

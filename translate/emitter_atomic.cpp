@@ -52,10 +52,11 @@ bool BlockEmitter::compareExchangeWide(InstId id) {
     static_assert(kStandardMap.host[3] == 3);  // guest rbx is in rbx
     const ZydisDecodedOperand& op = operands_[0];
     if (!addressable(op.mem)) return false;
-    const Address address = access(op.mem, op.size / 8, true);
+    Address address = access(op.mem, op.size / 8, true);
+    moveAddressTo(address, kLinear);
+    needFlags();  // perhaps made from guest rbp
     a_.mov(KILN_FRAME(value), x86::rbp);
     a_.lea(x86::rbp, address.mem);
-    needFlags();
     loadGuest(x86::rax, 0);
     loadGuest(x86::rdx, 2);
     loadGuest(x86::rcx, 1);

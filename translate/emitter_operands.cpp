@@ -204,7 +204,7 @@ void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start,
 Label BlockEmitter::careful() {
     const Label from = a_.newLabel(), call = a_.newLabel();
     const size_t site = addSite(Site::Kind::Careful);
-    tails_.push_back({from, site, {}, inFrame_ ? Recipe{} : recipe_, call});
+    tails_.push_back({from, site, {}, inFrame_ ? Recipe{} : recipe_, call, {}});
     addTail(call, site);
     return from;
 }
@@ -212,6 +212,8 @@ Label BlockEmitter::careful() {
 BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, bool write) {
     Mem last;
     const int32_t reach = mustBeAligned(bytes) ? 0 : int32_t(bytes - 1);
+    const Label again = a_.newLabel();
+    a_.bind(again);
     if (simple) {
         const Gp base = simple->baseReg().as<Gp>();
         if (simple->offset() == 0)
@@ -231,7 +233,7 @@ BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, boo
     // One that must be aligned crosses no page, and its low address bits take part in the comparison.
     a_.and_(kTag, mustBeAligned(bytes) ? -4096 | int32_t(bytes - 1) : -4096);
     a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
-    a_.jne(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss));
+    a_.jne(missing(simple ? *simple : x86::ptr(kLinear), bytes, write, again));
     a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
     inHost_ = false;
     if (!simple) return {x86::ptr(kIndex, kLinear), true};

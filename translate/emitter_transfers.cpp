@@ -99,7 +99,7 @@ bool BlockEmitter::jumpIndirect(bool isCall) {
     if (isCall) {
         a_.mov(x86::rcx, host);
         a_.mov(KILN_FRAME(hostTarget), x86::rcx);
-        a_.mov(KILN_FRAME(rip), x86::rdx);
+        a_.mov(KILN_FRAME(target), x86::rdx);
         pushReturn();
         goToTarget(KILN_FRAME(hostTarget), false);
     } else {
@@ -130,7 +130,7 @@ void BlockEmitter::lookUp() {
 void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     const Label over = a_.newLabel();
     const size_t site = addSite(Site::Kind::Over);
-    if (!targetInRdx) a_.mov(x86::rdx, KILN_FRAME(rip));
+    if (!targetInRdx) a_.mov(x86::rdx, KILN_FRAME(target));
     a_.sub(KILN_FRAME(slice), index_ + 1);
     a_.jle(over);
     a_.and_(x86::rdx, -4096);
@@ -147,22 +147,30 @@ void BlockEmitter::edge(int64_t target, unsigned executed) {
     if (!unsaved) saveFlags();
     const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);
     context_.sites[site].target = target;
+    context_.sites[site].behindSti = behindSti_;
     const Label over = a_.newLabel();
     a_.sub(KILN_FRAME(slice), executed);
     a_.jle(over);
+    if (behindSti_) {  // the next instruction runs alone: see Translator::behindSti
+        a_.cmp(KILN_FRAME(slice), 1);
+        a_.je(over);
+    }
     if (loop) {
         a_.jmp(entry_);
     } else {
-        if (!samePage)
-            detours_.push_back({checkPage(site, target), site, target, unsaved ? recipe_ : Recipe{}});
+        const Recipe recipe = unsaved ? recipe_ : Recipe{};
+        if (!samePage && behindSti_)
+            tails_.push_back({checkPage(site, target), site, {}, recipe, {}, {}});
+        else if (!samePage)
+            detours_.push_back({checkPage(site, target), site, target, recipe});
         const Label patch = a_.newLabel(), out = unsaved ? a_.newLabel() : over;
         a_.bind(patch);
         fixups_.push_back({site, patch, &Site::patch});
         fixups_.push_back({site, out, &Site::out});
         a_.long_().jmp(out);
-        if (unsaved) tails_.push_back({out, site, {}, recipe_, over});
+        if (unsaved) tails_.push_back({out, site, {}, recipe_, over, {}});
     }
-    tails_.push_back({over, site, {}, unsaved ? recipe_ : Recipe{}, {}});
+    tails_.push_back({over, site, {}, unsaved ? recipe_ : Recipe{}, {}, {}});
 }
 
 // Whether the page so far from the one that the block began on has the mark that is written into the

@@ -87,7 +87,7 @@ void BlockEmitter::needRegisters(VectorLevel level, bool x87) {
     const size_t site = addSite(Site::Kind::Vectors);
     context_.sites[site].level = vectors_;
     context_.sites[site].x87 = x87_;
-    tails_.push_back({want, site, loaded, inFrame_ ? Recipe{} : recipe_, {}});
+    tails_.push_back({want, site, loaded, inFrame_ ? Recipe{} : recipe_, {}, {}});
 }
 
 // In a tail. Where C++ has to have a look first, the way goes over Site::resume.

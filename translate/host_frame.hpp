@@ -29,7 +29,9 @@ struct HostFrame {
     uint64_t page;           // offset in CS of the page that the running block began on
     uint64_t rip;            // on the way out: a target, or where to go on
     uint64_t value;          // of a push while its place is looked up
-    const void* hostTarget;  // of an indirect call meanwhile
+    uint64_t target;         // of an indirect call meanwhile
+    const void* hostTarget;  // and its host code
+    uint64_t operand;        // on the way out: the address that the TLB did not give
     const void* resume;      // where host code goes on after a call
     Translator* owner;
     void* hostStack;

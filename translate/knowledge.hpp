@@ -22,6 +22,8 @@ enum class How : uint8_t {
     Push,
     Pop,
     Leave,
+    System,
+    String,
     Branch,
     Loop,
     Jump,

@@ -12,7 +12,8 @@ struct Site {
     enum class Kind : uint8_t {
         Interpret,  // the interpreter runs the instruction, then `resume`
         Miss,       // the same, for an instruction whose operand the TLB does not give or the host can't do
-        Before,     // leaves in front of the instruction
+        Before,     // leaves in front of the instruction, if it is not an operand that the TLB gives now
+        ChangeAc,   // STAC and CLAC: another TLB, and so another frame
         Link,       // a jump within the page: the jump at `patch` can lead to the target's block
         OtherPage,  // a direct jump to another page: the same, while that page has the mark written at `mark`
         LookUp,     // an indirect jump whose target is not in the table: fill it in and `resume`, or leave
@@ -33,7 +34,13 @@ struct Site {
     uint16_t mnemonic = 0;                  // Zydis's, of the instruction
     uint16_t count = 1;                     // instructions that are interpreted
     uint16_t index = 0;                     // of the instruction in its block
+    uint8_t bytes = 0;                      // of the operand at HostFrame::operand that the TLB did not give
+    bool write = false, aligned = false;    // and what is wanted of it
+    bool pair = false;       // [rSI] and [rDI] must both be addresses at all before either is read
+    bool strings = false;    // which REP MOVS or STOS may find on several pages
+    bool behindSti = false;  // who leaves here leaves in the shadow of STI
     uint32_t resume = 0;
+    uint32_t again = 0;  // looks the operand up once more
     // A jump to be led to a target; it leads `out` as long as there is none. One that has `patchSaved` is
     // taken with flags that are nowhere but in what they came from; for a target that needs them that is a
     // second jump, behind code that saves them, which leads `over` as long as there is none.

@@ -40,6 +40,7 @@ uint64_t arithmeticFlags(uint64_t image) { return (image >> 8 & 0xd5) | (image &
 
 Translator::Translator(Cpu& cpu, const TranslatorOptions& options)
     : cpu_(cpu), options_(options), buffer_(options.bufferBytes) {
+    notePlaces();
     makeThunks();
     cpu.io.code.hot = this;
 }
@@ -155,7 +156,7 @@ void Translator::interpretedAlone(Cpu& c, const Insn*) {
 bool Translator::knows(ZydisMnemonic mnemonic) { return BlockEmitter::knows(mnemonic); }
 
 void Translator::born(Block& block) {
-    if (block.mode == CodeMode::Code16) return;
+    if (block.single || block.mode == CodeMode::Code16) return;
     block.plain = block.insns[0].run;
     block.heat = options_.tier1;
     block.insns[0].run = counting;
@@ -176,13 +177,21 @@ std::string Translator::report() const {
     std::string out = fmt::format(
         "  translated: {} blocks of {} instructions to {} KiB and {} KiB of cold code; now {} blocks in {} "
         "of {} KiB, {} times full\n"
-        "  {} careful versions; entered {} times, left {} times; {} links, {} look-ups of targets, {} "
-        "operands that missed\n",
+        "  {} careful versions; entered {} times; {} links, {} look-ups of targets, {} operands that missed, "
+        "{} "
+        "TLB entries filled, {} faults\n",
         s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
-        buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.leaves, s.links,
-        s.lookUps, s.misses);
-    static const char* const kKinds[] = {"interpret", "miss",    "before", "link",   "other page", "look-up",
-                                         "over",      "vectors", "dead",   "second", "careful"};
+        buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.links, s.lookUps,
+        s.misses, s.fills, s.faults);
+    static constexpr std::array<const char*, size_t(Exit::Count)> kReasons = {
+        "the slice was over",         "the target is not translated", "of what may have changed",
+        "the interpreter must do it", "of vector registers",          "code was overwritten"};
+    out += "  left because";
+    for (size_t n = 0; n < kReasons.size(); n++)
+        out += fmt::format("{} {} {}", n ? "," : "", kReasons[n], s.exits[n]);
+    out += '\n';
+    static const char* const kKinds[] = {"interpret", "miss", "before",  "change ac", "link",   "other page",
+                                         "look-up",   "over", "vectors", "dead",      "second", "careful"};
     static_assert(std::size(kKinds) == Site::kKinds);
     out += "  calls:";
     for (size_t n = 0; n < Site::kKinds; n++) out += fmt::format(" {} {}", kKinds[n], s.calls[n]);
@@ -217,14 +226,15 @@ void Translator::flush() {
 bool Translator::translate(Block& block) {
     if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) flush();
     const size_t firstSite = sites_.size();
-    bool overwritesFlags = false;
+    bool overwritesFlags = false, harmless = false;
     const uint8_t* host = emit(block, [&](BlockEmitter& emitter) {
         emitter.emit();
         overwritesFlags = emitter.overwritesFlagsFirst();
+        harmless = emitter.beginsHarmlessly();
     });
     if (!host) return false;
     block.host = host;
-    translated_[&block] = {firstSite, overwritesFlags, {}};
+    translated_[&block] = {firstSite, overwritesFlags, harmless, {}};
     statistics_.blocks++;
     statistics_.instructions += block.count;
     return true;
@@ -263,7 +273,7 @@ const uint8_t* Translator::emit(Block& block, How how) {
         code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
         const EmitterContext context{cpu_.decoder(),    sites_,  callOut_,      load_,
                                      loadX87_,          cold,    cpu_.threaded, cpu_.pauseLeaves,
-                                     options_.portable, refused, decoded_};
+                                     options_.portable, refused, decoded_,      places_};
         BlockEmitter emitter(code, context, block, bytes);
         try {
             how(emitter);
@@ -298,13 +308,13 @@ bool Translator::mayRun(uint64_t rip) const {
 }
 
 void Translator::toCpu(const HostFrame& f) {
-    std::copy(std::begin(f.gpr), std::end(f.gpr), cpu_.gpr.slot);
+    std::memcpy(cpu_.gpr.slot, f.gpr, sizeof f.gpr);
     cpu_.flags.setArithmetic(arithmeticFlags(f.flags));
     cpu_.mxcsr = f.mxcsr;
 }
 
 void Translator::toFrame(HostFrame& f) const {
-    std::copy(cpu_.gpr.slot, cpu_.gpr.slot + 16, f.gpr);
+    std::memcpy(f.gpr, cpu_.gpr.slot, sizeof f.gpr);
     f.flags = flagsImage(cpu_.flags);
     f.mxcsr = cpu_.mxcsr;
     f.refused = VectorState::refused(cpu_, cpu_.x87Trap_, cpu_.sseTrap_, cpu_.avxTrap_, cpu_.avx512Trap_);
@@ -348,12 +358,7 @@ Translator::Outcome Translator::run(const Block& block) {
     enter_(&f, block.host);
     HostFrame& last = *frame_;
     VectorState::x87ToCpu(last, cpu_);
-    // As if the interpreter had been running the instruction.
-    if (outcome_ == Outcome::Faulted) {
-        c.takeFault(fault_);
-        return Outcome::Left;
-    }
-    if (outcome_ == Outcome::Threw) {
+    if (outcome_ == Outcome::Threw) {  // as if the interpreter had been running the instruction
         std::exception_ptr e = std::move(thrown_);
         thrown_ = nullptr;
         std::rethrow_exception(e);
@@ -362,25 +367,25 @@ Translator::Outcome Translator::run(const Block& block) {
     c.slice_ = last.slice;
     c.rip = last.rip;
     if (outcome_ != Outcome::InBlock) c.block = nullptr;
-    return outcome_;
+    return c.stiShadow ? Outcome::Left : outcome_;
 }
 
-const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed) {
+const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed, Exit why) {
     f.rip = rip & cpu_.ipMask_;
     f.slice -= executed;
-    statistics_.leaves++;
+    noteExit(why);
     return exit_;
 }
 
 // The interpreter goes on with the site's instruction, or so many behind it, as if it had come to it in its
 // own way.
-const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, unsigned behind) {
+const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, unsigned behind) {
     cpu_.block = s.block;
     cpu_.gpr.slot[17] = f.page + s.block->start.pageOffset();
     goesOnAt_ = &s.block->insns[s.index + behind];
     f.slice -= s.block->count;
     outcome_ = Outcome::InBlock;
-    statistics_.leaves++;
+    noteExit(why);
     return exit_;
 }
 
@@ -397,30 +402,32 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
     statistics_.calls[size_t(s.kind)]++;
     switch (s.kind) {
         case Site::Kind::Interpret: interpreted_[s.mnemonic]++; return interpret(f, s);
-        case Site::Kind::Miss: statistics_.misses++; return interpret(f, s);
-        case Site::Kind::Before: return leaveInBlock(f, s);
-        case Site::Kind::Link: return link(f, number);
+        case Site::Kind::Miss:
+        case Site::Kind::Before: return missed(f, s);
+        case Site::Kind::ChangeAc: return changeAc(f, s);
+        case Site::Kind::Link: return s.behindSti ? behindSti(f, number) : link(f, number);
         case Site::Kind::OtherPage: {
+            if (s.behindSti) return behindSti(f, number);
             const uint64_t rip = here & cpu_.ipMask_;
             const Block* b = f.slice > 0 ? findTarget(f, rip) : nullptr;
-            if (!b) return leave(f, rip, 0);
+            if (!b) return leave(f, rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
             f.page = rip & ~kPageMask;
             if (s.links < kMostLinks) linkTo(number, *b, markOf(f.page, b->start.page()));
             return static_cast<const uint8_t*>(b->host);
         }
         case Site::Kind::LookUp:
             if (findTarget(f, f.rip)) return resume(f, s);
-            return leaveInBlock(f, s);
+            return leaveInBlock(f, s, Exit::Untranslated);
         case Site::Kind::Vectors: return vectors(f, s);
-        case Site::Kind::Over: return leave(f, f.rip, 0);
+        case Site::Kind::Over: return leave(f, f.rip, 0, Exit::Slice);
         case Site::Kind::Dead: {
             const Block* b = findTarget(f, here & cpu_.ipMask_);
-            return b ? static_cast<const uint8_t*>(b->host) : leave(f, here, 0);
+            return b ? static_cast<const uint8_t*>(b->host) : leave(f, here, 0, Exit::Dead);
         }
         case Site::Kind::Second: return second(f, s);
         case Site::Kind::Careful: {
             const uint8_t* host = careful(*s.block, s.index);
-            if (!host) return leaveInBlock(f, s);
+            if (!host) return leaveInBlock(f, s, Exit::Instruction);
             buffer_.setJump(buffer_.at(s.patchSaved), host);
             return host;
         }
@@ -478,9 +485,9 @@ uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
 const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
     const Site& s = sites_[number];
     const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
-    if (f.slice <= 0) return leave(f, rip, 0);
+    if (f.slice <= 0) return leave(f, rip, 0, Exit::Slice);
     Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
-    if (!b || !b->host) return leave(f, rip, 0);
+    if (!b || !b->host) return leave(f, rip, 0, Exit::Untranslated);
     if (s.patch) linkTo(number, *b, 0);  // else a loop, whose slice was over
     return static_cast<const uint8_t*>(b->host);
 }
@@ -508,15 +515,11 @@ void Translator::unlink(const Site& s) {
 // The page behind the one that a block's only instruction begins on must still be the same.
 const uint8_t* Translator::second(HostFrame& f, const Site& s) {
     const uint64_t next = (f.page + kPageSize) & cpu_.ipMask_;
-    try {
-        if (cpu_.fetchPage(next) == s.block->second) {
-            buffer_.setWord(buffer_.at(s.mark) - 4, setMark(f, next, s.block->second));
-            return resume(f, s);
-        }
-    } catch (const Fault&) {
-        // The interpreter will come to it again.
+    if (cpu_.mayFetch(next) && cpu_.fetchPage(next) == s.block->second) {
+        buffer_.setWord(buffer_.at(s.mark) - 4, setMark(f, next, s.block->second));
+        return resume(f, s);
     }
-    return leave(f, f.page + uint64_t(s.target), 0);
+    return leave(f, f.page + uint64_t(s.target), 0, Exit::Untranslated);
 }
 
 // Whether the registers that a site goes on with can't be loaded any more.
@@ -528,7 +531,7 @@ bool Translator::refuses(const HostFrame& f, const Site& s) const {
 }
 
 const uint8_t* Translator::vectors(HostFrame& f, Site& s) {
-    if (refuses(f, s)) return leaveInBlock(f, s);
+    if (refuses(f, s)) return leaveInBlock(f, s, Exit::Vectors);
     return resume(f, s);
 }
 
@@ -577,11 +580,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
             i->run(c, i);
         }
 #endif
-    } catch (const Fault& fault) {
-        fault_ = fault;
-        outcome_ = Outcome::Faulted;
-        return exit_;
-    } catch (...) {
+    } catch (const Fault& fault) { return faulted(f, fault); } catch (...) {
         thrown_ = std::current_exception();
         outcome_ = Outcome::Threw;
         return exit_;
@@ -592,13 +591,12 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     if (!reachedEnd_) return goOn(n);
     n.slice = c.slice_ + b.count;
     const bool same = !b.dead && c.lookupTag_ == tag && c.ways_->forgotten == forgotten && c.flat_;
-    if (!same) return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count);
-    if (refuses(n, s)) return leaveInBlock(n, s, s.count);
-    if (s.spanned && (c.dataTlb_ != tlb || tlb->generation() != generation)) {
-        // What was looked up before may no longer hold.
-        const uint8_t* host = s.index + s.count < b.count ? careful(*s.block, s.index + s.count) : nullptr;
-        return host ? host : leaveInBlock(n, s, s.count);
-    }
+    if (!same)
+        return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count,
+                     b.dead ? Exit::Dead : Exit::Events);
+    if (refuses(n, s)) return leaveInBlock(n, s, Exit::Vectors, s.count);
+    if (s.spanned && (c.dataTlb_ != tlb || tlb->generation() != generation))
+        return withoutHandles(n, s, s.index + s.count);
     return resume(n, s);
 }
 
@@ -623,7 +621,7 @@ const uint8_t* Translator::goOn(HostFrame& f) {
     const bool looksAround = c.slice_ <= 0 || c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow ||
                              c.flags.test(flag::TF | flag::RF) || c.runAlone_ || c.breakpoints_.code ||
                              !c.flat_ || c.wakeable();
-    if (!looksAround) {
+    if (!looksAround && !c.io.log.on(LogCategory::Exec)) {
         if (c.threaded) fenceGuest();
         c.committed_ = false;
         const JumpTarget& t = jumpTargets(f)[uint16_t(c.rip)];
@@ -633,6 +631,7 @@ const uint8_t* Translator::goOn(HostFrame& f) {
         f.page = c.rip & ~kPageMask;
         if (host) return static_cast<const uint8_t*>(host);
     }
+    noteExit(c.slice_ <= 0 ? Exit::Slice : looksAround ? Exit::Events : Exit::Untranslated);
     outcome_ = Outcome::Left;
     return exit_;
 }

@@ -18,6 +18,7 @@
 #include "translate/code_buffer.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/options.hpp"
+#include "translate/processor_places.hpp"
 #include "translate/site.hpp"
 
 namespace kiln {
@@ -35,6 +36,16 @@ class Translator final : public HotCode {
     // Whether there is more for an instruction than a call of the interpreter.
     static bool knows(ZydisMnemonic mnemonic);
 
+    // Why host code was left.
+    enum class Exit : uint8_t {
+        Slice,         // is over
+        Untranslated,  // the target is no host code, or has never been
+        Events,        // an instruction after which the run loop looks around
+        Instruction,   // only the interpreter can do it
+        Vectors,       // the guest's vector registers are not for the host's
+        Dead,          // code was overwritten
+        Count
+    };
     struct Statistics {
         uint64_t blocks = 0, instructions = 0;       // translated
         std::array<uint64_t, Site::kKinds> calls{};  // by kind of site
@@ -42,7 +53,9 @@ class Translator final : public HotCode {
         uint64_t refreshes = 0;                 // of the table of jump targets
         uint64_t careful = 0;                   // versions of blocks
         uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
-        uint64_t entries = 0, misses = 0, lookUps = 0, links = 0, leaves = 0;  // while running
+        uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
+        uint64_t fills = 0, faults = 0;  // operands that the TLB did not give, and then did or could not
+        std::array<uint64_t, size_t(Exit::Count)> exits{};
     };
     const Statistics& statistics() const { return statistics_; }
 
@@ -51,7 +64,6 @@ class Translator final : public HotCode {
         GoesOn,   // at Cpu::rip
         InBlock,  // at the instruction `goesOnAt_` of Cpu::block
         Left,     // the interpreter's handler wants the run loop to look at events
-        Faulted,  // `fault_`, to be delivered
         Threw,    // `thrown_`, what else there is
     };
     // Handlers in front of blocks, and the one behind an instruction that is interpreted alone.
@@ -59,6 +71,8 @@ class Translator final : public HotCode {
     static void entering(Cpu& cpu, const Insn* i);
     static void interpretedAlone(Cpu& cpu, const Insn* i);
     static Translator& of(Cpu& cpu) { return static_cast<Translator&>(*cpu.io.code.hot); }
+
+    static constexpr unsigned kMostLinks = 16;  // of a jump to another page
 
     void makeThunks();
     bool translate(Block& block);
@@ -79,6 +93,16 @@ class Translator final : public HotCode {
     HostFrame& followContext(HostFrame& frame);
     const uint8_t* goOn(HostFrame& frame);
     const uint8_t* interpret(HostFrame& frame, Site& site);
+    // -- where modes, frames and faults are at play (translator_system.cpp)
+    void notePlaces();
+    const uint8_t* missed(HostFrame& frame, Site& site);
+    const uint8_t* raised(HostFrame& frame, const Site& site, const Fault& fault);
+    const uint8_t* faulted(HostFrame& frame, const Fault& fault);
+    const uint8_t* behindSti(HostFrame& frame, uint32_t site);
+    void makeHot(uint64_t rip);
+    const uint8_t* strings(HostFrame& frame, Site& site);
+    const uint8_t* changeAc(HostFrame& frame, Site& site);
+    const uint8_t* withoutHandles(HostFrame& frame, const Site& site, unsigned index);
     const uint8_t* link(HostFrame& frame, uint32_t site);
     void linkTo(uint32_t site, const Block& target, uint32_t mark);
     void unlink(const Site& site);
@@ -86,8 +110,9 @@ class Translator final : public HotCode {
     uint32_t setMark(HostFrame& frame, uint64_t linearPage, PhysAddr page);
     uint32_t markOf(uint64_t linearPage, PhysAddr page);
     const uint8_t* resume(HostFrame& frame, const Site& site) const;
-    const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed);
-    const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, unsigned behind = 0);
+    const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed, Exit why);
+    const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, Exit why, unsigned behind = 0);
+    void noteExit(Exit why) { statistics_.exits[size_t(why)]++; }
     const uint8_t* vectors(HostFrame& frame, Site& site);
     bool refuses(const HostFrame& frame, const Site& site) const;
     const Block* findTarget(HostFrame& frame, uint64_t rip);
@@ -95,6 +120,7 @@ class Translator final : public HotCode {
     void toFrame(HostFrame& frame) const;
 
     Cpu& cpu_;
+    ProcessorPlaces places_{};
     const TranslatorOptions options_;
     CodeBuffer buffer_;
     size_t thunkBytes_ = 0;
@@ -107,6 +133,7 @@ class Translator final : public HotCode {
     struct Translated {
         size_t deadSite = 0;
         bool overwritesFlags = false;    // before anybody looks at them
+        bool beginsHarmlessly = false;   // see behindSti()
         std::vector<uint32_t> incoming;  // sites that jump here
     };
     std::unordered_map<Block*, Translated> translated_;
@@ -117,7 +144,6 @@ class Translator final : public HotCode {
     const Insn* goesOnAt_ = nullptr;
     Outcome outcome_ = Outcome::GoesOn;
     bool reachedEnd_ = false;
-    Fault fault_;
     std::exception_ptr thrown_;
     Statistics statistics_;
     std::array<uint64_t, ZYDIS_MNEMONIC_MAX_VALUE + 1> interpreted_{};  // calls by instruction

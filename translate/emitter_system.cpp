@@ -1,0 +1,149 @@
+// System instructions as host code, where they do no more than move some of the processor's state: SWAPGS,
+// RDFSBASE and relatives, CLI, STI, PUSHF. What would fault, or what wants a look at interrupts, is the
+// interpreter's.
+#include "cpu/state.hpp"
+#include "translate/emission.hpp"
+
+namespace kiln {
+
+using namespace asmjit;
+
+// rax points at the processor from here on; flags are kept elsewhere than in the host's.
+void BlockEmitter::toProcessor() {
+    keepFlags();
+    inHost_ = false;
+    a_.mov(kIndex, uint64_t(context_.places.base));
+}
+
+x86::Mem BlockEmitter::ofProcessor(const void* place, unsigned bytes) const {
+    const auto distance = static_cast<const char*>(place) - static_cast<const char*>(context_.places.base);
+    return x86::ptr(kIndex, int32_t(distance), bytes);
+}
+
+void BlockEmitter::requireCpl0() {
+    toProcessor();
+    a_.cmp(ofProcessor(context_.places.cpl, 4), 0);
+    a_.jne(slow(Site::Kind::Miss));
+}
+
+bool BlockEmitter::system() {
+    switch (z_.mnemonic) {
+        case ZYDIS_MNEMONIC_SWAPGS: return swapGs();
+        case ZYDIS_MNEMONIC_RDFSBASE: return readBase(false);
+        case ZYDIS_MNEMONIC_RDGSBASE: return readBase(true);
+        case ZYDIS_MNEMONIC_WRFSBASE: return writeBase(false);
+        case ZYDIS_MNEMONIC_WRGSBASE: return writeBase(true);
+        case ZYDIS_MNEMONIC_CLI: return clearInterrupts();
+        case ZYDIS_MNEMONIC_STI: return setInterrupts();
+        case ZYDIS_MNEMONIC_STAC:
+        case ZYDIS_MNEMONIC_CLAC: return changeAc();
+        case ZYDIS_MNEMONIC_PUSHFQ: return pushFlags();
+        default: return false;
+    }
+}
+
+bool BlockEmitter::swapGs() {
+    const ProcessorPlaces& p = context_.places;
+    requireCpl0();
+    const Mem kernel = ofProcessor(p.kernelGsBase, 8);
+    a_.mov(x86::rcx, KILN_FRAME(gsBase));
+    a_.mov(x86::rdx, kernel);
+    a_.mov(kernel, x86::rcx);
+    setBase(true, x86::rdx);
+    return true;
+}
+
+void BlockEmitter::setBase(bool gs, const Gp& value) {
+    a_.mov(gs ? KILN_FRAME(gsBase) : KILN_FRAME(fsBase), value);
+    a_.mov(ofProcessor(context_.places.segmentBase[gs], 8), value);
+    a_.mov(ofProcessor(context_.places.fastBase[gs], 8), value);
+}
+
+void BlockEmitter::requireFsGsBase() {
+    toProcessor();
+    a_.test(ofProcessor(context_.places.cr4, 4), uint32_t(cr4::FSGSBASE));
+    a_.jz(slow(Site::Kind::Miss));
+}
+
+bool BlockEmitter::readBase(bool gs) {
+    requireFsGsBase();
+    const auto guest = unsigned(guestOf(operands_[0].reg.value));
+    a_.mov(x86::rcx, gs ? KILN_FRAME(gsBase) : KILN_FRAME(fsBase));
+    if (operands_[0].size == 32) a_.mov(x86::ecx, x86::ecx);
+    storeGuest(guest, x86::rcx);
+    return true;
+}
+
+bool BlockEmitter::writeBase(bool gs) {
+    requireFsGsBase();
+    loadGuest(x86::rdx, unsigned(guestOf(operands_[0].reg.value)));
+    if (operands_[0].size == 32) {
+        a_.mov(x86::edx, x86::edx);
+    } else {
+        const unsigned above = 64 - context_.places.linearBits;
+        a_.mov(x86::rcx, x86::rdx);
+        a_.shl(x86::rcx, above);
+        a_.sar(x86::rcx, above);
+        a_.cmp(x86::rcx, x86::rdx);
+        a_.jne(slow(Site::Kind::Miss));
+    }
+    setBase(gs, x86::rdx);
+    return true;
+}
+
+bool BlockEmitter::clearInterrupts() {
+    requireCpl0();
+    a_.and_(ofProcessor(context_.places.flags, 4), ~uint32_t(flag::IF));
+    return true;
+}
+
+// With nothing to deliver, all that is left of the shadow is that who leaves right behind STI says so.
+bool BlockEmitter::setInterrupts() {
+    const ProcessorPlaces& p = context_.places;
+    if (block_.single) return false;
+    requireCpl0();
+    const Mem flags = ofProcessor(p.flags, 4);
+    a_.test(flags, uint32_t(flag::IF));
+    a_.jnz(slow(Site::Kind::Miss));
+    a_.cmp(ofProcessor(p.pendingDebug, 4), 0);
+    a_.jne(slow(Site::Kind::Miss));
+    a_.mov(x86::rcx, uint64_t(p.attention));
+    a_.cmp(x86::dword_ptr(x86::rcx), 0);
+    a_.jne(slow(Site::Kind::Miss));
+    a_.or_(flags, uint32_t(flag::IF));
+    behindSti_ = true;
+    return true;
+}
+
+// Both may change which TLB is looked into, and the frame is the TLB's.
+bool BlockEmitter::changeAc() {
+    saveFlags();
+    const size_t site = addSite(Site::Kind::ChangeAc);
+    callOut(site);
+    const Label resume = a_.newLabel();
+    a_.bind(resume);
+    fixups_.push_back({site, resume, &Site::resume});
+    inHost_ = false;
+    vectors_ = VectorLevel::None;
+    return true;
+}
+
+bool BlockEmitter::pushFlags() {
+    if (inFrame(4)) return false;
+    saveFlags();
+    const Address to = stack(-8, 8, true);
+    a_.movzx(x86::ecx, inFrameAt(offsetof(HostFrame, flags) + 1, 1));
+    a_.movzx(x86::edx, inFrameAt(offsetof(HostFrame, flags), 1));
+    a_.and_(x86::edx, 1);
+    a_.shl(x86::edx, 11);
+    a_.or_(x86::ecx, x86::edx);
+    a_.mov(x86::rdx, uint64_t(context_.places.flags));
+    a_.or_(x86::ecx, x86::dword_ptr(x86::rdx));
+    a_.or_(x86::ecx, 2);
+    a_.and_(x86::ecx, ~uint32_t(flag::RF | flag::VM));
+    a_.mov(to.mem.cloneResized(8), x86::rcx);
+    addToGuest(4, -8);
+    return true;
+}
+
+}  // namespace kiln

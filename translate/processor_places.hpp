@@ -1,0 +1,19 @@
+// Where the parts of a processor's state lie that host code reads and writes by itself.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+namespace kiln {
+
+struct ProcessorPlaces {
+    const void* base;  // near all but the last
+    const unsigned* cpl;
+    uint32_t* flags;  // those that are not arithmetic
+    uint64_t *cr4, *kernelGsBase;
+    uint64_t *segmentBase[2], *fastBase[2];  // of FS and GS
+    const uint32_t* pendingDebug;
+    unsigned linearBits;                     // of what segment bases may be
+    const std::atomic<uint32_t>* attention;  // of the local APIC
+};
+
+}  // namespace kiln

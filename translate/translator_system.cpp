@@ -1,0 +1,120 @@
+// How host code goes on where modes and rights change under it, and where memory is not there: TLB misses and
+// page faults, STAC and CLAC, the shadow of STI.
+#include <cstring>
+#include <utility>
+
+#include "cpu/decoder.hpp"
+#include "translate/translator.hpp"
+#include "translate/vector_state.hpp"
+
+namespace kiln {
+
+void Translator::notePlaces() {
+    Cpu& c = cpu_;
+    places_ = {&c,
+               &c.cpl,
+               &c.flags.others(),
+               &c.cr4,
+               &c.msr.kernelGsBase,
+               {&c.seg[Fs].base, &c.seg[Gs].base},
+               {&c.fast_[Fs].base, &c.fast_[Gs].base},
+               &c.pendingDebug,
+               c.model.linearBits,
+               &c.io.apic.attentionWord()};
+}
+
+const uint8_t* Translator::missed(HostFrame& f, Site& s) {
+    f.operand &= cpu_.linearMask_;
+    const bool addresses = !s.pair || (cpu_.canonical(f.gpr[Rsi]) && cpu_.canonical(f.gpr[Rdi]));
+    if (s.again && addresses && !(s.aligned && f.operand & (s.bytes - 1u))) {
+        Fault fault;
+        const uint64_t generation = cpu_.dataTlb_->generation();
+        switch (cpu_.probe(f.operand, s.bytes, s.write ? Access::Write : Access::Read, fault)) {
+            case Cpu::Probe::Fills:
+                if (s.block->dead) break;  // its own code was what the walk marked
+                statistics_.fills++;
+                if (s.spanned && cpu_.dataTlb_->generation() != generation)
+                    return withoutHandles(f, s, s.index);
+                resume(f, s);
+                return buffer_.at(s.again);
+            case Cpu::Probe::Faults: return raised(f, s, fault);
+            case Cpu::Probe::Unclear: break;
+        }
+    }
+    if (s.kind == Site::Kind::Before) return leaveInBlock(f, s, Exit::Instruction);
+    if (s.strings) return strings(f, s);
+    statistics_.misses++;
+    return interpret(f, s);
+}
+
+// From an instruction on without what operands of the block share: it may no longer hold.
+const uint8_t* Translator::withoutHandles(HostFrame& f, const Site& s, unsigned index) {
+    const uint8_t* host = index < s.block->count ? careful(*s.block, index) : nullptr;
+    return host ? host : leaveInBlock(f, s, Exit::Instruction, index - s.index);
+}
+
+// A fault of the site's instruction, in front of which everything is as it should be.
+const uint8_t* Translator::raised(HostFrame& f, const Site& s, const Fault& fault) {
+    Cpu& c = cpu_;
+    toCpu(f);
+    c.rip = (f.page + uint64_t(s.target)) & c.ipMask_;
+    c.slice_ = f.slice - s.index;
+    c.block = nullptr;
+    return faulted(f, fault);
+}
+
+// Delivers it, and goes on with the handler.
+const uint8_t* Translator::faulted(HostFrame& f, const Fault& fault) {
+    statistics_.faults++;
+    if (f.x87 != X87Place::InCpu) VectorState::pointersToCpu(f, cpu_);
+    cpu_.takeFault(fault);
+    HostFrame& n = followContext(f);
+    toFrame(n);
+    return goOn(n);
+}
+
+// Behind STI the run loop steps over one instruction before it looks at interrupts. Host code may enter the
+// next block as a whole when that is the same: nothing is pending, which STI's code has made sure of, and the
+// instruction can't make anything so; the slice does not end behind it; and a block that begins behind it
+// would end where this one does.
+const uint8_t* Translator::behindSti(HostFrame& f, uint32_t number) {
+    Site& s = sites_[number];
+    const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
+    const Block* b = f.slice > 1 ? findTarget(f, rip) : nullptr;
+    if (b && translated_.at(const_cast<Block*>(b)).beginsHarmlessly && b->count < Decoder::kMaxInsns) {
+        f.page = rip & ~kPageMask;
+        if (s.kind == Site::Kind::Link)
+            linkTo(number, *b, 0);
+        else if (s.links < kMostLinks)
+            linkTo(number, *b, markOf(f.page, b->start.page()));
+        return static_cast<const uint8_t*>(b->host);
+    }
+    leave(f, rip, 0, f.slice > 1 ? Exit::Untranslated : Exit::Slice);
+    cpu_.stiShadow = true;
+    if (!b && f.slice > 1) makeHot(rip);
+    return exit_;
+}
+
+// The block that begins behind STI is never entered by the run loop, and so never counted; it is as hot as
+// the way to it. The buffer may be emptied: nothing of it is used any more.
+void Translator::makeHot(uint64_t rip) {
+    Cpu& c = cpu_;
+    const uint64_t before = std::exchange(c.rip, rip);
+    try {
+        auto* b = const_cast<Block*>(c.findBlock(false));
+        if (b && b->insns[0].run == counting) b->insns[0].run = translate(*b) ? entering : b->plain;
+    } catch (const Fault&) {
+        // The run loop will find it, too.
+    }
+    c.rip = before;
+}
+
+const uint8_t* Translator::changeAc(HostFrame& f, Site& s) {
+    if (cpu_.cpl) return interpret(f, s);
+    cpu_.flags.change(flag::AC, s.mnemonic == ZYDIS_MNEMONIC_STAC);
+    cpu_.smapChanged();
+    HostFrame& n = followContext(f);
+    return s.spanned && &n != &f ? withoutHandles(n, s, s.index + 1) : resume(n, s);
+}
+
+}  // namespace kiln
