@@ -14,8 +14,13 @@ CodeCache::CodeCache(PhysicalMemory& memory, unsigned cpu, unsigned share)
 }
 
 Block* CodeCache::find(PhysAddr start, CodeMode mode, bool single) const {
-    auto it = blocks_.find(key(start, mode, single));
-    return it == blocks_.end() ? nullptr : it->second.get();
+    const uint64_t k = key(start, mode, single);
+    Found& f = foundAt(k);
+    if (f.block && f.key == k) return f.block;
+    auto it = blocks_.find(k);
+    if (it == blocks_.end()) return nullptr;
+    f = {k, it->second.get()};
+    return f.block;
 }
 
 Block* CodeCache::insert(std::unique_ptr<Block> block) {
@@ -51,7 +56,9 @@ void CodeCache::kill(Block* block) {
         unlink(block, block->second);
         PhysicalMemory::unmarkCode(block->secondMarks);
     }
-    auto it = blocks_.find(key(block->start, block->mode, block->single));
+    const uint64_t k = key(block->start, block->mode, block->single);
+    if (Found& f = foundAt(k); f.block == block) f = {};
+    auto it = blocks_.find(k);
     dead_.push_back(std::move(it->second));
     blocks_.erase(it);
     killed_++;
@@ -81,7 +88,8 @@ void CodeCache::flush() {
 }
 
 void CodeCache::collect() {
-    // Forgetting links means a look at every block, so that many must have died that it costs little for each.
+    // Forgetting links means a look at every block, so that many must have died that it costs little for
+    // each.
     constexpr size_t kWorthIt = 1024;
     if (dead_.size() < std::max(kWorthIt, blocks_.size() / 8)) return;
     for (auto& f : onDeath) f();

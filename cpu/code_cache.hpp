@@ -1,6 +1,6 @@
 // The decoded blocks of one processor, keyed by physical address and code mode. Overwriting code kills the
-// blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so that
-// even a block that overwrites itself stops before its next instruction.
+// blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so
+// that even a block that overwrites itself stops before its next instruction.
 #pragma once
 #include <boost/container/small_vector.hpp>
 #include <functional>
@@ -38,7 +38,8 @@ class CodeCache {
 
   private:
     using BlockList = boost::container::small_vector<Block*, 6>;  // most pages have few
-    // About 150 MiB, but no less than an operating system's working set each; then everything is decoded anew.
+    // About 150 MiB, but no less than an operating system's working set each; then everything is decoded
+    // anew.
     static constexpr size_t kMaxBlocks = 400'000, kFewestBlocks = 50'000;
     static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
         return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);
@@ -51,6 +52,14 @@ class CodeCache {
     const unsigned cpu_;
     const size_t mostBlocks_;
     std::unordered_map<uint64_t, std::unique_ptr<Block>> blocks_;
+    // In front of it: what was found last for a hash of the key. A large map costs several cache misses.
+    struct Found {
+        uint64_t key = 0;
+        Block* block = nullptr;
+    };
+    static constexpr unsigned kFoundBits = 15;
+    Found& foundAt(uint64_t key) const { return found_[key * 0x9e3779b97f4a7c15 >> (64 - kFoundBits)]; }
+    mutable std::vector<Found> found_ = std::vector<Found>(size_t(1) << kFoundBits);
     std::unordered_map<uint64_t, BlockList> pages_;  // page address -> blocks with bytes on it
     std::vector<std::unique_ptr<Block>> dead_;
     uint64_t killed_ = 0;

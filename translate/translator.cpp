@@ -478,7 +478,7 @@ uint32_t Translator::setMark(HostFrame& f, uint64_t linearPage, PhysAddr page) {
 }
 
 uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
-    return marks_.try_emplace({linearPage, page.value}, uint32_t(marks_.size() + 1)).first->second;
+    return marks_.try_emplace(Pages{linearPage, page.value}, uint32_t(marks_.size() + 1)).first->second;
 }
 
 // The way from one block to another of the same page holds as long as both live; a dead one leaves.

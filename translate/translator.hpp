@@ -128,8 +128,17 @@ class Translator final : public HotCode {
     std::array<const uint8_t*, kVectorLevels> load_{};
     const uint8_t *loadX87_ = nullptr, *callOut_ = nullptr, *exit_ = nullptr;
     std::deque<Site> sites_;
-    std::vector<std::unique_ptr<Block>> alone_;                // see Site::alone
-    std::map<std::pair<uint64_t, uint64_t>, uint32_t> marks_;  // of linear and physical pages
+    std::vector<std::unique_ptr<Block>> alone_;  // see Site::alone
+    struct Pages {
+        uint64_t linear, physical;
+        bool operator==(const Pages&) const = default;
+        struct Hash {
+            size_t operator()(const Pages& p) const {
+                return size_t((p.linear >> 12 ^ p.physical << 9) * 0x9e3779b97f4a7c15);
+            }
+        };
+    };
+    std::unordered_map<Pages, uint32_t, Pages::Hash> marks_;
     struct Translated {
         size_t deadSite = 0;
         bool overwritesFlags = false;    // before anybody looks at them
