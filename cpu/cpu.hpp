@@ -373,7 +373,7 @@ class Cpu : public CpuState {
     };
     // Where code lies, as one translation context knows it. Zeros are valid entries of nothing: no tag is 0.
     struct CodeWays {
-        static constexpr unsigned kJumps = 4096, kFetches = 256;
+        static constexpr unsigned kJumps = 4096, kFetches = 1024;
         JumpEntry jumps[kJumps];
         FetchEntry fetches[kFetches];
         uint64_t forgotten;  // counts forgetCode()

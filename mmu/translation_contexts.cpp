@@ -34,7 +34,7 @@ TranslationContexts::TranslationContexts(PhysicalMemory& memory, unsigned cpu, u
     : memory_(memory),
       cpu_(cpu),
       mostBytes_(std::max(kBytes / std::max(share, 1u), kFewestBytes)),
-      most_(std::min(kMost, mostBytes_ / (4 * 3 * Tlb::kOwnBytes))) {
+      most_(std::min(kMost, mostBytes_ / (2 * 3 * Tlb::kOwnBytes))) {
     select({}, true);
     statistics_ = {};
 }

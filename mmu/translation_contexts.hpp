@@ -86,7 +86,7 @@ struct TranslationContext : TableUser {
 
 class TranslationContexts {
   public:
-    static constexpr size_t kMost = 64;
+    static constexpr size_t kMost = 160;
     // Host memory that the contexts of all processors together should not exceed by much.
     static constexpr size_t kBytes = 48 << 20, kFewestBytes = 4 << 20;
 

@@ -100,11 +100,15 @@ bool TableModel::View::may(unsigned page, bool write, bool user, Accept accept, 
     present = now.allows(write, user) && accept(now);
     if (present) return true;
     const Times& t = times_[page];
+    uint64_t oldest = ~0ull;
+    for (unsigned kind = 0; kind < 3; kind++)
+        oldest = std::min({oldest, t.global[kind], std::max(byPcid_[pcid_], t.of[kind][pcid_])});
+    oldest = std::max(oldest, all_);
     // Global translations are every space's, whichever they were found in.
     for (unsigned space = 0; space < model_.spaces_.size(); space++) {
         const auto& timeline = model_.of(space, page).timeline;
         uint64_t until = ~0ull;
-        for (auto r = timeline.rbegin(); r != timeline.rend(); until = r->since, ++r) {
+        for (auto r = timeline.rbegin(); r != timeline.rend() && until > oldest; until = r->since, ++r) {
             const Found& f = r->found;
             if ((space != space_ && !f.global) || !f.allows(write, user)) continue;
             const unsigned kind = f.sizeClass == 0 ? 0 : f.sizeClass < 30 ? 1 : 2;

@@ -423,3 +423,41 @@ TEST_CASE("processors: the APIC's page is each one's own, wherever it lies") {
     CHECK(g.all[1].cpu->gpr.get<uint32_t>(0) == 77);
     CHECK(g.all[2].cpu->gpr.get<uint32_t>(0) == 2u << 24);
 }
+
+TEST_CASE("processors: whoever has seen that a table was written to, and loads CR3, sees what it says") {
+    constexpr uint32_t kRounds = 600;
+    constexpr uint64_t kFrames = 0x40000, kTurn = kData + 0x100, kSeen = kData + 0x140,
+                       kErrors = kData + 0x180;
+    for (bool threads : {false, true}) {
+        CAPTURE(threads);
+        Gang g(2, threads);
+        g.put<uint32_t>(kFrames + 0x1000, 1);
+        g.put<uint64_t>(kPt, kFrames | 7);
+        Code writer;  // leads the window to the frame of the turn's lowest bit
+        writer({0xb9}).u32(kRounds);
+        size_t loop = writer.here();
+        writer({0x89, 0xca, 0x83, 0xe2, 1, 0xc1, 0xe2, 12, 0x81, 0xc2}).u32(kFrames | 7);
+        writer({0x89}).at(2, kPt)({0x89}).at(1, kTurn);
+        size_t wait = writer.here();
+        writer({0xf3, 0x90, 0x39}).at(1, kSeen).jump(0x75, wait);
+        writer({0xff, 0xc9}).jump(0x75, loop)({0xf4});
+        g.load(kCode, writer);
+        Code reader;
+        reader({0xb9}).u32(kRounds);
+        loop = wait = reader.here();
+        reader({0xf3, 0x90, 0x39}).at(1, kTurn).jump(0x75, wait);
+        reader({0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x8b}).at(0, kWindow);
+        reader({0x89, 0xca, 0x83, 0xe2, 1, 0x31, 0xd0, 0x01}).at(0, kErrors);
+        reader({0x89}).at(1, kSeen)({0xff, 0xc9}).jump(0x75, loop)({0xf4});
+        g.load(kCode + 0x1000, reader);
+        g.program(0, kCode);
+        g.program(1, kCode + 0x1000);
+        for (auto& one : g.all) one.cpu->contexts().policy = {.worthTracking = 0, .weighed = ~0u};
+        g.run();
+        CHECK(g.get<uint32_t>(kErrors) == 0);
+        const auto& s = g.all[1].cpu->contexts().statistics();
+        CHECK(s.begun == 1);
+        CHECK(s.stale > kRounds / 2);
+        CHECK(s.kept > kRounds / 2);
+    }
+}

@@ -50,7 +50,7 @@ class Gang {
     bool run(uint64_t edits) {
         while (edits_ < edits) {
             if (!one()) return false;
-            if (passes_ + faults_ > 10'000'000 + 40 * edits) return false;
+            if (operations_ > 10'000'000 + 400 * edits) return false;
         }
         return true;
     }
@@ -336,8 +336,13 @@ class Gang {
     void access(Processor& p) {
         const unsigned page = anyPage();
         const uint64_t linear = model_->pages()[page];
-        const bool write = pick(2);
-        user(p);
+        const bool write = pick(2), byUser = user(p);
+        // Page faults take long, so those that are certain are mostly left out.
+        bool present = false;
+        if (!p.view.may(
+                page, write, byUser, [](const Found&) { return true; }, present) &&
+            pick(16))
+            return;
         try {
             if (write) {
                 const auto value = ++stamp_;
