@@ -46,7 +46,7 @@ TranslationContexts::~TranslationContexts() {
 // -- which contexts there are
 
 TranslationContext* TranslationContexts::find(uint64_t root) {
-    uint8_t& hint = hints_[hintOf(root)];
+    uint8_t& hint = hints_[hash(root)];
     if (hint < contexts_.size() && contexts_[hint]->space.root == root) return contexts_[hint].get();
     for (auto& c : contexts_)
         if (c->space.root == root) {
@@ -63,10 +63,16 @@ TranslationContext* TranslationContexts::ownerOf(uint16_t pcid) {
     return c->space.pcid == pcid && c->space.root != TranslationContext::kNoRoot ? c : nullptr;
 }
 
+// One of some neighbouring places; where all are taken, the one with the least experience.
 TranslationContexts::Experience& TranslationContexts::experienceOf(uint64_t root) {
-    Experience& e = experiences_[(root >> 12 ^ root >> 20) % kExperiences];
-    if (e.root != root) e = {.root = root, .worthTracking = policy.worthTracking};
-    return e;
+    constexpr unsigned kPlaces = 16;
+    Experience* least = nullptr;
+    for (unsigned n = 0; n < kPlaces; n++) {
+        Experience& e = experiences_[(hash(root) + n) % kExperiences];
+        if (e.root == root) return e;
+        if (!least || e.lost < least->lost) least = &e;
+    }
+    return *least = {.root = root, .worthTracking = policy.worthTracking};
 }
 
 size_t TranslationContexts::resident() const {
@@ -145,7 +151,7 @@ TranslationContext& TranslationContexts::contextFor(const AddressSpace& space) {
 
 void TranslationContexts::setRoot(TranslationContext& c, uint64_t root) {
     c.space.root = root;
-    hints_[hintOf(root)] = uint8_t(c.number);
+    hints_[hash(root)] = uint8_t(c.number);
 }
 
 void TranslationContexts::select(const AddressSpace& space, bool keeps) {

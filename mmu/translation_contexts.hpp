@@ -183,7 +183,7 @@ class TranslationContexts {
     const size_t mostBytes_, most_;
     std::vector<std::unique_ptr<TranslationContext>> contexts_;
     static constexpr unsigned kHints = 256;
-    static unsigned hintOf(uint64_t root) { return unsigned(root >> 12 ^ root >> 20) % kHints; }
+    static unsigned hash(uint64_t root) { return unsigned((root >> 5) * 0x9e3779b97f4a7c15 >> 56); }
     std::array<uint8_t, kHints> hints_{};    // which may have a root
     std::array<uint8_t, 4096> pcidOwner_{};  // who had a PCID last: its number and 1
     std::array<Experience, kExperiences> experiences_;
