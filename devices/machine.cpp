@@ -5,6 +5,7 @@
 
 #include "devices/board.hpp"
 #ifdef KILN_TRANSLATES
+#include "translate/perf_files.hpp"
 #include "translate/translator.hpp"
 #endif
 
@@ -51,6 +52,12 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
         throw std::runtime_error(
             "-icount counts the instructions of processors that take turns: it needs thread=single");
     if (config_.threads) memory_.threads.expect(cpus);
+#ifdef KILN_TRANSLATES
+    if (config_.translator && config_.translator->perfMap)
+        config_.translator->listeners.push_back(std::make_shared<PerfMap>());
+    if (config_.translator && config_.translator->jitDump)
+        config_.translator->listeners.push_back(std::make_shared<JitDump>());
+#endif
     time_.executed = [this] { return executed(); };
     processors_.reserve(cpus);
     for (unsigned n = 0; n < cpus; n++) addProcessor(n);
@@ -130,6 +137,13 @@ uint64_t Machine::entropy() {
     v = (v ^ v >> 30) * 0xbf58476d1ce4e5b9;
     v = (v ^ v >> 27) * 0x94d049bb133111eb;
     return v ^ v >> 31;
+}
+
+std::string Machine::hostCode([[maybe_unused]] uint64_t rip, [[maybe_unused]] unsigned n) {
+#ifdef KILN_TRANSLATES
+    if (auto& t = processors_[n]->translator) return static_cast<Translator&>(*t).hostCode(rip);
+#endif
+    return {};
 }
 
 std::string Machine::translatorReport() const {
@@ -306,16 +320,16 @@ void Machine::serveRequests() {
     }
 }
 
-void Machine::runSlice() {
+void Machine::runSlice(int64_t most) {
     Nanos now = clock_.now(), next = clock_.nextDeadline();
-    const int64_t longest = cpus() > 1 ? kSharedSlice : kSlice;
+    const int64_t longest = std::min(most, cpus() > 1 ? kSharedSlice : kSlice);
     int64_t slice = longest;
     if (next != kNever) {
         Nanos distance = next > now ? next - now : 0;
         if (time_.counting())
             slice = std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, longest);
         else
-            slice = int64_t(std::clamp<Nanos>(distance / 4, kShortestSlice, longest));
+            slice = int64_t(std::clamp<Nanos>(distance / 4, std::min(kShortestSlice, longest), longest));
     }
     running().run(slice);
 }
@@ -357,37 +371,40 @@ void Machine::publishDueFrame() {
     nextFrame_ = now + std::max(kFramePeriod, 2 * cost);
 }
 
-RunResult Machine::run() {
+void Machine::begin() {
     result_.reset();
     if (config_.startStopped)
         stop();
     else
         resume();
     config_.startStopped = false;
+}
+
+RunResult Machine::run() {
+    begin();
     if (config_.threads)
         runThreads();
     else
-        runInTurns();
+        while (advance(kSlice)) {}
     time_.freeze();
     return *result_;
 }
 
-void Machine::runInTurns() {
-    while (true) {
-        gate_.deliver();
-        serveRequests();
-        if (result_) break;
-        publishDueFrame();
-        if (stopped_) {
-            gate_.wait(kLongestWait);
-            continue;
-        }
-        clock_.runDue();
-        if (!suspended_ && switchToRunnable())
-            runSlice();
-        else
-            idle();
+bool Machine::advance(int64_t most) {
+    gate_.deliver();
+    serveRequests();
+    if (result_) return false;
+    publishDueFrame();
+    if (stopped_) {
+        gate_.wait(kLongestWait);
+        return true;
     }
+    clock_.runDue();
+    if (!suspended_ && switchToRunnable())
+        runSlice(most);
+    else
+        idle();
+    return true;
 }
 
 }  // namespace kiln

@@ -137,6 +137,11 @@ class Machine {
 
     // Runs until the guest, the user or an error ends it.
     RunResult run();
+    // The same in pieces, for processors that take turns: begin(), then one look around and a slice of at
+    // most so many instructions after the other. False: there is a result().
+    void begin();
+    bool advance(int64_t most);
+    const std::optional<RunResult>& result() const { return result_; }
 
     // -- from any thread
     void postKey(uint8_t hidUsage, bool down);
@@ -161,9 +166,12 @@ class Machine {
     ApicBus& apicBus() { return apicBus_; }
     unsigned cpus() const { return unsigned(processors_.size()); }
     Cpu& cpu(unsigned n = 0) { return *processors_[n]->cpu; }
+    unsigned turn() const { return running_; }  // the processor whose turn it is
     LocalApic& apic(unsigned n = 0) { return *processors_[n]->apic; }
     CodeCache& code(unsigned n = 0) { return *processors_[n]->code; }
-    uint64_t executed() const;             // instructions, of all processors
+    uint64_t executed() const;  // instructions, of all processors
+    // The block at an offset in CS as guest and host code; "": it is not translated.
+    std::string hostCode(uint64_t rip, unsigned cpu);
     std::string translatorReport() const;  // what the translators count; "": there are none
     std::string tlbReport();               // what translation contexts and page-table tracking count
     void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers
@@ -192,12 +200,11 @@ class Machine {
     void resetProcessors();
     void serveRequests();
     void tripleFault();
-    void runSlice();
+    void runSlice(int64_t most);
     void idle();
     bool frameIsDue() { return outputs_.frame && gate_.hostTime() >= nextFrame_; }
     void publishDueFrame();
 
-    void runInTurns();
     void runThreads();
     void startThreads();
     void endThreads();

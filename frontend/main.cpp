@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "devices/board.hpp"
+#include "devices/lockstep.hpp"
 #include "devices/machine.hpp"
 #include "frontend/display.hpp"
 #include "frontend/monitor.hpp"
@@ -27,6 +28,7 @@ class Session : DisplayHost {
     explicit Session(Options options) : o_(std::move(options)) {}
 
     int run() {
+        if (o_.lockstep) return runLockstep();
         chooseDisplay();
         buildMachine();
         buildMonitor();
@@ -44,6 +46,35 @@ class Session : DisplayHost {
     }
 
   private:
+    // The serial ports are the terminal's; there is neither a picture nor a monitor.
+    int runLockstep() {
+        MachineOutputs outputs;
+        std::optional<unsigned> port;
+        if (!o_.serialGiven) o_.serial = {{StreamTarget::Stdio, {}, false}};
+        for (size_t i = 0; i < o_.serial.size(); i++) {
+            outputs.serial[i] = openSink("-serial", o_.serial[i]);
+            if (o_.serial[i].kind == StreamTarget::Stdio) port = unsigned(i);
+        }
+        outputs.debugConsole = openSink("-debugcon", o_.debugConsole);
+        Lockstep lockstep(o_.machine, std::move(outputs), *o_.lockstep);
+        Terminal::Hooks hooks;
+        hooks.toGuest = [&](std::span<const uint8_t> bytes) { lockstep.postSerial(*port, bytes); };
+        hooks.toMonitor = [](const std::string&) {};
+        hooks.quit = [&](const std::string&) { lockstep.quit(); };
+        terminal_.emplace(port ? Terminal::Mode::Guest : Terminal::Mode::Off, std::move(hooks));
+        terminal_->start();
+        const Lockstep::Result result = lockstep.run();
+        terminal_.reset();
+        if (!result.run.message.empty()) complain(result.run.message);
+        if (!result.report.empty()) {
+            fmt::print(stderr, "{}", result.report);
+            return 1;
+        }
+        fmt::print(stderr, "{} instructions were the same, compared {} times\n", result.executed,
+                   result.comparisons);
+        return result.run.exitCode;
+    }
+
     // A window where one can be had; without, and without other wishes, the terminal.
     void chooseDisplay() {
         if (!o_.machine.vga && o_.display == DisplayChoice::Auto) o_.display = DisplayChoice::None;

@@ -196,7 +196,8 @@ const std::vector<Monitor::Command>& Monitor::infoCommands() {
         {"devices", "", "names of the devices", &Monitor::infoDevices},
         {"device", "NAME", "every field of a device", &Monitor::infoDevice},
         {"blocks", "", "decoded code", &Monitor::infoBlocks},
-        {"jit", "", "what the translator has done", &Monitor::infoJit},
+        {"jit", "[ADDR]", "what the translator has done, or the block at ADDR as guest and host code",
+         &Monitor::infoJit},
         {"tlb", "", "translation contexts, and the page tables under watch", &Monitor::infoTlb},
         {"screen", "", "the characters of a text screen", &Monitor::infoScreen},
     };
@@ -471,7 +472,13 @@ std::string Monitor::infoBlocks(const Arguments&) {
     return out;
 }
 
-std::string Monitor::infoJit(const Arguments&) {
+std::string Monitor::infoJit(const Arguments& arguments) {
+    if (!arguments.empty()) {
+        uint64_t rip;
+        if (arguments.size() != 1 || !parseNumber(arguments[0], rip)) return "an address is missing\n";
+        const std::string code = machine_.hostCode(rip, selected_);
+        return code.empty() ? fmt::format("the block at {:x} is not translated\n", rip) : code;
+    }
     const std::string report = machine_.translatorReport();
     return report.empty() ? "there is no translator: -accel jit makes one\n" : report;
 }

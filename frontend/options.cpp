@@ -23,6 +23,7 @@ struct Draft {
     Options options;
     std::vector<DriveRequest> drives;
     bool nographic = false, noDefaults = false, bootGiven = false, snapshotAll = false;
+    bool perfMap = false, jitDump = false;
     std::vector<std::string> warnings;
 };
 
@@ -177,6 +178,15 @@ class CommandLine {
              "print at the end what was counted: instructions, the translator's blocks and calls, "
              "translations",
              [&] { o.statistics = true; });
+        flag("perfmap", "name translated code for Linux's perf in /tmp/perf-PID.map",
+             [&] { draft.perfMap = true; });
+        flag("jitdump",
+             "the same with the code itself in jit-PID.dump: perf record -k mono, perf inject --jit",
+             [&] { draft.jitDump = true; });
+        flag("lockstep",
+             "run the interpreter and the translator side by side, and stop at the first difference; time is "
+             "counted, disks are written to privately",
+             [&] { o.lockstep.emplace(); });
         flag("S", "start stopped; `cont` in the monitor goes on", [&] { o.machine.startStopped = true; });
         flag("nodefaults", "no serial port, monitor or display unless asked for",
              [&] { draft.noDefaults = true; });
@@ -374,6 +384,16 @@ void fillDefaults(Draft& draft) {
         throw std::runtime_error("-append only makes sense with -kernel");
     placeDrives(draft);
     findFirmware(o.machine);
+    if (draft.perfMap || draft.jitDump) {
+        if (!o.machine.translator)
+            throw std::runtime_error("-perfmap and -jitdump tell of translated code: they need -accel jit");
+        o.machine.translator->perfMap = draft.perfMap;
+        o.machine.translator->jitDump = draft.jitDump;
+    }
+    if (o.lockstep && !kTranslates)
+        throw std::runtime_error("-lockstep compares the translator, which kiln has for x86-64 hosts only");
+    if (o.lockstep && o.machine.threads)
+        throw std::runtime_error("-lockstep needs processors that take turns: thread=single");
     o.machine.nographic = draft.nographic;
     if (draft.nographic) {
         o.display = DisplayChoice::None;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "devices/lockstep.hpp"
 #include "devices/machine.hpp"
 
 namespace kiln {
@@ -29,6 +30,7 @@ struct Options {
     std::string logCategories, logFile;
     std::string name;
     bool statistics = false;  // at the end
+    std::optional<LockstepOptions> lockstep;
 };
 
 // Either options, or what to print and the exit status to end with.

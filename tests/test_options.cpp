@@ -281,3 +281,14 @@ TEST_CASE("options: help and version") {
     CHECK(mentions(parseCommandLine({"--help", "nonsense"}).error, "nonsense"));
     CHECK(mentions(parseCommandLine({"-version"}).output, "kiln 0.1"));
 }
+
+TEST_CASE("options: what looks at translated code wants a translator") {
+    if (!kTranslates) return;
+    const Options o = parse({"-accel", "jit", "-perfmap", "--jitdump"});
+    CHECK(o.machine.translator->perfMap);
+    CHECK(o.machine.translator->jitDump);
+    CHECK(!parse({"-accel", "jit"}).machine.translator->perfMap);
+    CHECK(mentions(refusal({"-perfmap"}), "-accel jit"));
+    CHECK(parse({"-lockstep"}).lockstep.has_value());
+    CHECK(mentions(refusal({"-lockstep", "-accel", "jit,thread=multi"}), "thread=single"));
+}

@@ -51,6 +51,7 @@ void BlockEmitter::body(unsigned first) {
     bool goesOn = true;
     for (index_ = first; index_ < block_.count && goesOn; index_++) {
         insn_ = &block_.insns[index_];
+        starts_.push_back(uint32_t(a_.offset()));
         goesOn = instruction();
     }
     if (goesOn) edge(pageOffset_ + block_.bytes, block_.count);

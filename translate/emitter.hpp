@@ -66,6 +66,8 @@ class BlockEmitter {
     void settle(uint32_t base);
 
     bool overwritesFlagsFirst() const { return kills_; }
+    // Of each instruction's code, from the start.
+    const std::vector<uint32_t>& starts() const { return starts_; }
     // The first instruction touches neither memory nor anything but general registers and flags.
     bool beginsHarmlessly() const { return harmless_; }
     unsigned index() const { return index_; }  // of the instruction it is at
@@ -278,6 +280,7 @@ class BlockEmitter {
     size_t slowTail_ = ~size_t(0);   // of this instruction, if there is one
     std::vector<size_t> missTails_;  // of this instruction's operands
     bool behindSti_ = false, harmless_ = false;
+    std::vector<uint32_t> starts_;
     bool nearBranchInstruction_ = false;  // whose slow way is to leave in front of it
 
     // The last call of the interpreter in the main line; instructions behind it may join it.

@@ -2,8 +2,12 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 namespace kiln {
+
+class CodeListener;
 
 struct TranslatorOptions {
     uint32_t tier1 = 50;             // how often a block is entered before it is translated
@@ -11,6 +15,9 @@ struct TranslatorOptions {
     // Where processors differ in the last bits (transcendental functions, reciprocal approximations, dot
     // products of BF16), results are the interpreter's, not the host's.
     bool portable = false;
+    // For Linux's perf: perf_files.hpp.
+    bool perfMap = false, jitDump = false;
+    std::vector<std::shared_ptr<CodeListener>> listeners{};
 };
 
 // Whether kiln has a translator for this host.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 
 #include "cpu/body.hpp"
@@ -127,7 +128,7 @@ void Translator::counting(Cpu& c, const Insn* i) {
         KILN_HAND_OVER(b->plain, c, i);
     Translator& t = of(c);
     auto* block = const_cast<Block*>(b);
-    block->insns[0].run = t.translate(*block) ? entering : block->plain;
+    block->insns[0].run = t.translate(*block, c.gpr.slot[17]) ? entering : block->plain;
     KILN_HAND_OVER(b->insns[0].run, c, i);
 }
 
@@ -183,6 +184,11 @@ std::string Translator::report() const {
         s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
         buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.links, s.lookUps,
         s.misses, s.fills, s.faults);
+    if (s.instructions)
+        out += fmt::format(
+            "  {} ns, {:.1f} bytes of host code and {:.1f} of cold code for a guest instruction\n",
+            s.nanoseconds / s.instructions, double(s.hostBytes) / double(s.instructions),
+            double(s.coldBytes) / double(s.instructions));
     static constexpr std::array<const char*, size_t(Exit::Count)> kReasons = {
         "the slice was over",         "the target is not translated", "of what may have changed",
         "the interpreter must do it", "of vector registers",          "code was overwritten"};
@@ -223,7 +229,8 @@ void Translator::flush() {
     statistics_.flushes++;
 }
 
-bool Translator::translate(Block& block) {
+bool Translator::translate(Block& block, uint64_t rip) {
+    const auto began = std::chrono::steady_clock::now();
     if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) flush();
     const size_t firstSite = sites_.size();
     bool overwritesFlags = false, harmless = false;
@@ -234,9 +241,12 @@ bool Translator::translate(Block& block) {
     });
     if (!host) return false;
     block.host = host;
-    translated_[&block] = {firstSite, overwritesFlags, harmless, {}};
+    translated_[&block] = {firstSite, overwritesFlags, harmless, last_, {}};
+    if (!options_.listeners.empty()) tell(rip);
     statistics_.blocks++;
     statistics_.instructions += block.count;
+    statistics_.nanoseconds +=
+        uint64_t(std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count());
     return true;
 }
 
@@ -283,6 +293,9 @@ const uint8_t* Translator::emit(Block& block, How how) {
             code.resolveUnresolvedLinks();
             code.relocateToBase(uint64_t(buffer_.next()));
             host = buffer_.append({text.data(), text.size()}, {rare.data(), rare.size()});
+            last_ = {{host, text.size()},
+                     {buffer_.at(buffer_.offsetOf(host) + uint32_t(cold->offset())), rare.size()},
+                     emitter.starts()};
             emitter.settle(buffer_.offsetOf(host));
             statistics_.hostBytes += text.size();
             statistics_.coldBytes += rare.size();

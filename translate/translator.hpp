@@ -11,6 +11,7 @@
 #include <deque>
 #include <exception>
 #include <map>
+#include <span>
 #include <unordered_map>
 
 #include "cpu/cpu.hpp"
@@ -33,6 +34,10 @@ class Translator final : public HotCode {
     void died(Block& block) override;
     std::string report() const override;
 
+    // The code of the block that begins at or holds `rip`, as the guest has it beside the host's; "": it is
+    // not translated.
+    std::string hostCode(uint64_t rip);
+
     // Whether there is more for an instruction than a call of the interpreter.
     static bool knows(ZydisMnemonic mnemonic);
 
@@ -54,6 +59,7 @@ class Translator final : public HotCode {
         uint64_t careful = 0;                   // versions of blocks
         uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
+        uint64_t nanoseconds = 0;                                  // of translating
         uint64_t fills = 0, faults = 0;  // operands that the TLB did not give, and then did or could not
         std::array<uint64_t, size_t(Exit::Count)> exits{};
     };
@@ -75,7 +81,8 @@ class Translator final : public HotCode {
     static constexpr unsigned kMostLinks = 16;  // of a jump to another page
 
     void makeThunks();
-    bool translate(Block& block);
+    bool translate(Block& block, uint64_t rip);
+    void tell(uint64_t rip);
     const uint8_t* careful(Block& block, unsigned first);
     template <class How>
     const uint8_t* emit(Block& block, How how);
@@ -139,10 +146,17 @@ class Translator final : public HotCode {
         };
     };
     std::unordered_map<Pages, uint32_t, Pages::Hash> marks_;
+    // Where emitted code lies.
+    struct Code {
+        std::span<const uint8_t> main, cold;
+        std::vector<uint32_t> starts;  // of instructions in `main`
+    };
+    Code last_;  // emit()'s
     struct Translated {
         size_t deadSite = 0;
-        bool overwritesFlags = false;    // before anybody looks at them
-        bool beginsHarmlessly = false;   // see behindSti()
+        bool overwritesFlags = false;   // before anybody looks at them
+        bool beginsHarmlessly = false;  // see behindSti()
+        Code code;
         std::vector<uint32_t> incoming;  // sites that jump here
     };
     std::unordered_map<Block*, Translated> translated_;

@@ -102,7 +102,7 @@ void Translator::makeHot(uint64_t rip) {
     const uint64_t before = std::exchange(c.rip, rip);
     try {
         auto* b = const_cast<Block*>(c.findBlock(false));
-        if (b && b->insns[0].run == counting) b->insns[0].run = translate(*b) ? entering : b->plain;
+        if (b && b->insns[0].run == counting) b->insns[0].run = translate(*b, rip) ? entering : b->plain;
     } catch (const Fault&) {
         // The run loop will find it, too.
     }

@@ -1,0 +1,71 @@
+// The translator's code as text, and who is told of it.
+#include <fmt/format.h>
+
+#include "translate/host_listing.hpp"
+#include "translate/perf_files.hpp"
+#include "translate/translator.hpp"
+
+namespace kiln {
+
+void Translator::tell(uint64_t rip) {
+    for (const auto& listener : options_.listeners) {
+        listener->translated(fmt::format("guest {:x}", rip), last_.main);
+        if (!last_.cold.empty()) listener->translated(fmt::format("guest {:x} (cold)", rip), last_.cold);
+    }
+}
+
+std::string Translator::hostCode(uint64_t rip) {
+    Cpu& c = cpu_;
+    PhysAddr at;
+    const uint64_t linear = (c.fast_[Cs].base + rip) & c.linearMask_;
+    if (!c.translate(linear, at)) return {};
+    const Block* found = c.io.code.find(at, c.codeMode_, false);
+    if (!found || !found->host) {
+        found = nullptr;
+        for (const auto& [block, ignored] : translated_)
+            if (block->mode == c.codeMode_ && block->start.value <= at.value &&
+                at.value < block->start.value + block->bytes)
+                found = block;
+    }
+    const auto known = translated_.find(const_cast<Block*>(found));
+    if (!found || known == translated_.end()) return {};
+    const Code& code = known->second.code;
+
+    HostListing listing;
+    auto name = [&](const void* place, std::string text) {
+        if (place) listing.names.emplace(uint64_t(uintptr_t(place)), std::move(text));
+    };
+    static constexpr std::array<const char*, kVectorLevels> kLoads = {"", "load SSE", "load AVX", "",
+                                                                      "load AVX-512"};
+    for (size_t n = 0; n < kVectorLevels; n++) name(load_[n], kLoads[n]);
+    name(loadX87_, "load x87");
+    const ProcessorPlaces& p = places_;
+    name(p.base, "cpu");
+    name(p.cpl, "cpu.cpl");
+    name(p.flags, "cpu.flags");
+    name(p.cr4, "cpu.cr4");
+    name(p.kernelGsBase, "cpu.kernelGsBase");
+    for (unsigned n = 0; n < 2; n++) {
+        name(p.segmentBase[n], n ? "cpu.gs.base" : "cpu.fs.base");
+        name(p.fastBase[n], n ? "cpu.fastGs.base" : "cpu.fastFs.base");
+    }
+    name(p.pendingDebug, "cpu.pendingDebug");
+    name(p.attention, "apic.attention");
+    listing.processor = uint64_t(uintptr_t(p.base));
+    listing.processorSize = sizeof(Cpu);
+    listing.callOut = uint64_t(uintptr_t(callOut_));
+    listing.site = [&](uint32_t number) -> std::string {
+        static constexpr const char* kKinds[] = {"interpret", "miss",       "before",  "change AC",
+                                                 "link",      "other page", "look-up", "over",
+                                                 "vectors",   "dead",       "second",  "careful"};
+        static_assert(std::size(kKinds) == Site::kKinds);
+        return number < sites_.size() ? kKinds[size_t(sites_[number].kind)] : "?";
+    };
+    const uint64_t begin = rip - (at.value - found->start.value);
+    return listing.text({{uint64_t(uintptr_t(code.main.data())), code.main},
+                         {uint64_t(uintptr_t(code.cold.data())), code.cold},
+                         code.starts},
+                        [&](unsigned n) { return c.disassemble(begin + found->insns[n].offset) + "\n"; });
+}
+
+}  // namespace kiln
