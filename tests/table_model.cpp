@@ -70,7 +70,6 @@ TableModel::View::View(TableModel& model) : model_(model), times_(model.pages_.s
 void TableModel::View::moveToCr3(unsigned space, unsigned pcid, bool keeps) {
     space_ = space;
     pcid_ = pcid;
-    lastSpace_[pcid] = int(space);
     if (!keeps) byPcid_[pcid] = model_.tick();
 }
 

@@ -45,7 +45,6 @@ class TableModel {
         void fault(unsigned page);
         unsigned space() const { return space_; }
         std::string describe(unsigned page) const;
-        int lastSpaceOf(unsigned pcid) const { return lastSpace_[pcid]; }  // -1: none yet
         // Whether it may see this translation of a page, and whether that is the present one for sure.
         template <class Accept>
         bool may(unsigned page, bool write, bool user, Accept accept, bool& present) const;
@@ -58,7 +57,6 @@ class TableModel {
         unsigned space_ = 0, pcid_ = 0;
         uint64_t all_ = 0;
         std::array<uint64_t, 4> byPcid_{};
-        std::array<int, 4> lastSpace_{-1, -1, -1, -1};
         struct Times {
             // Of translations of pages of 4 KiB, 2 or 4 MiB, 1 GiB.
             std::array<std::array<uint64_t, 4>, 3> of{};  // by PCID

@@ -207,9 +207,7 @@ class Gang {
             case 10:
                 if (pick(4) == 0) split();
                 return true;
-            case 11:
-                if (pick(2) == 0) storeEntry(p);
-                return !failed_;
+            case 11: pick(4) == 0 ? storeInUse(p) : storeEntry(p); return !failed_;
             default: break;
         }
         // In quiet times tracking pays, in others it does not.
@@ -230,8 +228,7 @@ class Gang {
         bool keeps = false;
         if (paging_ == Paging::FourLevelPcid) {
             pcid = pcidFor(s);
-            // Keeping another space's translations is the guest's mistake, and any outcome would be right.
-            keeps = pick(2) && p.view.lastSpaceOf(pcid) == int(s);
+            keeps = pick(2);  // also what was another space's, which then must not be found
             cr3 |= pcid | (keeps ? kNoFlush : 0);
         }
         p.cpu.setCr3(cr3);
@@ -369,11 +366,18 @@ class Gang {
         const auto s = slots();
         const uint64_t offset = s[pick(s.size())] * (wide() ? 8 : 4);
         const uint64_t v = randomEntry();
-        user(p);
-        // Behind an invalidation it is known where it goes.
-        p.cpu.flushPage(model_->pages()[page]);
-        p.view.invlpg(page);
+        const bool byUser = user(p);
         const Found now = model_->now(p.view.space(), page);
+        // It must be known where it goes: when nothing else may be, or else behind an invalidation. What may
+        // be in the TLB from before the table came under watch is to be tried above all.
+        bool present = false;
+        auto elsewhere = [&](const Found& f) { return f.page != now.page; };
+        const bool certain = now.allows(true, byUser) && !p.view.may(page, true, byUser, elsewhere, present);
+        const bool fresh = !certain || pick(8) == 0;
+        if (fresh) {
+            p.cpu.flushPage(model_->pages()[page]);
+            p.view.invlpg(page);
+        }
         try {
             p.cpu.store<uint32_t>(Ds, model_->pages()[page] + kNote,
                                   ++stamp_);  // from now on it is in the TLB
@@ -386,12 +390,49 @@ class Gang {
             edits_++;
             passes_++;
             if (get(now.page + offset) != v) fail(p, page, "an entry was stored elsewhere");
-            if (!marked(now, true)) {
+            if (fresh && !marked(now, true)) {
                 // The entry may have been changed by the store itself.
                 if (now.entry != now.page + offset) fail(p, page, "no accessed or dirty bit");
             }
             model_->written(now.page + offset);
         } catch (const Fault& f) { faultIsRight(p, page, f, true); }
+    }
+
+    // A processor changes an entry that is in use, through a mapping of its table that it has used before,
+    // and loads CR3 again.
+    void storeInUse(Processor& p) {
+        const unsigned space = p.view.space();
+        const Found used = model_->now(space, anyPage());
+        if (!used.mapped || used.entry < kPool || used.entry >= kPool + kPoolPages * kPageSize) return;
+        p.cpu.setCpl(0);
+        for (unsigned page = 0; page < model_->pages().size(); page++) {
+            const Found now = model_->now(space, page);
+            bool present = false;
+            auto elsewhere = [&](const Found& f) { return f.page != now.page; };
+            if (now.page != (used.entry & ~kPageMask) || !now.allows(true, false) ||
+                p.view.may(page, true, false, elsewhere, present))
+                continue;
+            const uint64_t linear = model_->pages()[page] + (used.entry & kPageMask), v = randomEntry();
+            try {
+                p.cpu.store<uint32_t>(Ds, model_->pages()[page] + kNote, ++stamp_);
+                for (unsigned n = 0; n < model_->pages().size() && !failed_; n++) access(p);
+                if (model_->now(space, page) != now) return;
+                p.cpu.setCpl(0);
+                if (wide())
+                    p.cpu.store<uint64_t>(Ds, linear, v);
+                else
+                    p.cpu.store<uint32_t>(Ds, linear, uint32_t(v));
+                edits_++;
+                if (get(used.entry) != v) fail(p, page, "an entry in use was stored elsewhere");
+                model_->written(used.entry);
+            } catch (const Fault& f) { faultIsRight(p, page, f, true); }
+            if (paging_ == Paging::FourLevelPcid) return;
+            loadPdptes(space);
+            p.cpu.setCr3(model_->spaces()[space].cr3);
+            p.view.moveToCr3(space, 0, false);
+            for (unsigned n = 0; n < model_->pages().size() && !failed_; n++) access(p);
+            return;
+        }
     }
 
     const Paging paging_;
