@@ -147,8 +147,8 @@ ROWS = [
     ], 10),
     Row("cr3", "CR3 switches re-touching 64 pages", [
         *own("switches", "", **{"pipe-2": 35, "pipe-8": 20, "futex": 35, "signal": 25, "socket": 25}),
-        Bare("bare-2", 2, 50_000, False), Bare("bare-8", 8, 12_000, False), Bare("bare-64", 64, 1_500, False),
-        Bare("bare-8-pcid", 8, 12_000, True),
+        Bare("bare-2", 2, 400_000, False), Bare("bare-8", 8, 100_000, False), Bare("bare-64", 64, 12_000, False),
+        Bare("bare-8-pcid", 8, 100_000, True),
     ], 20),
     Row("kernel", "kernel-heavy", own("kernel", "", faults=18, syscalls=40, signals=15, segfaults=15, pipes=45, forks=18,
                                       execs=16, files=35, messages=50, copies=16), 3, 3),
