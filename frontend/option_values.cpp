@@ -131,12 +131,15 @@ void parseAccel(const std::string& text, MachineConfig& machine) {
         if (key == "accel" && value == "jit" && !kTranslates)
             refuse("-accel jit makes code for x86-64 hosts, and this is another: take interp");
         if (key == "accel" && value == "jit") machine.translator.emplace();
-        const bool ofTranslator = key == "tier1" || key == "tb-size";
+        const bool ofTranslator = key == "tier1" || key == "tb-size" || key == "portable";
         if (ofTranslator && !machine.translator) refuse("-accel: " + key + "= is for jit");
         if (key == "tier1")
             machine.translator->tier1 = uint32_t(numberWithin("-accel tier1=", value, 1, 1u << 30));
         if (key == "tb-size")
             machine.translator->bufferBytes = size_t(numberWithin("-accel tb-size=", value, 1, 1024)) << 20;
+        if (key == "portable" && value != "on" && value != "off")
+            refuse("-accel: portable= takes on or off, not '" + value + "'");
+        if (key == "portable") machine.translator->portable = value == "on";
         if (key == "thread" && value != "single" && value != "multi")
             refuse("-accel: thread= takes single or multi, not '" + value + "'");
         if (key != "accel" && key != "thread" && !ofTranslator) refuseKey("-accel", key);

@@ -151,8 +151,10 @@ class CommandLine {
               "kernel-irqchip=on|off|split is for QEMU's command lines: there is no KVM here",
               [&](auto& v) { parseMachine(v, o.machine); });
         value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
-        value("accel", "interp|jit[,tier1=N][,tb-size=MIB][,thread=HOW]",
-              "interp: the interpreter; jit: hot code becomes host code, once a block was entered N times; "
+        value("accel", "interp|jit[,tier1=N][,tb-size=MIB][,portable=on|off][,thread=HOW]",
+              "interp: the interpreter; jit: hot code becomes host code, once a block was entered N times, "
+              "and with portable=on leaves what hosts compute differently (sines, reciprocals) to the "
+              "interpreter; "
               "thread=multi gives every processor a host thread, thread=single none",
               [&](auto& v) { parseAccel(v, o.machine); });
         value("bios", "FILE", "firmware image; default SeaBIOS", [&](auto& v) { o.machine.firmware = v; });

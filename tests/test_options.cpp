@@ -209,6 +209,8 @@ TEST_CASE("options: what isn't implemented is refused by name") {
     CHECK(mentions(refusal({"-accel", "interp,tb-size=1"}), "tb-size"));
     CHECK(mentions(refusal({"-accel", "jit,tier1=0"}), "tier1="));
     CHECK(mentions(refusal({"-accel", "jit,tb-size=100000"}), "tb-size="));
+    CHECK(mentions(refusal({"-accel", "jit,portable=maybe"}), "portable="));
+    CHECK(parse({"-accel", "jit,portable=on"}).machine.translator->portable);
     CHECK_FALSE(parse({"-accel", "interp"}).machine.translator);
     const auto jit = parse({"-accel", "jit,tier1=7,tb-size=3"}).machine.translator;
     CHECK((jit && jit->tier1 == 7 && jit->bufferBytes == 3u << 20));

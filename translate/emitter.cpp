@@ -185,6 +185,8 @@ bool BlockEmitter::emitted() {
         case How::CompareExchange: return compareExchange();
         case How::CompareExchangeWide: return compareExchangeWide(k.id);
         case How::Pause: return !context_.pauseLeaves;
+        case How::LoadAh: return loadAh();
+        case How::StoreAh: return storeAh();
         case How::Push: return push();
         case How::Pop: return pop();
         case How::Leave: return leave();

@@ -142,6 +142,8 @@ class BlockEmitter {
     bool multiplyWithoutFlags(InstId id);
     bool divide(bool isSigned);
     bool convert();
+    bool loadAh();
+    bool storeAh();
     bool push();
     bool pop();
     bool leave();

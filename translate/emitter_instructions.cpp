@@ -295,6 +295,28 @@ bool BlockEmitter::convert() {
     return true;
 }
 
+// Old x87 code compares by FNSTSW and SAHF.
+bool BlockEmitter::storeAh() {
+    needFlags();  // OF stays
+    loadGuest(x86::rax, 0);
+    a_.sahf();
+    flagsWritten();
+    return true;
+}
+
+bool BlockEmitter::loadAh() {
+    saveFlags();
+    a_.mov(x86::eax, KILN_FRAME(flags).cloneResized(4));
+    a_.and_(x86::eax, 0xd500);
+    a_.or_(x86::eax, 0x200);
+    loadGuest(x86::rcx, 0);
+    a_.and_(x86::rcx, int32_t(0xffff00ff));
+    a_.or_(x86::rcx, x86::rax);
+    storeGuest(0, x86::rcx);
+    inHost_ = false;
+    return true;
+}
+
 bool BlockEmitter::push() {
     const unsigned bytes = stackBytes();
     const ZydisDecodedOperand& op = operands_[0];

@@ -42,6 +42,8 @@ constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
     {ZYDIS_MNEMONIC_CWD, How::Convert},
     {ZYDIS_MNEMONIC_CDQ, How::Convert},
     {ZYDIS_MNEMONIC_CQO, How::Convert},
+    {ZYDIS_MNEMONIC_LAHF, How::LoadAh},
+    {ZYDIS_MNEMONIC_SAHF, How::StoreAh},
     {ZYDIS_MNEMONIC_PUSH, How::Push},
     {ZYDIS_MNEMONIC_POP, How::Pop},
     {ZYDIS_MNEMONIC_LEAVE, How::Leave},

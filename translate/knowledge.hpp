@@ -19,6 +19,8 @@ enum class How : uint8_t {
     CompareExchangeWide,
     Pause,    // nothing, while nobody waits for this thread
     Convert,  // CBW, CWD and relatives
+    LoadAh,
+    StoreAh,
     Push,
     Pop,
     Leave,
