@@ -44,6 +44,7 @@ uint64_t stateOf(Machine& m) {
 Lockstep::Lockstep(MachineConfig config, MachineOutputs outputs, LockstepOptions options)
     : config_(std::move(config)), outputs_(std::move(outputs)), options_(options) {
     if (!config_.translator) config_.translator.emplace();
+    config_.translator->portable = true;  // both are to compute the same
     if (!config_.icountShift) config_.icountShift = 0;
     if (!config_.rtcStart)
         config_.rtcStart = std::chrono::duration_cast<std::chrono::seconds>(
