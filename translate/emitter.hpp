@@ -130,6 +130,7 @@ class BlockEmitter {
     bool mayBeFollowed() const;
     void before();
     bool plain(InstId id);
+    int operandInPlace() const;
     bool highByte(InstId id);
     bool isAtomic() const;  // for other threads
     void lockIfAtomic();

@@ -46,6 +46,50 @@ bool BlockEmitter::highByte(InstId id) {
     return true;
 }
 
+// Which operand, of a register that is in the frame, the instruction can take from there; -1: none. One that
+// is written must not be of 32 bits, because they clear the upper half.
+int BlockEmitter::operandInPlace() const {
+    const unsigned count = z_.operand_count_visible;
+    auto inPlace = [&](unsigned n) {
+        if (n >= count || operands_[n].type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
+        const int guest = guestOf(operands_[n].reg.value);
+        const bool written = operands_[n].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+        // Twice the same register: both as registers.
+        for (unsigned k = 0; k < count; k++)
+            if (k != n && operands_[k].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                guestOf(operands_[k].reg.value) == guest)
+                return false;
+        return guest >= 0 && inFrame(guest) && !(written && operands_[n].size == 32);
+    };
+    switch (z_.mnemonic) {
+        case ZYDIS_MNEMONIC_MOV:
+            if (operands_[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && !fits32(operands_[1].imm.value.s))
+                return -1;
+            [[fallthrough]];
+        case ZYDIS_MNEMONIC_ADD:
+        case ZYDIS_MNEMONIC_SUB:
+        case ZYDIS_MNEMONIC_ADC:
+        case ZYDIS_MNEMONIC_SBB:
+        case ZYDIS_MNEMONIC_AND:
+        case ZYDIS_MNEMONIC_OR:
+        case ZYDIS_MNEMONIC_XOR:
+        case ZYDIS_MNEMONIC_CMP: return inPlace(0) ? 0 : inPlace(1) ? 1 : -1;
+        case ZYDIS_MNEMONIC_TEST:
+        case ZYDIS_MNEMONIC_INC:
+        case ZYDIS_MNEMONIC_DEC:
+        case ZYDIS_MNEMONIC_NEG:
+        case ZYDIS_MNEMONIC_NOT:
+        case ZYDIS_MNEMONIC_SHL:
+        case ZYDIS_MNEMONIC_SHR:
+        case ZYDIS_MNEMONIC_SAR: return inPlace(0) ? 0 : -1;
+        case ZYDIS_MNEMONIC_MOVZX:
+        case ZYDIS_MNEMONIC_MOVSX:
+        case ZYDIS_MNEMONIC_MOVSXD:
+        case ZYDIS_MNEMONIC_IMUL: return inPlace(1) ? 1 : -1;
+        default: return -1;
+    }
+}
+
 bool BlockEmitter::plain(InstId id) {
     for (unsigned n = 0; n < z_.operand_count_visible; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER && highByteOf(operands_[n].reg.value) >= 0)
@@ -82,6 +126,13 @@ bool BlockEmitter::plain(InstId id) {
     }
     if (readsFlags()) needFlags();
 
+    const int place = memory ? -1 : operandInPlace();
+    const bool moves = z_.mnemonic == ZYDIS_MNEMONIC_MOV || z_.mnemonic == ZYDIS_MNEMONIC_MOVZX ||
+                       z_.mnemonic == ZYDIS_MNEMONIC_MOVSX || z_.mnemonic == ZYDIS_MNEMONIC_MOVSXD;
+    const bool overwrites = moves && !(operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                                       operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                                       guestOf(operands_[0].reg.value) == guestOf(operands_[1].reg.value));
+
     struct WriteBack {
         unsigned guest;
         Gp scratch;
@@ -100,6 +151,10 @@ bool BlockEmitter::plain(InstId id) {
                 ops[n] = pinned(guest, op.size);
                 continue;
             }
+            if (int(n) == place) {
+                ops[n] = slot(guest, op.size / 8);
+                continue;
+            }
             Gp scratch;
             for (unsigned b = 0; b < used; b++)
                 if (back[b].guest == guest) scratch = back[b].scratch;
@@ -107,7 +162,7 @@ bool BlockEmitter::plain(InstId id) {
                 if (used >= freeCount) throw std::logic_error("no free register for an operand");
                 scratch = free[used];
                 back[used++] = {guest, scratch};
-                a_.mov(scratch, slot(guest));
+                if (n > 0 || op.size < 32 || !overwrites) a_.mov(scratch, slot(guest));
             }
             ops[n] = sized(int(scratch.id()), op.size);
         }
@@ -353,9 +408,15 @@ bool BlockEmitter::pop() {
     if (z_.operand_width != bits() || op.type != ZYDIS_OPERAND_TYPE_REGISTER || !operandsUsable())
         return false;
     const Address from = stack(0, bytes, false);
+    const auto guest = unsigned(guestOf(op.reg.value));
+    if (guest != 4 && !inFrame(int(guest))) {
+        a_.mov(pinned(guest, bits()), from.mem.cloneResized(bytes));
+        addToGuest(4, int32_t(bytes));
+        return true;
+    }
     a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
     addToGuest(4, int32_t(bytes));
-    storeGuest(unsigned(guestOf(op.reg.value)), x86::rdx);
+    storeGuest(guest, x86::rdx);
     return true;
 }
 
