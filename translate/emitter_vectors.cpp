@@ -245,6 +245,8 @@ bool BlockEmitter::vectorPlain(InstId id) {
 bool BlockEmitter::loadMxcsr() {
     const ZydisDecodedOperandMem& m = operands_[0].mem;
     if (!addressable(m) || !needMxcsr()) return false;
+    keepFlags();  // an operand that shares its look-up leaves them, what follows does not
+    inHost_ = false;
     const Address from = access(m, 4, false);
     a_.mov(x86::ecx, from.mem.cloneResized(4));
     a_.mov(x86::eax, x86::ecx);

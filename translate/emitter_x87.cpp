@@ -79,6 +79,7 @@ bool BlockEmitter::x87() {
     if (memory && (!op || !addressable(op->mem))) return false;
     needRegisters(VectorLevel::None, true);
     const bool noted = !keepsPointers(z_.mnemonic);
+    if (z_.mnemonic == ZYDIS_MNEMONIC_FLDCW) keepFlags(), inHost_ = false;  // see loadControl()
     if (memory) {
         const Address at = access(op->mem, op->size / 8, op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
         if (z_.mnemonic == ZYDIS_MNEMONIC_FLDCW) return loadControl(at);
