@@ -69,8 +69,9 @@ class Planner {
 
     // Then segments, too, may be others.
     static bool mayBeSystem(const Decoded& d) {
-        return knowledgeOf(d.z.mnemonic).how == How::Interpret && !isVectorSet(d.z.meta.isa_set) &&
-               !isX87(d.z);
+        const How how = knowledgeOf(d.z.mnemonic).how;
+        return how == How::System ||
+               (how == How::Interpret && !isVectorSet(d.z.meta.isa_set) && !isX87(d.z));
     }
 
     // -- operands

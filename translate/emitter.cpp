@@ -191,7 +191,8 @@ bool BlockEmitter::emitted() {
         case How::Pop: return pop();
         case How::Leave: return leave();
         case How::System: return system();
-        case How::String: return stringInstruction();
+        // Zydis has one MOVSD and one CMPSD for two instructions each.
+        case How::String: return isVectorSet(z_.meta.isa_set) ? vector(k.id) : stringInstruction();
         default: return false;
     }
 }
