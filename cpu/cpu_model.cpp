@@ -237,7 +237,11 @@ std::string cpuModelHelp() {
     for (Feature f : namedFeatures()) {
         if (!implementedFeatures().has(f)) continue;
         std::string_view name = featureName(f);
-        if (line.size() + name.size() > 78) out += line + "\n", line = " ";
+        if (line.size() + name.size() > 78) {
+            out += line;
+            out += '\n';
+            line.assign(1, ' ');
+        }
         line += fmt::format(" {}", name);
     }
     return out + line +

@@ -302,8 +302,11 @@ std::vector<Feature> namedFeatures() {
 
 std::string featureNames(const FeatureSet& features) {
     std::string list;
-    for (Feature f : namedFeatures())
-        if (features.has(f)) list += (list.empty() ? "" : " ") + std::string(featureName(f));
+    for (Feature f : namedFeatures()) {
+        if (!features.has(f)) continue;
+        if (!list.empty()) list += ' ';
+        list += featureName(f);
+    }
     return list;
 }
 

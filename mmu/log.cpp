@@ -38,7 +38,10 @@ bool Log::openFile(const std::string& path) {
 
 std::string Log::categoryNames() {
     std::string all;
-    for (auto name : kNames) all += (all.empty() ? "" : ",") + std::string(name);
+    for (auto name : kNames) {
+        if (!all.empty()) all += ',';
+        all += name;
+    }
     return all;
 }
 
