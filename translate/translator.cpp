@@ -335,22 +335,6 @@ void Translator::toFrame(HostFrame& f) const {
     f.gsBase = cpu_.fast_[Gs].base;
 }
 
-// Empties the table of jump targets and the marks of pages when they are no longer known to be right.
-void Translator::refresh(HostFrame& f) {
-    if (f.lookupTag == cpu_.lookupTag_ && f.forgotten == cpu_.ways_->forgotten && f.generation == generation_)
-        return;
-    statistics_.refreshes++;
-    JumpTarget* targets = jumpTargets(f);
-    for (uint32_t n = 0; n < f.jumpCount; n++) targets[f.jumpList[n]] = {};
-    targets[0].rip = ~0ull;  // an empty entry's 0 belongs to index 0 alone
-    f.jumpCount = 0;
-    for (uint32_t n = 0; n < f.markCount; n++) pageMarks(f)[f.markList[n]] = 0;
-    f.markCount = 0;
-    f.lookupTag = cpu_.lookupTag_;
-    f.forgotten = cpu_.ways_->forgotten;
-    f.generation = generation_;
-}
-
 Translator::Outcome Translator::run(const Block& block) {
     Cpu& c = cpu_;
     HostFrame& f = frameOf(*c.dataTlb_);
@@ -454,85 +438,6 @@ const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
     if (s.x87) VectorState::x87ToImage(f, cpu_);
     if (s.x87Page) f.x87Page = f.page;
     return buffer_.at(s.resume);
-}
-
-// The translated block at `rip`, which is then in the table of jump targets, and its page is marked.
-const Block* Translator::findTarget(HostFrame& f, uint64_t rip) {
-    statistics_.lookUps++;
-    if (!mayRun(rip)) return nullptr;
-    const Cpu::JumpEntry& known = cpu_.ways_->jumps[Cpu::jumpIndex(rip)];
-    const uint64_t page = rip & ~kPageMask;
-    const Cpu::FetchEntry& e = cpu_.fetchEntry(rip);
-    const Block* b = nullptr;
-    if (known.rip == rip && known.tag == cpu_.lookupTag_)
-        b = known.block;
-    else if (e.page == page && e.tag == cpu_.lookupTag_)
-        b = cpu_.io.code.find(e.phys + (rip & kPageMask), cpu_.codeMode_, false);
-    if (!b || !b->host) {
-        (b ? statistics_.coldTarget : statistics_.noTarget)++;
-        return nullptr;
-    }
-    if (f.jumpCount == HostFrame::kMostJumps) f.generation = 0, refresh(f);
-    const auto index = uint16_t(rip);
-    JumpTarget& t = jumpTargets(f)[index];
-    if (!t.host) f.jumpList[f.jumpCount++] = index;
-    t = {rip, b->host};
-    setMark(f, page, b->start.page());
-    return b;
-}
-
-// Notes what is at a page, and returns its mark.
-uint32_t Translator::setMark(HostFrame& f, uint64_t linearPage, PhysAddr page) {
-    if (f.markCount == HostFrame::kMostMarks) f.generation = 0, refresh(f);
-    const uint32_t index = uint32_t(linearPage) >> 12;
-    uint32_t& mark = pageMarks(f)[index];
-    if (!mark) f.markList[f.markCount++] = index;
-    return mark = markOf(linearPage, page);
-}
-
-uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
-    return marks_.try_emplace(Pages{linearPage, page.value}, uint32_t(marks_.size() + 1)).first->second;
-}
-
-// The way from one block to another of the same page holds as long as both live; a dead one leaves.
-const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
-    const Site& s = sites_[number];
-    const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
-    if (f.slice <= 0) return leave(f, rip, 0, Exit::Slice);
-    Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
-    if (!b || !b->host) return leave(f, rip, 0, Exit::Untranslated);
-    if (s.patch) linkTo(number, *b, 0);  // else a loop, whose slice was over
-    return static_cast<const uint8_t*>(b->host);
-}
-
-void Translator::linkTo(uint32_t number, const Block& target, uint32_t mark) {
-    Site& s = sites_[number];
-    const auto* host = static_cast<const uint8_t*>(target.host);
-    Translated& t = translated_.at(const_cast<Block*>(&target));
-    const bool saves = s.patchSaved && !t.overwritesFlags;
-    if (saves) buffer_.setJump(buffer_.at(s.patchSaved), host);
-    buffer_.setJump(buffer_.at(s.patch), saves ? buffer_.at(s.out) : host);
-    if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, mark);
-    t.incoming.push_back(number);
-    s.links++;
-    statistics_.links++;
-}
-
-// Of a jump to a block that is no more.
-void Translator::unlink(const Site& s) {
-    buffer_.setJump(buffer_.at(s.patch), buffer_.at(s.out));
-    if (s.patchSaved) buffer_.setJump(buffer_.at(s.patchSaved), buffer_.at(s.over));
-    if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, kNoMark);
-}
-
-// The page behind the one that a block's only instruction begins on must still be the same.
-const uint8_t* Translator::second(HostFrame& f, const Site& s) {
-    const uint64_t next = (f.page + kPageSize) & cpu_.ipMask_;
-    if (cpu_.mayFetch(next) && cpu_.fetchPage(next) == s.block->second) {
-        buffer_.setWord(buffer_.at(s.mark) - 4, setMark(f, next, s.block->second));
-        return resume(f, s);
-    }
-    return leave(f, f.page + uint64_t(s.target), 0, Exit::Untranslated);
 }
 
 // Whether the registers that a site goes on with can't be loaded any more.
