@@ -20,6 +20,10 @@ namespace {
 constexpr const char* kLong[] = {
     // moves
     "89d8",
+    "f20f1007",
+    "f20f584708",
+    "f20fc2c101",
+    "a5",
     "4889d8",
     "6689d8",
     "88d8",
