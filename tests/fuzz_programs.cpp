@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "tests/cpu_bench.hpp"
+#include "tests/differences.hpp"
 #include "tests/fuzz_forms.hpp"
 #include "translate/translator.hpp"
 
@@ -281,45 +282,37 @@ class ProgramFuzz {
     }
 
     std::string differences() {
-        std::string d;
-        auto equal = [&](const std::string& name, uint64_t a, uint64_t b) {
-            if (a != b) d += fmt::format("    {:10} interpreted {:016x}  translated {:016x}\n", name, a, b);
-        };
+        Differences d;
         Cpu &a = plain_.cpu, &b = translated_.cpu;
-        static const char* const kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-        for (unsigned n = 0; n < 16; n++) equal(kNames[n], a.gpr.slot[n], b.gpr.slot[n]);
-        equal("rip", a.rip, b.rip);
-        equal("rflags", a.flags.value(), b.flags.value());
-        equal("executed", a.executed(), b.executed());
-        equal("cpl", a.cpl, b.cpl);
-        equal("cr2", a.cr2, b.cr2);
-        equal("halted", a.halted, b.halted);
+        d.equalBasics(a, b);
+        d.equal("cpl", a.cpl, b.cpl);
+        d.equal("halted", a.halted, b.halted);
         for (unsigned n = 0; n < 32; n++)
             for (unsigned w = 0; w < 8; w++)
-                equal(fmt::format("zmm{}[{}]", n, w), a.vec[n].get<uint64_t>(w), b.vec[n].get<uint64_t>(w));
-        for (unsigned n = 0; n < 8; n++) equal(fmt::format("k{}", n), a.opmask[n], b.opmask[n]);
+                d.equal(fmt::format("zmm{}[{}]", n, w), a.vec[n].get<uint64_t>(w), b.vec[n].get<uint64_t>(w));
+        for (unsigned n = 0; n < 8; n++) d.equal(fmt::format("k{}", n), a.opmask[n], b.opmask[n]);
         for (unsigned n = 0; n < 8; n++)
-            equal(fmt::format("R{}", n), a.fpu.physical[n].mantissa, b.fpu.physical[n].mantissa);
+            d.equal(fmt::format("R{}", n), a.fpu.physical[n].mantissa, b.fpu.physical[n].mantissa);
         for (unsigned n = 0; n < 8; n++)
-            equal(fmt::format("R{} exp", n), a.fpu.physical[n].signExponent, b.fpu.physical[n].signExponent);
-        equal("fpu control", a.fpu.control, b.fpu.control);
-        equal("fpu status", a.fpu.status, b.fpu.status);
-        equal("fpu tags", a.fpu.empty, b.fpu.empty);
-        equal("fpu opcode", a.fpu.opcode, b.fpu.opcode);
-        equal("fip", a.fpu.instructionPointer, b.fpu.instructionPointer);
-        equal("fdp", a.fpu.dataPointer, b.fpu.dataPointer);
-        equal("fcs", a.fpu.instructionSelector, b.fpu.instructionSelector);
-        equal("fds", a.fpu.dataSelector, b.fpu.dataSelector);
-        equal("mxcsr", a.mxcsr, b.mxcsr);
+            d.equal(fmt::format("R{} exp", n), a.fpu.physical[n].signExponent,
+                    b.fpu.physical[n].signExponent);
+        d.equal("fpu control", a.fpu.control, b.fpu.control);
+        d.equal("fpu status", a.fpu.status, b.fpu.status);
+        d.equal("fpu tags", a.fpu.empty, b.fpu.empty);
+        d.equal("fpu opcode", a.fpu.opcode, b.fpu.opcode);
+        d.equal("fip", a.fpu.instructionPointer, b.fpu.instructionPointer);
+        d.equal("fdp", a.fpu.dataPointer, b.fpu.dataPointer);
+        d.equal("fcs", a.fpu.instructionSelector, b.fpu.instructionSelector);
+        d.equal("fds", a.fpu.dataSelector, b.fpu.dataSelector);
+        d.equal("mxcsr", a.mxcsr, b.mxcsr);
         for (auto [base, size] : {std::pair{kData, kDataSize}, {kCode, kCodePages * kPageSize}})
             for (uint64_t at = 0; at < size; at += 8) {
                 uint64_t x, y;
                 std::memcpy(&x, plain_.host(base) + at, 8);
                 std::memcpy(&y, translated_.host(base) + at, 8);
-                if (x != y) equal(fmt::format("{:x}", base + at), x, y);
+                if (x != y) d.equal(fmt::format("{:x}", base + at), x, y);
             }
-        return d;
+        return d.text();
     }
 
     bool one() {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "tests/cpu_bench.hpp"
+#include "tests/differences.hpp"
 #include "tests/random.hpp"
 #include "translate/translator.hpp"
 
@@ -153,18 +154,11 @@ class SpacesFuzz {
     }
 
     std::string differences() {
-        std::string d;
-        auto equal = [&](const std::string& name, uint64_t a, uint64_t b) {
-            if (a != b) d += fmt::format("    {:10} interpreted {:016x}  translated {:016x}\n", name, a, b);
-        };
+        Differences d;
         Cpu &a = plain_.cpu, &b = translated_.cpu;
-        for (unsigned n = 0; n < 16; n++) equal(fmt::format("gpr {}", n), a.gpr.slot[n], b.gpr.slot[n]);
-        equal("rip", a.rip, b.rip);
-        equal("rflags", a.flags.value(), b.flags.value());
-        equal("executed", a.executed(), b.executed());
-        equal("cr2", a.cr2, b.cr2);
-        equal("cr3", a.cr3, b.cr3);
-        return d;
+        d.equalBasics(a, b);
+        d.equal("cr3", a.cr3, b.cr3);
+        return d.text();
     }
     std::string differencesInMemory() {
         for (uint64_t at = 0x10000; at < GuestBench::kLow; at += 8) {

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "tests/cpu_bench.hpp"
+#include "tests/differences.hpp"
 #include "tests/random.hpp"
 #include "translate/translator.hpp"
 
@@ -299,41 +300,34 @@ class SystemFuzz {
     }
 
     std::string differences() {
-        std::string d;
-        auto equal = [&](const std::string& name, uint64_t a, uint64_t b) {
-            if (a != b) d += fmt::format("    {:14} interpreted {:016x}  translated {:016x}\n", name, a, b);
-        };
+        Differences d;
         Cpu &a = plain_.cpu, &b = translated_.cpu;
-        for (unsigned n = 0; n < 16; n++) equal(fmt::format("r{}", n), a.gpr.slot[n], b.gpr.slot[n]);
-        equal("rip", a.rip, b.rip);
-        equal("rflags", a.flags.value(), b.flags.value());
-        equal("executed", a.executed(), b.executed());
-        equal("cpl", a.cpl, b.cpl);
-        equal("cr2", a.cr2, b.cr2);
-        equal("cs", a.seg[Cs].selector, b.seg[Cs].selector);
-        equal("ss", a.seg[Ss].selector, b.seg[Ss].selector);
-        equal("ss rights", a.seg[Ss].rights, b.seg[Ss].rights);
-        equal("fs base", a.seg[Fs].base, b.seg[Fs].base);
-        equal("gs base", a.seg[Gs].base, b.seg[Gs].base);
-        equal("kernel gs base", a.msr.kernelGsBase, b.msr.kernelGsBase);
-        equal("sti shadow", a.stiShadow, b.stiShadow);
-        equal("nmi blocked", a.nmiBlocked, b.nmiBlocked);
-        equal("halted", a.halted, b.halted);
-        for (unsigned w = 0; w < 8; w++) equal(fmt::format("zmm0[{}]", w), a.vec[0].q[w], b.vec[0].q[w]);
-        compare(equal, kData, kDataPages * kPageSize);
-        compare(equal, 0x3000, 0x5000);  // TSS and stacks
-        compare(equal, pte_ & ~kPageMask, kPageSize);
-        return d;
+        d.equalBasics(a, b);
+        d.equal("cpl", a.cpl, b.cpl);
+        d.equal("cs", a.seg[Cs].selector, b.seg[Cs].selector);
+        d.equal("ss", a.seg[Ss].selector, b.seg[Ss].selector);
+        d.equal("ss rights", a.seg[Ss].rights, b.seg[Ss].rights);
+        d.equal("fs base", a.seg[Fs].base, b.seg[Fs].base);
+        d.equal("gs base", a.seg[Gs].base, b.seg[Gs].base);
+        d.equal("kernel gs base", a.msr.kernelGsBase, b.msr.kernelGsBase);
+        d.equal("sti shadow", a.stiShadow, b.stiShadow);
+        d.equal("nmi blocked", a.nmiBlocked, b.nmiBlocked);
+        d.equal("halted", a.halted, b.halted);
+        for (unsigned w = 0; w < 8; w++) d.equal(fmt::format("zmm0[{}]", w), a.vec[0].q[w], b.vec[0].q[w]);
+        compare(d, kData, kDataPages * kPageSize);
+        compare(d, 0x3000, 0x5000);  // TSS and stacks
+        compare(d, pte_ & ~kPageMask, kPageSize);
+        return d.text();
     }
-    template <class Equal>
-    void compare(Equal equal, uint64_t base, uint64_t size) {
+
+    void compare(Differences& d, uint64_t base, uint64_t size) {
         const uint8_t *x = plain_.host(base), *y = translated_.host(base);
         if (std::memcmp(x, y, size) == 0) return;
         for (uint64_t at = 0; at < size; at += 8) {
             uint64_t v, w;
             std::memcpy(&v, x + at, 8);
             std::memcpy(&w, y + at, 8);
-            equal(fmt::format("{:x}", base + at), v, w);
+            d.equal(fmt::format("{:x}", base + at), v, w);
         }
     }
 
