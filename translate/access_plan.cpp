@@ -69,9 +69,8 @@ class Planner {
 
     // Then segments, too, may be others.
     static bool mayBeSystem(const Decoded& d) {
-        const How how = knowledgeOf(d.z.mnemonic).how;
-        return how == How::System ||
-               (how == How::Interpret && !isVectorSet(d.z.meta.isa_set) && !isX87(d.z));
+        return knowledgeOf(d.z.mnemonic).how == How::Interpret && !isVectorSet(d.z.meta.isa_set) &&
+               !isX87(d.z);
     }
 
     // -- operands
@@ -156,6 +155,8 @@ class Planner {
     void effects(const Decoded& d) {
         const How how = knowledgeOf(d.z.mnemonic).how;
         if (mayBeSystem(d)) return forgetAll();
+        // (STAC and CLAC, behind which the TLB may be another, are Translator::changeAc's.)
+        if (how == How::System) forget(kFs), forget(kGs);
         const Symbolic rsp = registers_[kRsp], rbp = registers_[kRbp];
         const std::optional<Symbolic> sum = constantSum(d);
         for (unsigned k = 0; k < d.z.operand_count; k++) {
