@@ -4,7 +4,7 @@ between marker lines on the serial port, every result compared with the host's. 
 
   bench/bench.py --quick                              everything, short programs, one round
   bench/bench.py --rows integer,real --rounds 5
-  bench/bench.py --kiln-args '-accel jit'
+  bench/bench.py --kiln-args '-accel jit,tier1=20'
   bench/bench.py --kiln new=build/kiln --kiln 'old=../old/kiln -accel interp'
   bench/bench.py --only kiln,bochs,qemu --rows integer,boot --base OLDER_KILN
 """

@@ -122,12 +122,22 @@ void Machine::addProcessor(unsigned n) {
     ports.model = config_.cpu;
     ports.entropy = [this] { return entropy(); };
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
-#ifdef KILN_TRANSLATES
-    if (config_.translator) p.translator = std::make_unique<Translator>(*p.cpu, *config_.translator);
-#endif
+    addTranslator(p);
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
     p.apic->onAttention = [this, n] { config_.threads ? kick(n) : running().leave(); };
+}
+
+void Machine::addTranslator([[maybe_unused]] Processor& p) {
+#ifdef KILN_TRANSLATES
+    if (!config_.translator) return;
+    try {
+        p.translator = std::make_unique<Translator>(*p.cpu, *config_.translator);
+    } catch (const std::runtime_error&) {
+        if (!config_.translator->dispensable) throw;
+        config_.translator.reset();
+    }
+#endif
 }
 
 // For RDRAND. With -icount the run is to be repeatable: SplitMix64 from a fixed seed.

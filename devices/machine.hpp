@@ -176,7 +176,9 @@ class Machine {
     std::string tlbReport();               // what translation contexts and page-table tracking count
     void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers
     Board& board() { return *board_; }
-    const MachineConfig& config() const { return config_; }
+    const MachineConfig& config() const {
+        return config_;
+    }  // without a translator that could be dispensed with
     bool publishFrame(
         bool always);  // renders, and hands a changed picture out; false without a display adapter
 
@@ -191,6 +193,7 @@ class Machine {
         std::condition_variable wake;  // it rests, and may have something to do
     };
     void addProcessor(unsigned number);
+    void addTranslator(Processor& processor);
     uint64_t entropy();
     Cpu& running() const { return *processors_[running_]->cpu; }
     void interrupt();  // ends the slice: there is something to do between slices

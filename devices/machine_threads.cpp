@@ -1,4 +1,4 @@
-// -accel interp,thread=multi: every processor runs on a host thread of its own, and the machine's thread
+// -accel thread=multi: every processor runs on a host thread of its own, and the machine's thread
 // keeps timers, the gate and the picture. mmu/guest_threads.hpp says how they keep out of each other's way.
 //
 // A processor's thread is active while it runs slices, and rests when its processor waits for an interrupt or

@@ -115,6 +115,8 @@ class Session : DisplayHost {
         outputs.debugConsole = openSink("-debugcon", o_.debugConsole);
         if (display_) outputs.frame = [this](const Frame& frame) { publisher_.publish(frame); };
         machine_.emplace(o_.machine, std::move(outputs), std::move(log));
+        if (o_.machine.translator && !machine_->config().translator)
+            complain("the host gives no memory for translated code: kiln interprets");
         if (o_.machine.startStopped && display_) machine_->publishFrame(true);
     }
 

@@ -480,7 +480,9 @@ std::string Monitor::infoJit(const Arguments& arguments) {
         return code.empty() ? fmt::format("the block at {:x} is not translated\n", rip) : code;
     }
     const std::string report = machine_.translatorReport();
-    return report.empty() ? "there is no translator: -accel jit makes one\n" : report;
+    return report.empty()
+               ? "there is no translator: kiln was started with -accel interp, or has none for this host\n"
+               : report;
 }
 
 std::string Monitor::infoTlb(const Arguments&) { return machine_.tlbReport(); }

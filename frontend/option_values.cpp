@@ -122,14 +122,19 @@ static uint64_t numberWithin(const std::string& option, const std::string& text,
     return v;
 }
 
+std::optional<TranslatorOptions> defaultTranslator() {
+    if (!kTranslates) return {};
+    return TranslatorOptions{.dispensable = true};
+}
+
 void parseAccel(const std::string& text, MachineConfig& machine) {
     machine.threads = false;
+    machine.translator = defaultTranslator();
     for (const auto& [key, value] : parseKeyValues("-accel", text, "accel")) {
         if (key == "accel" && value != "interp" && value != "jit")
             refuse("-accel " + value + " is not implemented in kiln " + kVersion +
                    ": it takes jit or interp");
-        if (key == "accel" && value == "jit" && !kTranslates)
-            refuse("-accel jit makes code for x86-64 hosts, and this is another: take interp");
+        if (key == "accel") machine.translator.reset();
         if (key == "accel" && value == "jit") machine.translator.emplace();
         const bool ofTranslator = key == "tier1" || key == "tb-size" || key == "portable";
         if (ofTranslator && !machine.translator) refuse("-accel: " + key + "= is for jit");

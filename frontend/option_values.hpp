@@ -23,6 +23,8 @@ KeyValues parseKeyValues(const std::string& option, const std::string& text, con
 
 uint64_t parseMemory(const std::string& text);
 CpuTopology parseSmp(const std::string& text);
+// What runs the guest without -accel: the translator where there is one.
+std::optional<TranslatorOptions> defaultTranslator();
 void parseAccel(const std::string& text, MachineConfig& machine);
 DriveRequest parseDrive(const std::string& text);
 void parseBoot(const std::string& text, MachineConfig& machine);

@@ -61,6 +61,7 @@ void oneOf(const std::string& option, const std::string& value, std::initializer
 class CommandLine {
   public:
     CommandLine() {
+        draft.options.machine.translator = defaultTranslator();
         app_.set_help_flag();
         app_.prefix_command(false);
         addMachine();
@@ -151,12 +152,13 @@ class CommandLine {
               "kernel-irqchip=on|off|split is for QEMU's command lines: there is no KVM here",
               [&](auto& v) { parseMachine(v, o.machine); });
         value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
-        value("accel", "interp|jit[,tier1=N][,tb-size=MIB][,portable=on|off][,thread=HOW]",
-              "interp: the interpreter; jit: hot code becomes host code, once a block was entered N times, "
-              "and with portable=on leaves what hosts compute differently (sines, reciprocals) to the "
-              "interpreter; "
-              "thread=multi gives every processor a host thread, thread=single none",
-              [&](auto& v) { parseAccel(v, o.machine); });
+        value(
+            "accel", "jit|interp[,tier1=N][,tb-size=MIB][,portable=on|off][,thread=HOW]",
+            "jit: hot code becomes host code, once a block was entered N times, and with portable=on leaves "
+            "what hosts compute differently (sines, reciprocals) to the interpreter; interp: the interpreter "
+            "alone; default jit on x86-64 hosts, interp on others; "
+            "thread=multi gives every processor a host thread, thread=single none",
+            [&](auto& v) { parseAccel(v, o.machine); });
         value("bios", "FILE", "firmware image; default SeaBIOS", [&](auto& v) { o.machine.firmware = v; });
         value("rtc", "base=BASE", "calendar: base=utc, base=localtime or base=2026-01-31T12:00:00",
               [&](auto& v) { parseRtc(v, o.machine); });
@@ -386,6 +388,11 @@ void fillDefaults(Draft& draft) {
         throw std::runtime_error("-append only makes sense with -kernel");
     placeDrives(draft);
     findFirmware(o.machine);
+    if (o.machine.translator && !kTranslates) {
+        o.machine.translator.reset();
+        draft.warnings.push_back(
+            "-accel jit makes code for x86-64 hosts, and this is another: kiln interprets");
+    }
     if (draft.perfMap || draft.jitDump) {
         if (!o.machine.translator)
             throw std::runtime_error("-perfmap and -jitdump tell of translated code: they need -accel jit");

@@ -72,6 +72,18 @@ TEST_CASE("machine: the debug console and isa-debug-exit") {
     CHECK(said == "k");
 }
 
+TEST_CASE("machine: without memory for host code the interpreter runs, unless the translator was asked for") {
+    if (!kTranslates) return;
+    RomFile rom(kHello);
+    MachineConfig c = configFor(rom);
+    c.translator = TranslatorOptions{.bufferBytes = size_t(1) << 60, .dispensable = true};
+    Machine m(c, {});
+    CHECK_FALSE(m.config().translator);
+    CHECK(m.run().exitCode == 7);
+    c.translator->dispensable = false;
+    CHECK_THROWS_AS(Machine(c, {}), std::runtime_error);
+}
+
 TEST_CASE("machine: a reset starts the firmware again and keeps CMOS RAM") {
     RomFile rom(kThreeResets);
     CHECK(Machine(configFor(rom), {}).run().exitCode == 7);
@@ -152,7 +164,7 @@ TEST_CASE("machine: all processors start, in turns or on threads of their own") 
     RomFile rom(kAllProcessors);
     for (unsigned cpus : {1, 2, 5, 64}) {
         for (bool threads : {false, true}) {
-        CAPTURE(threads);
+            CAPTURE(threads);
             CAPTURE(cpus);
             CAPTURE(threads);
             MachineConfig c = configFor(rom);

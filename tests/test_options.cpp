@@ -210,10 +210,6 @@ TEST_CASE("options: what isn't implemented is refused by name") {
     CHECK(mentions(refusal({"-accel", "jit,tier1=0"}), "tier1="));
     CHECK(mentions(refusal({"-accel", "jit,tb-size=100000"}), "tb-size="));
     CHECK(mentions(refusal({"-accel", "jit,portable=maybe"}), "portable="));
-    CHECK(parse({"-accel", "jit,portable=on"}).machine.translator->portable);
-    CHECK_FALSE(parse({"-accel", "interp"}).machine.translator);
-    const auto jit = parse({"-accel", "jit,tier1=7,tb-size=3"}).machine.translator;
-    CHECK((jit && jit->tier1 == 7 && jit->bufferBytes == 3u << 20));
     CHECK(parse({"-accel", "interp,thread=multi"}).machine.threads);
     CHECK_FALSE(parse({"-accel", "interp,thread=single"}).machine.threads);
     CHECK(mentions(refusal({"-machine", "microvm"}), "microvm"));
@@ -224,6 +220,22 @@ TEST_CASE("options: what isn't implemented is refused by name") {
     CHECK(mentions(refusal({"-initrd", "x"}), "-kernel"));
     CHECK(mentions(refusal({"-append", "x"}), "-kernel"));
     parse({"-smp", "1", "-cpu", "qemu64", "-machine", "q35", "-accel", "interp", "-net", "none"});
+}
+
+TEST_CASE("options: the translator is the default where there is one") {
+    CHECK(parse({}).machine.translator.has_value() == kTranslates);
+    CHECK(parse({"-accel", "thread=multi"}).machine.translator.has_value() == kTranslates);
+    CHECK_FALSE(parse({"-accel", "interp"}).machine.translator);
+    CHECK_FALSE(parse({"-accel", "jit", "-accel", "interp"}).machine.translator);  // the last one counts
+    CHECK(parse({"-accel", "interp", "-accel", "jit"}).machine.translator.has_value() == kTranslates);
+    CHECK(parseCommandLine({"-accel", "jit"}).warnings.empty() == kTranslates);
+    if (!kTranslates) return;
+    CHECK(parse({}).machine.translator->dispensable);
+    CHECK(parse({"-accel", "tb-size=3"}).machine.translator->bufferBytes == 3u << 20);
+    CHECK_FALSE(parse({"-accel", "jit"}).machine.translator->dispensable);
+    CHECK(parse({"-accel", "jit,portable=on"}).machine.translator->portable);
+    const auto jit = parse({"-accel", "jit,tier1=7,tb-size=3"}).machine.translator;
+    CHECK((jit && jit->tier1 == 7 && jit->bufferBytes == 3u << 20));
 }
 
 TEST_CASE("options: -smp groups processors as QEMU does") {
@@ -290,7 +302,8 @@ TEST_CASE("options: what looks at translated code wants a translator") {
     CHECK(o.machine.translator->perfMap);
     CHECK(o.machine.translator->jitDump);
     CHECK(!parse({"-accel", "jit"}).machine.translator->perfMap);
-    CHECK(mentions(refusal({"-perfmap"}), "-accel jit"));
+    CHECK(parse({"-perfmap"}).machine.translator->perfMap);
+    CHECK(mentions(refusal({"-perfmap", "-accel", "interp"}), "-accel jit"));
     CHECK(parse({"-lockstep"}).lockstep.has_value());
     CHECK(mentions(refusal({"-lockstep", "-accel", "jit,thread=multi"}), "thread=single"));
 }

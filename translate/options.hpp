@@ -15,6 +15,8 @@ struct TranslatorOptions {
     // Where processors differ in the last bits (transcendental functions, reciprocal approximations, dot
     // products of BF16), results are the interpreter's, not the host's.
     bool portable = false;
+    // Nobody asked for the translator by name: where the host gives no memory for it, kiln interprets.
+    bool dispensable = false;
     // For Linux's perf: perf_files.hpp.
     bool perfMap = false, jitDump = false;
     std::vector<std::shared_ptr<CodeListener>> listeners{};

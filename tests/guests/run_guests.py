@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots real guests and checks what they show: slow, and not part of the default tests.
 
-    tests/guests/run_guests.py --kiln build/kiln --guests build/guest [--pictures DIR] [--full] [NAME...]
+    tests/guests/run_guests.py --kiln build/kiln --guests build/guest [--pictures DIR] [--full] [--accel ENGINE] [NAME...]
 
 Images are searched in $KILN_GUESTS and in the directories given with --guests; a guest that is not there is skipped and named.
 --full lets the memory tester finish its pass (some minutes). Exit status: 0, 1 when a guest failed, 77 when all were skipped."""
@@ -35,7 +35,11 @@ class Suite:
         self.full = options.full
         self.pictures = options.pictures or tempfile.mkdtemp(prefix="kiln-pictures-")
         os.makedirs(self.pictures, exist_ok=True)
+        self.accel = ["-accel", options.accel] if options.accel else []
         self.places = [p for p in [os.environ.get("KILN_GUESTS")] + options.guests if p]
+
+    def guest(self, arguments, **kind):
+        return Guest(self.kiln, self.accel + arguments, **kind)
 
     def image(self, name):
         for place in self.places:
@@ -57,7 +61,7 @@ class Suite:
         result, walks = GUESTS[name]
         for number, walk in enumerate(walks):
             arguments = [self.image(word[1:]) if word.startswith("@") else word for word in shlex.split(walk.arguments)]
-            with Guest(self.kiln, ["-snapshot", *arguments], serial=True) as g:
+            with self.guest(["-snapshot", *arguments], serial=True) as g:
                 for step in walk.steps:
                     self.take(g, step)
                 if "-vga none" in walk.arguments:
@@ -86,7 +90,7 @@ class Suite:
     # -- the guests that need more than a walk
 
     def demo(self):
-        with Guest(self.kiln, ["-fda", self.image("demo.img"), "-snapshot", "-debugcon", "file:" + self.debug_file()]) as g:
+        with self.guest(["-fda", self.image("demo.img"), "-snapshot", "-debugcon", "file:" + self.debug_file()]) as g:
             g.wait_for("graphics", 60)
             g.wait_for("[1-9]..", 60, lambda: "%d" % Picture(self.picture(g, "demo")).colours(), "picture of 100 colours")
             with open(self.debug_file(), encoding="latin-1") as log:
@@ -96,7 +100,7 @@ class Suite:
         return "rings, and back to the firmware"
 
     def kolibri(self):
-        with Guest(self.kiln, ["-fda", self.image("kolibri.img"), "-snapshot"]) as g:
+        with self.guest(["-fda", self.image("kolibri.img"), "-snapshot"]) as g:
             deadline = time.monotonic() + 180
             g.wait_for("graphics|Press", 60)
             while True:
@@ -119,7 +123,7 @@ class Suite:
         return "desktop, pointer moves"
 
     def memtest(self, cpu="x64"):
-        with Guest(self.kiln, ["-cdrom", self.image("memtest86+%s.iso" % cpu), "-m", "32M"]) as g:
+        with self.guest(["-cdrom", self.image("memtest86+%s.iso" % cpu), "-m", "32M"]) as g:
             g.wait_for(r"Memtest86\+ v", 60)
             screen = g.wait_for(r"Test #[4-9]|Pass: +1", 300)
             if self.full:
@@ -135,7 +139,7 @@ class Suite:
         kernel, initrd, cd = self.image("vmlinuz"), self.image("initrd-disk.gz"), self.image("grub.iso")
         with tempfile.NamedTemporaryFile() as disk:
             disk.truncate(64 << 20)
-            with Guest(self.kiln, ["-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 kiln.run=sh%/modules/check",
+            with self.guest(["-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 kiln.run=sh%/modules/check",
                                    "-hda", disk.name, "-cdrom", cd, "-no-shutdown"], serial=True) as g:
                 log = g.wait_serial("kiln guest: exit status", 400)
             expect("exit status 0" in log, "the check failed:\n" + log[-1500:])
@@ -150,7 +154,7 @@ class Suite:
 
     def framebuffer(self):
         kernel, initrd = self.image("vmlinuz"), self.image("initrd.gz")
-        with Guest(self.kiln, ["-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 console=tty0 vga=791"],
+        with self.guest(["-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 console=tty0 vga=791"],
                    serial=True) as g:
             g.wait_serial("fb0: VESA VGA frame buffer device", 300)
             g.wait_serial("Run /init", 120)
@@ -163,7 +167,7 @@ class Suite:
     def installer(self, kind, colours):
         """On a framebuffer: done when the picture below where a banner would be has as much on it as the first question."""
         kernel, initrd = self.image("installer-%s.linux" % kind), self.image("installer-%s.initrd" % kind)
-        with Guest(self.kiln, ["-m", "1G", "-kernel", kernel, "-initrd", initrd, "-append", "vga=788"]) as g:
+        with self.guest(["-m", "1G", "-kernel", kernel, "-initrd", initrd, "-append", "vga=788"]) as g:
             deadline = time.monotonic() + 900 * SLOWNESS
             while True:
                 time.sleep(10)
@@ -202,6 +206,7 @@ def main():
     parser.add_argument("--kiln", required=True)
     parser.add_argument("--guests", action="append", default=[])
     parser.add_argument("--pictures")
+    parser.add_argument("--accel", default="", help="options of kiln's -accel")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(Suite.NAMES))
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots Debian's kernel to busybox, runs a command there, and checks what came over the serial port.
-Usage: test_linux_boot.py [--smp N [--threads]] [--iommu] [--jit] KILN DIRECTORY... (the first with vmlinuz and initrd.gz, from
-make_linux_guest.sh, counts). With several processors the command also loads all of them at once; with --iommu all interrupts
+Usage: test_linux_boot.py [--smp N [--threads]] [--iommu] [--accel ENGINE] KILN DIRECTORY... (the first with vmlinuz and initrd.gz,
+from make_linux_guest.sh, counts). With several processors the command also loads all of them at once; with --iommu all interrupts
 are remapped.
 
 Skipped (exit status 77) when there is no Linux guest."""
@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--smp", type=int, default=1)
     parser.add_argument("--threads", action="store_true")
     parser.add_argument("--iommu", action="store_true")
-    parser.add_argument("--jit", action="store_true")
+    parser.add_argument("--accel", default="", help="interp or jit, otherwise what kiln takes by itself")
     parser.add_argument("kiln")
     parser.add_argument("places", nargs="+")
     a = parser.parse_args()
@@ -77,7 +77,9 @@ def main():
             expected.insert([what for what, _ in expected].index(before), more)
     run = [kiln, "-m", "256M", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
            "-initrd", initrd, "-append", "console=ttyS0 intel_iommu=on kiln.run=" + command, "-smp", str(a.smp)]
-    run += ["-accel", ("jit" if a.jit else "interp") + (",thread=multi" if a.threads else "")]
+    accel = [a.accel] * bool(a.accel) + ["thread=multi"] * a.threads
+    if accel:
+        run += ["-accel", ",".join(accel)]
     if a.iommu:
         run += ["-device", "intel-iommu"]
     try:

@@ -105,6 +105,8 @@ def boot(args, initrd, log):
     command = [args.emulator, "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-m", args.memory]
     command += ["-kernel", args.kernel, "-initrd", initrd]
     command += ["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on " + args.append] + args.extra.split()
+    if args.accel:
+        command += ["-accel", args.accel]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = []
     with open(log, "wb") as out:
@@ -126,6 +128,7 @@ def main():
     parser.add_argument("--emulator", required=True)
     parser.add_argument("--kernel", required=True)
     parser.add_argument("--busybox", required=True)
+    parser.add_argument("--accel", default="")
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--known", default="", help="list of known failures")
     parser.add_argument("--limit", type=int, default=600, help="seconds of guest time for a program")

@@ -20,6 +20,8 @@ DONE, TEXT = 0xFF, 0xEE
 def run(args, rom, log):
     """The bytes the ROM sent: until the last code, or until nothing more came for a while."""
     command = [args.emulator, "-bios", rom, "-display", "none", "-vga", "none", "-m", "16", "-nodefaults"]
+    if args.accel:
+        command += ["-accel", args.accel]
     if args.qemu:
         command += ["-chardev", f"file,id=log,path={log}", "-device", "isa-debugcon,iobase=0xe9,chardev=log"]
     else:
@@ -68,6 +70,7 @@ def judge(sent, reference):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--emulator", required=True)
+    parser.add_argument("--accel", default="")
     parser.add_argument("--qemu", action="store_true", help="the emulator is QEMU, which names devices otherwise")
     parser.add_argument("--reference", help="test386-EE-reference.txt")
     parser.add_argument("--patience", type=float, default=20, help="seconds without a sign of life")
