@@ -55,7 +55,7 @@ Translation Cpu::walkWithoutThrowing(uint64_t linear, Access access, bool user, 
                                              !implicit && flags.test(flag::AC), marking, &trace);
         if (t.fault || marking == Marking::Nothing) return t;
         // Others may have written to a table before it came under watch.
-        if (!contexts_.noteWalk(linear, t, trace) || !threaded) return t;
+        if (!contexts_.noteWalk(linear, t, trace, access == Access::Fetch) || !threaded) return t;
     }
 }
 

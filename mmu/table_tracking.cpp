@@ -28,6 +28,7 @@ void TableTracking::add(PageMarks& page, TableUser& user, LinearRange range, boo
 
 void TableTracking::markStale(TableUser& user, LinearRange range) {
     user.hasStale = true;
+    if (std::find(user.stale.begin(), user.stale.end(), range) != user.stale.end()) return;
     if (user.stale.size() >= kMostStale) user.stale.assign(1, {0, 64});
     if (!user.stale.empty() && user.stale.front().shift >= 64) return;
     user.stale.push_back(range);

@@ -182,7 +182,8 @@ void TranslationContexts::select(const AddressSpace& space, bool keeps) {
 
 // -- tracking
 
-bool TranslationContexts::noteWalk(uint64_t linear, const Translation& t, const WalkTrace& trace) {
+bool TranslationContexts::noteWalk(uint64_t linear, const Translation& t, const WalkTrace& trace,
+                                   bool fetch) {
     statistics_.walks++;
     if (t.global) {
         global_.add(linear, t.pageSize);
@@ -190,6 +191,8 @@ bool TranslationContexts::noteWalk(uint64_t linear, const Translation& t, const 
     }
     TranslationContext& c = *current_;
     if (!c.tracked) return false;
+    // Code that is looked for once more, because it had lost its place in one of an engine's caches.
+    const bool again = fetch && mayHaveFetched(linear);
     bool fresh = false;
     for (unsigned n = 0; n < trace.count; n++) {
         const WalkTrace::Table& table = trace.tables[n];
@@ -201,9 +204,10 @@ bool TranslationContexts::noteWalk(uint64_t linear, const Translation& t, const 
             track(c, false);
             return false;
         }
+        fresh = true;
+        if (again) continue;
         k = {at, table.range};
         c.cost += memory_.threads.several() ? 48 : 6;
-        fresh = true;
     }
     return fresh;
 }

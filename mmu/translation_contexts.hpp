@@ -20,6 +20,9 @@
 // learn of such things when they are selected: an invalidation of everything is a count, of one page a line
 // in a log that they then read.
 //
+// All of this depends on what the guest does and on nothing else: not on how often an engine looks for code
+// that it has seen before in the same epoch. So interpreter and translator keep the same translations.
+//
 // A context's `epoch` stands for "the translations as they are now". Whoever remembers where code lies (the
 // fetch and jump caches) remembers the epoch with it; a new epoch makes all of that worthless at once.
 //
@@ -102,9 +105,9 @@ class TranslationContexts {
     // Drops what was cached under other rights of protection keys, of the current context.
     void setKeys(uint32_t pkru, uint32_t pkrs);
 
-    // A walk has found `t` for the current context. True: tables have been put under watch that were not
-    // before, and may have been written to since they were read.
-    bool noteWalk(uint64_t linear, const Translation& t, const WalkTrace& trace);
+    // A walk has found `t` for the current context; `fetch`: of code. True: tables have been put under watch
+    // that were not before, and may have been written to since they were read.
+    bool noteWalk(uint64_t linear, const Translation& t, const WalkTrace& trace, bool fetch);
 
     void flushAll();                                 // every PCID, global pages too
     void flushNonGlobal();                           // every PCID
