@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 namespace kiln {
 
@@ -45,6 +46,7 @@ Lockstep::Lockstep(MachineConfig config, MachineOutputs outputs, LockstepOptions
     : config_(std::move(config)), outputs_(std::move(outputs)), options_(options) {
     if (!config_.translator) config_.translator.emplace();
     config_.translator->portable = true;  // both are to compute the same
+    config_.translator->dispensable = false;
     if (!config_.icountShift) config_.icountShift = 0;
     if (!config_.rtcStart)
         config_.rtcStart = std::chrono::duration_cast<std::chrono::seconds>(
@@ -69,7 +71,7 @@ Lockstep::Pair Lockstep::build(bool quiet) {
 
 void Lockstep::postSerial(unsigned port, std::span<const uint8_t> bytes) {
     std::lock_guard lock(mutex_);
-    input_.emplace_back(port, std::vector<uint8_t>(bytes.begin(), bytes.end()));
+    input_.push_back({kNever, port, {bytes.begin(), bytes.end()}});
 }
 
 void Lockstep::quit() {
@@ -77,13 +79,18 @@ void Lockstep::quit() {
     quit_ = true;
 }
 
-void Lockstep::passInput(Pair& pair) {
+// What has come, or at the times of the first run what came then. False: nobody wants to know more closely.
+bool Lockstep::passInput(Pair& pair, bool again) {
     std::lock_guard lock(mutex_);
-    for (const auto& [port, bytes] : input_)
-        for (Machine* m : {pair.plain.get(), pair.translated.get()}) m->postSerial(port, bytes);
-    input_.clear();
-    if (quit_)
+    const Nanos now = pair.plain->clock().now();
+    for (; passed_ < input_.size() && (!again || input_[passed_].time <= now); passed_++) {
+        Input& i = input_[passed_];
+        if (!again) i.time = now;
+        for (Machine* m : {pair.plain.get(), pair.translated.get()}) m->postSerial(i.port, i.bytes);
+    }
+    if (!again && std::exchange(quit_, false))
         for (Machine* m : {pair.plain.get(), pair.translated.get()}) m->requestExit(0);
+    return !again || !quit_;
 }
 
 bool Lockstep::differ(Pair& pair) {
@@ -120,14 +127,15 @@ std::vector<uint64_t> Lockstep::differentPages(Pair& pair, const std::vector<uin
 // Both run from where they are to the end of the window, and are compared from its begin on. What comes back
 // is the window of the first difference, if there is one.
 std::optional<Lockstep::Window> Lockstep::look(Pair& pair, const Window& w, int64_t slice,
-                                               uint64_t memoryEvery) {
+                                               uint64_t memoryEvery, bool again) {
+    passed_ = 0;
     uint64_t same = w.from, compared = w.from;
     std::vector<uint64_t> none;
     const bool follows = !w.pages.empty();
     for (;;) {
         const uint64_t before = pair.plain->executed();
         if (before >= options_.most) break;
-        passInput(pair);
+        if (!passInput(pair, again)) return {};
         const bool close = before >= w.from;
         blockBegan_ = pair.plain->cpu(pair.plain->turn()).rip;
         // In front of the window the slices are those of the run that found it.
@@ -195,7 +203,7 @@ std::string Lockstep::describe(Pair& pair, const Window& w, uint64_t rip) {
 
 Lockstep::Result Lockstep::run() {
     Pair pair = build(false);
-    std::optional<Window> found = look(pair, {}, options_.slice, options_.memoryEvery);
+    std::optional<Window> found = look(pair, {}, options_.slice, options_.memoryEvery, false);
     Result r{end_.value_or(RunResult{}), {}, pair.plain->executed(), 0};
     uint64_t rip = blockBegan_;
     // Closer and closer, until it is a block, or comes no more.
@@ -209,7 +217,7 @@ Lockstep::Result Lockstep::run() {
         if (!registers) every = std::max<uint64_t>(every / 16, uint64_t(options_.slice));
         if (!registers) closer.pages.clear();
         Pair again = build(true);
-        std::optional<Window> next = look(again, closer, slice, every);
+        std::optional<Window> next = look(again, closer, slice, every, true);
         if (!next) break;
         const bool narrower = next->to - next->from < found->to - found->from;
         pair = std::move(again);

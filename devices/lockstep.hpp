@@ -3,8 +3,10 @@
 // instructions. After every slice the processors are compared, now and then all memory. When something
 // differs, both run again from the start, and closer and closer looks find the piece of code that did it.
 //
-// Disks are written to privately, and the calendar begins at the same second. Keys and the mouse go nowhere;
-// serial input reaches both at the same instruction, but is not there when they run again.
+// Disks are written to privately, and the calendar begins at the same second. Serial input reaches both at
+// the same instruction, and comes again at the same moment of the guest's time when they run again. Keys and
+// the mouse go nowhere. Several processors take turns by slices, so that with other slices they are another
+// run: of them only the piece between two comparisons is told.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -18,7 +20,8 @@
 namespace kiln {
 
 struct LockstepOptions {
-    int64_t slice = 20'000;              // instructions between two comparisons of the processors
+    static constexpr int64_t kMostSlice = 20'000;
+    int64_t slice = kMostSlice;          // instructions between two comparisons of the processors
     uint64_t memoryEvery = 200'000'000;  // and of memory
     uint64_t most = ~0ull;               // instructions, then it is enough
 };
@@ -51,11 +54,12 @@ class Lockstep {
         std::unique_ptr<Machine> plain, translated;
     };
     Pair build(bool quiet);
-    std::optional<Window> look(Pair& pair, const Window& window, int64_t slice, uint64_t memoryEvery);
+    std::optional<Window> look(Pair& pair, const Window& window, int64_t slice, uint64_t memoryEvery,
+                               bool again);
     bool differ(Pair& pair);
     std::vector<uint64_t> differentPages(Pair& pair, const std::vector<uint64_t>& among);
     std::string describe(Pair& pair, const Window& window, uint64_t before);
-    void passInput(Pair& pair);
+    bool passInput(Pair& pair, bool again);
 
     MachineConfig config_;
     MachineOutputs outputs_;
@@ -65,7 +69,13 @@ class Lockstep {
     bool finished_ = false;    // both machines came to their end
     std::optional<RunResult> end_;
     std::mutex mutex_;
-    std::vector<std::pair<unsigned, std::vector<uint8_t>>> input_;
+    struct Input {
+        Nanos time;  // the guest's
+        unsigned port;
+        std::vector<uint8_t> bytes;
+    };
+    std::vector<Input> input_;  // that has come
+    size_t passed_ = 0;         // how many of them have been passed on in this run
     bool quit_ = false;
 };
 

@@ -127,6 +127,20 @@ std::optional<TranslatorOptions> defaultTranslator() {
     return TranslatorOptions{.dispensable = true};
 }
 
+bool setTranslatorOption(const std::string& option, const std::string& key, const std::string& value,
+                         TranslatorOptions& translator) {
+    const std::string name = option + " " + key + "=";
+    if (key == "tier1")
+        translator.tier1 = uint32_t(numberWithin(name, value, 1, 1u << 30));
+    else if (key == "tb-size")
+        translator.bufferBytes = size_t(numberWithin(name, value, 1, 1024)) << 20;
+    else if (key == "portable")
+        translator.portable = onOff(option, key, value);
+    else
+        return false;
+    return true;
+}
+
 void parseAccel(const std::string& text, MachineConfig& machine) {
     machine.threads = false;
     machine.translator = defaultTranslator();
@@ -136,20 +150,52 @@ void parseAccel(const std::string& text, MachineConfig& machine) {
                    ": it takes jit or interp");
         if (key == "accel") machine.translator.reset();
         if (key == "accel" && value == "jit") machine.translator.emplace();
-        const bool ofTranslator = key == "tier1" || key == "tb-size" || key == "portable";
+        TranslatorOptions unused;
+        const bool ofTranslator =
+            setTranslatorOption("-accel", key, value, machine.translator ? *machine.translator : unused);
         if (ofTranslator && !machine.translator) refuse("-accel: " + key + "= is for jit");
-        if (key == "tier1")
-            machine.translator->tier1 = uint32_t(numberWithin("-accel tier1=", value, 1, 1u << 30));
-        if (key == "tb-size")
-            machine.translator->bufferBytes = size_t(numberWithin("-accel tb-size=", value, 1, 1024)) << 20;
-        if (key == "portable" && value != "on" && value != "off")
-            refuse("-accel: portable= takes on or off, not '" + value + "'");
-        if (key == "portable") machine.translator->portable = value == "on";
         if (key == "thread" && value != "single" && value != "multi")
             refuse("-accel: thread= takes single or multi, not '" + value + "'");
         if (key != "accel" && key != "thread" && !ofTranslator) refuseKey("-accel", key);
         if (key == "thread") machine.threads = value == "multi";
     }
+}
+
+namespace {
+
+// A number of instructions, also as 20k, 200M, 2G.
+uint64_t parseCount(const std::string& option, const std::string& text) {
+    static const std::map<char, uint64_t> kSuffixes = {{'k', 1'000}, {'M', 1'000'000}, {'G', 1'000'000'000}};
+    const auto suffix = text.empty() ? kSuffixes.end() : kSuffixes.find(text.back());
+    if (suffix == kSuffixes.end()) return number(option, text);
+    const uint64_t n = number(option, text.substr(0, text.size() - 1));
+    if (n > ~0ull / suffix->second) refuse(option + ": " + text + " is out of range");
+    return n * suffix->second;
+}
+
+}  // namespace
+
+bool isLockstepValue(const std::string& text) {
+    const size_t key = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-");
+    return key != std::string::npos && key > 0 && text[key] == '=' && text[0] != '-';
+}
+
+KeyValues parseLockstep(const std::string& text, LockstepOptions& lockstep) {
+    KeyValues others;
+    for (const auto& [key, value] : parseKeyValues("-lockstep", text)) {
+        if (key != "slice" && key != "memory" && key != "stop") {
+            others.emplace_back(key, value);
+            continue;
+        }
+        const uint64_t n = parseCount("-lockstep", value);
+        if (!n || (key == "slice" && n > uint64_t(LockstepOptions::kMostSlice)))
+            refuse("-lockstep: " + key + "=" + value + " is out of range");
+        if (key == "slice")
+            lockstep.slice = int64_t(n);
+        else
+            (key == "memory" ? lockstep.memoryEvery : lockstep.most) = n;
+    }
+    return others;
 }
 
 DriveRequest parseDrive(const std::string& text) {

@@ -26,6 +26,13 @@ CpuTopology parseSmp(const std::string& text);
 // What runs the guest without -accel: the translator where there is one.
 std::optional<TranslatorOptions> defaultTranslator();
 void parseAccel(const std::string& text, MachineConfig& machine);
+// A key of -accel that is the translator's; false: it is none.
+bool setTranslatorOption(const std::string& option, const std::string& key, const std::string& value,
+                         TranslatorOptions& translator);
+// -lockstep may stand alone; whether the word behind it is its value: key=... What isn't lockstep's own comes
+// back.
+bool isLockstepValue(const std::string& text);
+KeyValues parseLockstep(const std::string& text, LockstepOptions& lockstep);
 DriveRequest parseDrive(const std::string& text);
 void parseBoot(const std::string& text, MachineConfig& machine);
 void parseMachine(const std::string& text, MachineConfig& machine);

@@ -24,6 +24,7 @@ struct Draft {
     std::vector<DriveRequest> drives;
     bool nographic = false, noDefaults = false, bootGiven = false, snapshotAll = false;
     bool perfMap = false, jitDump = false;
+    KeyValues lockstepTranslator;  // what -lockstep says of it
     std::vector<std::string> warnings;
 };
 
@@ -126,6 +127,11 @@ class CommandLine {
                 out.push_back("--" + name);
                 continue;
             }
+            if (!joined && name == "lockstep" &&
+                (i + 1 == arguments.size() || !isLockstepValue(arguments[i + 1]))) {
+                out.push_back("--lockstep=on");
+                continue;
+            }
             if (!joined) {
                 if (i + 1 == arguments.size()) throw std::runtime_error("option -" + name + " needs a value");
                 given = arguments[++i];
@@ -187,10 +193,17 @@ class CommandLine {
         flag("jitdump",
              "the same with the code itself in jit-PID.dump: perf record -k mono, perf inject --jit",
              [&] { draft.jitDump = true; });
-        flag("lockstep",
-             "run the interpreter and the translator side by side, and stop at the first difference; time is "
-             "counted, disks are written to privately",
-             [&] { o.lockstep.emplace(); });
+        value("lockstep", "[slice=N][,memory=N][,stop=N][,KEY=VALUE]",
+              "run the interpreter and the translator side by side, and stop at the first difference: "
+              "registers "
+              "are compared every N instructions (default 20k), memory every N (200M); stop=N ends after so "
+              "many; other keys are the translator's, as for -accel. Time is counted, disks are written to "
+              "privately",
+              [&](auto& v) {
+                  o.lockstep.emplace();
+                  draft.lockstepTranslator.clear();
+                  if (v != "on") draft.lockstepTranslator = parseLockstep(v, *o.lockstep);
+              });
         flag("S", "start stopped; `cont` in the monitor goes on", [&] { o.machine.startStopped = true; });
         flag("nodefaults", "no serial port, monitor or display unless asked for",
              [&] { draft.noDefaults = true; });
@@ -401,6 +414,10 @@ void fillDefaults(Draft& draft) {
     }
     if (o.lockstep && !kTranslates)
         throw std::runtime_error("-lockstep compares the translator, which kiln has for x86-64 hosts only");
+    if (o.lockstep && !o.machine.translator) o.machine.translator.emplace();
+    for (const auto& [key, value] : draft.lockstepTranslator)
+        if (!setTranslatorOption("-lockstep", key, value, *o.machine.translator))
+            throw std::runtime_error("-lockstep: '" + key + "' is not implemented in kiln " + kVersion);
     if (o.lockstep && o.machine.threads)
         throw std::runtime_error("-lockstep needs processors that take turns: thread=single");
     o.machine.nographic = draft.nographic;

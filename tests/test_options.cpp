@@ -305,5 +305,16 @@ TEST_CASE("options: what looks at translated code wants a translator") {
     CHECK(parse({"-perfmap"}).machine.translator->perfMap);
     CHECK(mentions(refusal({"-perfmap", "-accel", "interp"}), "-accel jit"));
     CHECK(parse({"-lockstep"}).lockstep.has_value());
+    CHECK(parse({"-lockstep", "-accel", "interp"}).machine.translator.has_value());
+    CHECK(parse({"-lockstep", "-m", "1G"}).machine.memory == 1u << 30);
+    const Options chosen =
+        parse({"--lockstep", "slice=500,memory=3M,stop=2G,tier1=7", "-accel", "jit,tier1=9"});
+    CHECK((chosen.lockstep->slice == 500 && chosen.lockstep->memoryEvery == 3'000'000));
+    CHECK((chosen.lockstep->most == 2'000'000'000 && chosen.machine.translator->tier1 == 7));
+    CHECK(parse({"-lockstep=stop=10k", "image"}).lockstep->most == 10'000);
+    CHECK(mentions(refusal({"-lockstep", "slice=20001"}), "slice=20001"));
+    CHECK(mentions(refusal({"-lockstep", "memory=0"}), "memory=0"));
+    CHECK(mentions(refusal({"-lockstep", "stop=1X"}), "1X"));
+    CHECK(mentions(refusal({"-lockstep", "pace=1"}), "'pace'"));
     CHECK(mentions(refusal({"-lockstep", "-accel", "jit,thread=multi"}), "thread=single"));
 }
