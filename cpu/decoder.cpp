@@ -1,5 +1,6 @@
 #include "cpu/decoder.hpp"
 
+#include <cstring>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -149,9 +150,66 @@ Decoder::Decoder(const CpuModel& model) : sets_(model) {
     for (ZydisDecoder& d : zydis_) sets_.configure(d);
 }
 
+// -- by shape
+
+void Decoder::putFields(Insn& out, const Known& known, const uint8_t* bytes, const InstructionLayout& layout,
+                        uint16_t offset) {
+    out = known.insn;
+    out.offset = offset;
+    if (layout.dispBytes) {
+        out.disp = int32_t(signedField(bytes + layout.dispAt, layout.dispBytes));
+        if (known.toBlock) out.disp += offset + layout.length;
+    }
+    if (!layout.immBytes) return;
+    const uint8_t* imm = bytes + layout.immAt;
+    if (known.relative)
+        out.disp = int32_t(signedField(imm, layout.immBytes)) + offset + layout.length;
+    else
+        out.imm = known.immediateSigned ? uint64_t(signedField(imm, layout.immBytes))
+                                        : unsignedField(imm, layout.immBytes);
+}
+
+void Decoder::remember(const ShapeKey& key, const InstructionLayout& layout, const ZydisDecodedInstruction& z,
+                       const uint8_t* bytes, const Insn& made, bool ends) const {
+    if (!agrees(layout, z)) return;
+    Known known{key,
+                made,
+                ends,
+                made.base == RegisterFile::kBlockRip,
+                bool(z.raw.imm[0].is_relative),
+                bool(z.raw.imm[0].is_signed)};
+    // Fields that go where others don't, or not as they are, are none of a shape.
+    Insn again;
+    putFields(again, known, bytes, layout, made.offset);
+    if (std::memcmp(&again, &made, sizeof made) == 0) known_[key.hash() & (kShapes - 1)] = known;
+}
+
 bool Decoder::decode(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out,
                      bool& ends) const {
+    InstructionLayout layout;
+    if (!findLayout(bytes, mode, layout)) return decodeAnew(bytes, mode, offset, out, ends);
+    const ShapeKey key = shapeOf(bytes.data(), bytes.size(), layout, mode);
+    if (const Known& known = known_[key.hash() & (kShapes - 1)]; known.key == key) {
+        putFields(out, known, bytes.data(), layout, offset);
+        ends = known.ends;
+        return true;
+    }
     ZydisDecodedInstruction z;
+    z.length = 0;
+    const bool whole = decodeByZydis(bytes, mode, offset, out, ends, z);
+    if (whole && z.length && out.run != undefinedOpcode && out.run != absentFpu)
+        remember(key, layout, z, bytes.data(), out, ends);
+    return whole;
+}
+
+bool Decoder::decodeAnew(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out,
+                         bool& ends) const {
+    ZydisDecodedInstruction z;
+    return decodeByZydis(bytes, mode, offset, out, ends, z);
+}
+
+bool Decoder::decodeByZydis(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out,
+                            bool& ends, ZydisDecodedInstruction& z) const {
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
     out = Insn{};
     out.offset = offset;
@@ -199,22 +257,21 @@ std::unique_ptr<Block> Decoder::decodeBlock(PhysAddr start, CodeMode mode, std::
     block->start = start;
     block->mode = mode;
     block->single = single;
-    std::vector<Insn> insns;
+    Insn insns[kMaxInsns + 1];
+    unsigned count = 0;
     bool ends = false;
-    while (!ends && insns.size() < (single ? 1 : kMaxInsns) && block->bytes < bytes.size()) {
-        Insn i;
+    while (!ends && count < (single ? 1 : kMaxInsns) && block->bytes < bytes.size()) {
+        Insn& i = insns[count];
         if (!decode(bytes.subspan(block->bytes), mode, block->bytes, i, ends)) break;
-        insns.push_back(i);
+        count++;
         block->bytes = uint16_t(block->bytes + i.length);
     }
-    if (insns.empty()) return nullptr;
-    block->count = uint16_t(insns.size());
-    Insn end{};
-    end.run = single ? singleEnd : blockEnd;
-    end.offset = block->bytes;
-    insns.push_back(end);
-    insns.shrink_to_fit();
-    block->insns = std::move(insns);
+    if (!count) return nullptr;
+    block->count = uint16_t(count);
+    insns[count] = {};
+    insns[count].run = single ? singleEnd : blockEnd;
+    insns[count].offset = block->bytes;
+    block->insns.assign(insns, insns + count + 1);
     return block;
 }
 
