@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "devices/board.hpp"
+
 namespace kiln {
 
 namespace {
@@ -204,7 +206,10 @@ std::string Lockstep::describe(Pair& pair, const Window& w, uint64_t rip) {
 Lockstep::Result Lockstep::run() {
     Pair pair = build(false);
     std::optional<Window> found = look(pair, {}, options_.slice, options_.memoryEvery, false);
-    Result r{end_.value_or(RunResult{}), {}, pair.plain->executed(), 0};
+    Result r;
+    r.run = end_.value_or(RunResult{});
+    r.executed = pair.plain->executed();
+    if (!end_) r.screen = pair.plain->board().screenText();
     uint64_t rip = blockBegan_;
     // Closer and closer, until it is a block, or comes no more.
     uint64_t every = options_.memoryEvery;

@@ -34,6 +34,7 @@ class Lockstep {
     struct Result {
         RunResult run;       // of the interpreted machine
         std::string report;  // "": they never differed
+        std::string screen;  // its text, where it was stopped
         uint64_t executed = 0, comparisons = 0;
     };
     Result run();

@@ -70,8 +70,8 @@ class Session : DisplayHost {
             fmt::print(stderr, "{}", result.report);
             return 1;
         }
-        fmt::print(stderr, "{} instructions were the same, compared {} times\n", result.executed,
-                   result.comparisons);
+        fmt::print(stderr, "{}{} instructions were the same, compared {} times\n", result.screen,
+                   result.executed, result.comparisons);
         return result.run.exitCode;
     }
 
