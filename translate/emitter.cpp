@@ -204,7 +204,7 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.kind = kind;
     s.index = uint16_t(index_);
     s.block = &block_;
-    s.mnemonic = insn_ ? uint16_t(z_.mnemonic) : 0;
+    s.mnemonic = insn_ && decoded_ ? uint16_t(z_.mnemonic) : uint16_t(ZYDIS_MNEMONIC_INVALID);
     s.target = insn_ ? offset() : pageOffset_;
     s.usesX87 = insn_ && usesX87();
     s.spanned = plan_.spans(index_);

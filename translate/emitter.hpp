@@ -278,7 +278,7 @@ class BlockEmitter {
     const Insn* insn_ = nullptr;  // the instruction being emitted
     unsigned index_ = 0;
     bool decoded_ = false;
-    ZydisDecodedInstruction z_;
+    ZydisDecodedInstruction z_;  // only when it is decoded_
     ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];
     size_t slowTail_ = ~size_t(0);   // of this instruction, if there is one
     std::vector<size_t> missTails_;  // of this instruction's operands
