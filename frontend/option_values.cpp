@@ -132,6 +132,8 @@ bool setTranslatorOption(const std::string& option, const std::string& key, cons
     const std::string name = option + " " + key + "=";
     if (key == "tier1")
         translator.tier1 = uint32_t(numberWithin(name, value, 1, 1u << 30));
+    else if (key == "tier2")
+        translator.tier2 = uint32_t(numberWithin(name, value, 0, 1u << 30));
     else if (key == "tb-size")
         translator.bufferBytes = size_t(numberWithin(name, value, 1, 1024)) << 20;
     else if (key == "portable")

@@ -159,7 +159,7 @@ class CommandLine {
               [&](auto& v) { parseMachine(v, o.machine); });
         value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
         value(
-            "accel", "jit|interp[,tier1=N][,tb-size=MIB][,portable=on|off][,thread=HOW]",
+            "accel", "jit|interp[,tier1=N][,tier2=N][,tb-size=MIB][,portable=on|off][,thread=HOW]",
             "jit: hot code becomes host code, once a block was entered N times, and with portable=on leaves "
             "what hosts compute differently (sines, reciprocals) to the interpreter; interp: the interpreter "
             "alone; default jit on x86-64 hosts, interp on others; "

@@ -51,8 +51,9 @@ class ProgramFuzz {
             b->map(kData, kData, true, false);
             b->enableAvx();
         }
-        translator_ =
-            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .portable = true});
+        const auto tier2 = uint32_t(environment("KILN_FUZZ_TIER2", 1));
+        translator_ = std::make_unique<Translator>(
+            translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = tier2, .portable = true});
         for (const auto& [mnemonic, forms] : table_.forms()) {
             if (!usable(mnemonic)) continue;
             (Translator::knows(mnemonic) ? known_ : others_).push_back(&forms);
@@ -367,9 +368,9 @@ void fuzz(bool code64, bool threads = false) {
     const Translator::Statistics& s = f.translator().statistics();
     MESSAGE(
         fmt::format("{}-bit: {} programs, {} instructions, {} faults; {} blocks translated, entered {} "
-                    "times, {} misses, {} links, {} look-ups",
+                    "times, {} misses, {} links, {} look-ups; {} traces, {} of them loops",
                     code64 ? 64 : 32, programs, f.executed(), f.faults(), s.blocks, s.entries, s.misses,
-                    s.links, s.lookUps));
+                    s.links, s.lookUps, s.traces, s.loops));
     CHECK(s.blocks > 0);
 }
 

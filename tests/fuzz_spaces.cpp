@@ -39,7 +39,7 @@ class SpacesFuzz {
           translated_(GuestBench::Mode::Long64) {
         plain_.translator.reset();
         translated_.translator.reset();
-        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2});
+        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
         for (GuestBench* b : {&plain_, &translated_}) prepare(*b);
     }
     bool run(uint64_t programs) {

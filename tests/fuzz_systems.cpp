@@ -79,7 +79,7 @@ class SystemFuzz {
             REQUIRE(b->apic.writeMsr(0x80f, 0x1ff));
             pte_ = pteOf(*b, kData);
         }
-        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2});
+        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
     }
 
     bool run(uint64_t systems) {

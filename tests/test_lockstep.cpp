@@ -57,7 +57,7 @@ MachineConfig config(const ScratchFile& rom) {
     c.firmware = rom.path();
     c.vga = false;
     c.debugExit.emplace();
-    c.translator = TranslatorOptions{.tier1 = 10, .bufferBytes = 1 << 20};
+    c.translator = TranslatorOptions{.tier1 = 10, .tier2 = 1, .bufferBytes = 1 << 20};
     c.noReboot = true;
     return c;
 }

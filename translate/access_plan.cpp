@@ -14,31 +14,32 @@ bool absentBase(const ZydisDecodedInstruction& z) {
     return z.attributes & ZYDIS_ATTRIB_HAS_SIB && z.raw.modrm.mod == 0 && z.raw.sib.base == 5;
 }
 
-constexpr unsigned kRsp = 4, kRbp = 5;
+constexpr unsigned kRcx = 1, kRsp = 4, kRbp = 5, kRsi = 6, kRdi = 7;
 
 // A general register is some unknown value plus a constant.
 struct Symbolic {
     unsigned value;
     int64_t plus;
+    bool operator==(const Symbolic&) const = default;
 };
 
 class Planner {
   public:
-    Planner(std::span<const Decoded> code, bool code64, int64_t pageOffset,
-            std::vector<AccessPlan::Group>& groups, std::vector<AccessPlan::Access>& memory,
-            std::vector<AccessPlan::Access>& stack)
-        : code_(code), code64_(code64), offset_(pageOffset), groups_(groups), memory_(memory), stack_(stack) {
+    Planner(std::span<const Decoded> code, bool code64, size_t loop, std::vector<AccessPlan::Group>& groups,
+            std::vector<AccessPlan::Access>& memory, std::vector<AccessPlan::Access>& stack)
+        : code_(code), code64_(code64), loop_(loop), groups_(groups), memory_(memory), stack_(stack) {
         forgetAll();
     }
 
     void run() {
+        const auto atFirst = registers_;
         for (n_ = 0; n_ < code_.size(); n_++) {
             const Decoded& d = code_[n_];
+            if (n_ == loop_) forgetWhatDiffersFrom(atFirst);
             if (!d.valid) {
                 forgetAll();
                 continue;
             }
-            offset_ += d.z.length;
             operands(d);
             effects(d);
         }
@@ -54,6 +55,11 @@ class Planner {
     void forget(unsigned guest) { registers_[guest] = {next_++, 0}; }
     void forgetAll() {
         for (unsigned r = 0; r < kStarts; r++) forget(r);
+    }
+    // What a round of the loop changes has another value in each round.
+    void forgetWhatDiffersFrom(const std::array<Symbolic, kStarts>& before) {
+        for (unsigned r = 0; r < kStarts; r++)
+            if (registers_[r] != before[r]) forget(r);
     }
 
     static int general(ZydisRegister r) {
@@ -115,7 +121,7 @@ class Planner {
             if (base != ZYDIS_REGISTER_NONE || !code64_) return {};
             return Address{fs ? Start::Fs : Start::Gs, {registers_[fs ? kFs : kGs].value, disp}};
         }
-        if (base == ZYDIS_REGISTER_RIP) return Address{Start::Rip, {registers_[kRip].value, offset_ + disp}};
+        if (base == ZYDIS_REGISTER_RIP) return Address{Start::Rip, {registers_[kRip].value, d.next + disp}};
         if (base == ZYDIS_REGISTER_NONE || general(base) < 0) return {};
         // A large one may be meant to wrap at 4 GiB.
         constexpr int64_t kNear = 1 << 20;
@@ -138,6 +144,7 @@ class Planner {
             open = int(groups_.size());
             groups_.push_back({});
             groups_.back().start = a->start;
+            groups_.back().first = n_;
             groups_.back().low = low;
             groups_.back().high = high;
         }
@@ -146,7 +153,7 @@ class Planner {
         g.high = std::max(g.high, high);
         g.writes |= writes;
         g.count++;
-        g.last = n_;
+        g.last = n_ >= loop_ && g.first < loop_ ? unsigned(code_.size()) : n_;
         access = {open, low};
     }
 
@@ -157,6 +164,8 @@ class Planner {
         if (mayBeSystem(d)) return forgetAll();
         // (STAC and CLAC, behind which the TLB may be another, are Translator::changeAc's.)
         if (how == How::System) forget(kFs), forget(kGs);
+        // Zydis 4.0 does not say that CMPS moves them.
+        if (how == How::String) forget(kRcx), forget(kRsi), forget(kRdi);
         const Symbolic rsp = registers_[kRsp], rbp = registers_[kRbp];
         const std::optional<Symbolic> sum = constantSum(d);
         for (unsigned k = 0; k < d.z.operand_count; k++) {
@@ -168,6 +177,11 @@ class Planner {
         if (sum) registers_[size_t(general(d.operands[0].reg.value))] = *sum;
         if (d.z.operand_width != (code64_ ? 64 : 32)) return;
         const int64_t bytes = stackBytes();
+        if (how == How::Call) registers_[kRsp] = {rsp.value, rsp.plus - bytes};
+        if (how == How::Return)
+            registers_[kRsp] = {
+                rsp.value, rsp.plus + bytes +
+                               (d.z.operand_count_visible ? int64_t(d.operands[0].imm.value.u & 0xffff) : 0)};
         const bool popsRsp = how == How::Pop && general(d.operands[0].reg.value) == int(kRsp);
         if (how == How::Push) registers_[kRsp] = {rsp.value, rsp.plus - bytes};
         if (how == How::Pop && !popsRsp) registers_[kRsp] = {rsp.value, rsp.plus + bytes};
@@ -225,7 +239,7 @@ class Planner {
 
     std::span<const Decoded> code_;
     const bool code64_;
-    int64_t offset_;  // of the next instruction
+    const size_t loop_;
     std::vector<AccessPlan::Group>& groups_;
     std::vector<AccessPlan::Access>&memory_, &stack_;
     unsigned n_ = 0, next_ = 0;
@@ -243,11 +257,11 @@ ZydisRegister baseOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperand
     return absentBase(z) ? ZYDIS_REGISTER_NONE : m.base;
 }
 
-void AccessPlan::make(std::span<const Decoded> code, bool code64, int64_t pageOffset) {
+void AccessPlan::make(std::span<const Decoded> code, bool code64, size_t loop) {
     clear();
     memory_.resize(code.size());
     stack_.resize(code.size());
-    Planner(code, code64, pageOffset, groups_, memory_, stack_).run();
+    Planner(code, code64, loop, groups_, memory_, stack_).run();
 }
 
 void AccessPlan::withdraw(unsigned instruction) {

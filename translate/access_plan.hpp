@@ -17,6 +17,7 @@ namespace kiln {
 // An instruction as Zydis sees it.
 struct Decoded {
     bool valid;
+    int64_t next = 0;  // offset of the instruction behind it, from the page that the code begins on
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
 };
@@ -35,9 +36,11 @@ class AccessPlan {
     struct Group {
         Start start = Start::Register;
         bool writes = false;
-        int64_t low = 0, high = 0;     // first byte and the one behind the last, from the start
-        unsigned count = 0, last = 0;  // accesses, and the instruction of the last one
-        unsigned handle = 0;           // place in HostFrame::handles
+        int64_t low = 0, high = 0;  // first byte and the one behind the last, from the start
+        unsigned count = 0;         // accesses
+        unsigned first = 0,
+                 last = 0;    // instructions: the first one's and the last one's, or behind a loop's end
+        unsigned handle = 0;  // place in HostFrame::handles
         // While code is emitted:
         bool checked = false;
         unsigned checkedBy = 0;  // instruction
@@ -49,9 +52,10 @@ class AccessPlan {
         int64_t at = 0;  // from the group's start
     };
 
-    // Offsets of RIP-relative operands are from the page that the block begins on, `pageOffset` bytes into
-    // it.
-    void make(std::span<const Decoded> code, bool code64, int64_t pageOffset);
+    // Of code that runs from its first instruction to its last, and then on from instruction `loop` if that
+    // is not kNoLoop. What is in front of `loop` and what comes from there on is the same.
+    static constexpr size_t kNoLoop = ~size_t(0);
+    void make(std::span<const Decoded> code, bool code64, size_t loop = kNoLoop);
     void clear() { groups_.clear(), memory_.clear(), stack_.clear(); }
 
     Access memory(unsigned instruction) const { return of(memory_, instruction); }  // the explicit operand

@@ -49,6 +49,11 @@ void CodeBuffer::setJump(const uint8_t* at, const uint8_t* target) {
     std::memcpy(w + 1, &distance, sizeof distance);
 }
 
+void CodeBuffer::setBytes(const uint8_t* at, std::span<const uint8_t> bytes) {
+    assert(contains(at));
+    std::memcpy(writable(at), bytes.data(), bytes.size());
+}
+
 void CodeBuffer::setWord(const uint8_t* at, uint32_t value) {
     assert(contains(at));
     std::memcpy(writable(at), &value, sizeof value);

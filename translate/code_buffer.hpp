@@ -32,6 +32,7 @@ class CodeBuffer {
     // Makes the five-byte jump at `at` lead to `target`.
     void setJump(const uint8_t* at, const uint8_t* target);
     // Writes four bytes.
+    void setBytes(const uint8_t* at, std::span<const uint8_t> bytes);
     void setWord(const uint8_t* at, uint32_t value);
     bool contains(const uint8_t* at) const { return at >= run_ && at < run_ + size_; }
 

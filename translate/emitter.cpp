@@ -5,14 +5,18 @@ namespace kiln {
 
 using namespace asmjit;
 
-BlockEmitter::BlockEmitter(CodeHolder& code, const EmitterContext& context, Block& block,
-                           std::span<const uint8_t> bytes)
-    : a_(&code),
-      context_(context),
-      block_(block),
-      bytes_(bytes),
-      code64_(block.mode == CodeMode::Code64),
-      pageOffset_(int64_t(block.start.pageOffset())) {}
+BlockEmitter::BlockEmitter(CodeHolder& code, const EmitterContext& context, std::span<const CodeStep> steps)
+    : a_(&code), context_(context), steps_(steps), code64_(steps[0].block->mode == CodeMode::Code64) {
+    enterStep(0, 0);
+}
+
+// Its instructions begin at number `at`.
+void BlockEmitter::enterStep(size_t n, unsigned at) {
+    step_ = &steps_[n];
+    block_ = step_->block;
+    stepBegin_ = at;
+    pageOffset_ = step_->page + int64_t(block_->start.pageOffset());
+}
 
 bool BlockEmitter::knows(ZydisMnemonic mnemonic) { return knowledgeOf(mnemonic).how != How::Interpret; }
 
@@ -22,9 +26,9 @@ void BlockEmitter::emit() {
     const size_t dead = addSite(Site::Kind::Dead);
     context_.sites[dead].target = pageOffset_;
     decodeAll();
-    kills_ = !block_.crosses && overwritesFlags();
-    plan_.make({context_.decoded.data(), block_.count}, code64_, pageOffset_);
-    if (block_.crosses) checkSecondPage();
+    kills_ = !block_->crosses && overwritesFlags();
+    plan_.make({context_.decoded.data(), block_->count}, code64_);
+    if (block_->crosses) checkSecondPage();
     body(0);
     const Label deadCode = a_.newLabel();
     a_.bind(deadCode);
@@ -49,47 +53,76 @@ void BlockEmitter::emitCarefully(unsigned first) {
 
 void BlockEmitter::body(unsigned first) {
     bool goesOn = true;
-    for (index_ = first; index_ < block_.count && goesOn; index_++) {
-        insn_ = &block_.insns[index_];
+    for (index_ = first; index_ < block_->count && goesOn; index_++) {
+        insn_ = &block_->insns[index_];
         starts_.push_back(uint32_t(a_.offset()));
         goesOn = instruction();
     }
-    if (goesOn) edge(pageOffset_ + block_.bytes, block_.count);
+    if (goesOn) edge(pageOffset_ + block_->bytes, block_->count);
+    leavings();
+}
+
+void BlockEmitter::leavings() {
     behindSti_ = false;
     for (size_t n = 0; n < edges_.size(); n++) {
         const Edge e = edges_[n];
         a_.bind(e.label);
         inHost_ = true, inFrame_ = e.flagsInFrame, recipe_ = e.recipe;
-        edge(e.target, e.executed);
+        edge(e.target, e.executed, e.rest);
     }
     a_.section(context_.cold);
     for (const Detour& d : detours_) detour(d);
-    for (const Tail& t : tails_) {
-        a_.bind(t.label);
-        if (t.recipe) {
-            makeFlags(t.recipe);
-            storeFlags();
-        }
-        if (t.jump.isValid()) {
-            const Label patch = a_.newLabel();
-            a_.bind(patch);
-            fixups_.push_back({t.site, patch, &Site::patchSaved});
-            fixups_.push_back({t.site, t.jump, &Site::over});
-            a_.long_().jmp(t.jump);
-            continue;
-        }
-        if (t.operand.hasBase()) {
-            const bool asItIs = t.operand.baseId() == kLinear.id() && !t.operand.offset();
-            if (!asItIs) a_.lea(kTag, t.operand);
-            a_.mov(KILN_FRAME(operand), asItIs ? kLinear : kTag);
-        }
-        if (context_.sites[t.site].kind == Site::Kind::Vectors)
-            load(t);
-        else
-            callOut(t.site);
-        if (!t.resume.isValid()) continue;
-        fixups_.push_back({t.site, t.resume, &Site::resume});
+    for (const Tail& t : tails_) tail(t);
+}
+
+BlockEmitter::Tail& BlockEmitter::addTail(const Label& label, size_t site, const Recipe& recipe) {
+    Tail& t = tails_.emplace_back();
+    t.label = label;
+    t.site = site;
+    t.recipe = recipe;
+    t.map = map_;
+    return t;
+}
+
+void BlockEmitter::tail(const Tail& t) {
+    a_.bind(t.label);
+    if (t.recipe) {
+        makeFlags(t.recipe);
+        storeFlags();
     }
+    Site& s = context_.sites[t.site];
+    if (t.operand.hasBase()) {
+        const bool asItIs = t.operand.baseId() == kLinear.id() && !t.operand.offset();
+        if (!asItIs) a_.lea(kTag, t.operand);
+        a_.mov(KILN_FRAME(operand), asItIs ? kLinear : kTag);
+    }
+    moveRegisters(t.map, kStandardMap);
+    if (t.jump.isValid()) {
+        // Leads to code of a block, which knows of no trace.
+        if (s.executed) a_.sub(KILN_FRAME(slice), s.executed);
+        if (s.pages) a_.add(KILN_FRAME(page), int64_t(s.pages) * int64_t(kPageSize));
+        s.executed = 0, s.pages = 0;
+        const Label patch = a_.newLabel();
+        a_.bind(patch);
+        fixups_.push_back({t.site, patch, &Site::patchSaved});
+        fixups_.push_back({t.site, t.jump, &Site::over});
+        a_.long_().jmp(t.jump);
+        return;
+    }
+    const bool loads = s.kind == Site::Kind::Vectors;
+    loads ? load(t) : callOut(t.site);
+    // Back where registers are elsewhere.
+    auto place = [&](const Label& to, uint32_t Site::*place) {
+        if (!to.isValid()) return;
+        if (t.map == kStandardMap) return fixups_.push_back({t.site, to, place});
+        const Label back = a_.newLabel();
+        a_.bind(back);
+        fixups_.push_back({t.site, back, place});
+        moveRegisters(kStandardMap, t.map);
+        a_.jmp(to);
+    };
+    place(t.resume, &Site::resume);
+    place(t.again, &Site::again);
 }
 
 void BlockEmitter::settle(uint32_t base) {
@@ -98,14 +131,23 @@ void BlockEmitter::settle(uint32_t base) {
 }
 
 void BlockEmitter::decodeAll() {
-    if (context_.decoded.size() < block_.count) context_.decoded.resize(block_.count);
-    for (unsigned n = 0; n < block_.count; n++) {
-        const Insn& i = block_.insns[n];
-        Decoded& d = context_.decoded[n];
+    size_t count = 0;
+    for (const CodeStep& s : steps_) count += s.count;
+    if (context_.decoded.size() < count) context_.decoded.resize(count);
+    count = 0;
+    for (const CodeStep& s : steps_) decodeStep(s, std::exchange(count, count + s.count));
+}
+
+void BlockEmitter::decodeStep(const CodeStep& step, size_t at) {
+    const Block& block = *step.block;
+    for (unsigned n = 0; n < step.count; n++) {
+        const Insn& i = block.insns[n];
+        Decoded& d = context_.decoded[at + n];
         d.valid = i.run != undefinedOpcode && i.run != tooLong && i.run != absentFpu &&
-                  ZYAN_SUCCESS(ZydisDecoderDecodeFull(&context_.decoder.zydis(block_.mode),
-                                                      bytes_.data() + i.offset, bytes_.size() - i.offset,
-                                                      &d.z, d.operands));
+                  ZYAN_SUCCESS(ZydisDecoderDecodeFull(&context_.decoder.zydis(block.mode),
+                                                      step.bytes.data() + i.offset,
+                                                      step.bytes.size() - i.offset, &d.z, d.operands));
+        d.next = step.page + int64_t(block.start.pageOffset()) + i.offset + i.length;
     }
 }
 
@@ -121,7 +163,7 @@ bool BlockEmitter::instruction() {
     slowTail_ = ~size_t(0);
     missTails_.clear();
     decoded_ = decode();
-    if (index_ == 0) harmless_ = decoded_ && !block_.crosses && isHarmless();
+    if (index_ == 0) harmless_ = decoded_ && !block_->crosses && isHarmless();
     if (!decoded_) {
         interpret();
         return true;
@@ -130,9 +172,12 @@ bool BlockEmitter::instruction() {
     switch (z_.meta.branch_type) {
         case ZYDIS_BRANCH_TYPE_SHORT:
         case ZYDIS_BRANCH_TYPE_NEAR:
-            if (!context_.refused.contains(index_) && nearBranch())
+            if (!context_.refused.contains(index_) && nearBranch()) {
+                if (followed_ && recipe_ && recipeInstruction_ != index_ && writesOperandOf(recipe_))
+                    recipe_ = {};
                 return knowledgeOf(z_.mnemonic).how == How::Branch ||
                        knowledgeOf(z_.mnemonic).how == How::Loop;
+            }
             before();
             return false;
         default: break;
@@ -202,10 +247,13 @@ bool BlockEmitter::emitted() {
 size_t BlockEmitter::addSite(Site::Kind kind) {
     Site s;
     s.kind = kind;
-    s.index = uint16_t(index_);
-    s.block = &block_;
+    s.index = uint16_t(index_ - stepBegin_);
+    s.block = block_;
+    s.trace = context_.trace;
+    s.executed = int32_t(int64_t(stepBegin_) - int64_t(roundBegin_) - bias_);
+    s.pages = int32_t(step_->page / int64_t(kPageSize));
     s.mnemonic = insn_ && decoded_ ? uint16_t(z_.mnemonic) : uint16_t(ZYDIS_MNEMONIC_INVALID);
-    s.target = insn_ ? offset() : pageOffset_;
+    s.target = (insn_ ? offset() : pageOffset_) - step_->page;
     s.usesX87 = insn_ && usesX87();
     s.spanned = plan_.spans(index_);
     context_.sites.push_back(std::move(s));
@@ -237,17 +285,20 @@ bool BlockEmitter::mayBeFollowed() const {
 }
 
 void BlockEmitter::interpret() {
-    const bool joins = a_.offset() == interpretedEnd_ &&
-                       context_.sites[interpreted_].index + context_.sites[interpreted_].count == int(index_);
+    const bool joins =
+        a_.offset() == interpretedEnd_ && context_.sites[interpreted_].block == block_ &&
+        context_.sites[interpreted_].index + context_.sites[interpreted_].count == int(index_ - stepBegin_);
     if (joins) {
         context_.sites[interpreted_].count++;
         context_.sites[interpreted_].usesX87 |= usesX87();
     } else {
         saveFlags();
         interpreted_ = addSite(Site::Kind::Interpret);
+        moveRegisters(map_, kStandardMap);
         callOut(interpreted_);
         const Label resume = a_.newLabel();
         a_.bind(resume);
+        moveRegisters(kStandardMap, map_);
         fixups_.push_back({interpreted_, resume, &Site::resume});
         inHost_ = false, inFrame_ = true, recipe_ = {};
         vectors_ = VectorLevel::None;
@@ -258,13 +309,14 @@ void BlockEmitter::interpret() {
 
 void BlockEmitter::before() {
     saveFlags();
+    moveRegisters(map_, kStandardMap);
     callOut(addSite(Site::Kind::Before));
 }
 
 Label BlockEmitter::slow(Site::Kind kind) {
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
-        tails_.push_back({a_.newLabel(), addSite(kind), {}, inFrame_ ? Recipe{} : recipe_, {}, {}});
+        addTail(a_.newLabel(), addSite(kind), inFrame_ ? Recipe{} : recipe_);
     }
     return tails_[slowTail_].label;
 }
@@ -289,11 +341,11 @@ Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, cons
     s.write = write;
     s.aligned = mustBeAligned(bytes);
     s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
-    const bool whole = faultsWithoutTraces();
-    if (whole) fixups_.push_back({site, again, &Site::again});
     missTails_.push_back(tails_.size());
-    tails_.push_back({a_.newLabel(), site, {}, inFrame_ ? Recipe{} : recipe_, {}, whole ? operand : Mem()});
-    return tails_.back().label;
+    addTail(a_.newLabel(), site, inFrame_ ? Recipe{} : recipe_);
+    Tail& t = tails_.back();
+    if (faultsWithoutTraces()) t.operand = operand, t.again = again;
+    return t.label;
 }
 
 // Behind the instruction: what the interpreter did instead comes back here.

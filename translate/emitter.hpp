@@ -1,6 +1,7 @@
-// Tier 1: one block as host code. The guest's own instructions are emitted again with their registers and
-// memory operands replaced, so that the host processor supplies what they mean; what can't be emitted calls
-// the interpreter's handler. A memory operand is looked up like this (E: its linear address, S: its size):
+// A block, or a trace over several of them, as host code. The guest's own instructions are emitted again with
+// their registers and memory operands replaced, so that the host processor supplies what they mean; what
+// can't be emitted calls the interpreter's handler. A memory operand is looked up like this (E: its linear
+// address, S: its size):
 //
 //         lea   eax, [E]                   index: bits 12..31
 //         lea   rcx, [E + S - 1]           page of the last byte: an access that crosses misses
@@ -25,11 +26,13 @@
 #include <asmjit/x86.h>
 
 #include <deque>
+#include <optional>
 #include <set>
 #include <span>
 
 #include "cpu/decoder.hpp"
 #include "translate/access_plan.hpp"
+#include "translate/code_step.hpp"
 #include "translate/host_assembler.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/processor_places.hpp"
@@ -49,6 +52,7 @@ struct EmitterContext {
     bool threaded;                      // LOCK matters
     bool pauseLeaves;                   // PAUSE lets another processor run
     bool portable;                      // see TranslatorOptions
+    uint32_t trace;                     // number for the sites of a trace, 0 of a block
     const std::set<unsigned>& refused;  // instructions that the assembler could not encode
     std::vector<Decoded>& decoded;      // room for the block's instructions
     const ProcessorPlaces& places;
@@ -56,13 +60,16 @@ struct EmitterContext {
 
 class BlockEmitter {
   public:
-    BlockEmitter(asmjit::CodeHolder& code, const EmitterContext& context, Block& block,
-                 std::span<const uint8_t> bytes);
+    BlockEmitter(asmjit::CodeHolder& code, const EmitterContext& context, std::span<const CodeStep> steps);
 
     // Emits the block; the careful version from instruction `first` on, with flags in the frame. The sites'
     // places are set by settle(), when it is known where it lies.
     void emit();
     void emitCarefully(unsigned first);
+    // Emits all steps one behind the other (emitter_trace.cpp). A loop goes on with the first one again.
+    // `marks` are those of the steps' pages (HostFrame), `otherwise` is code that runs the first block when
+    // the trace can't.
+    void emitTrace(bool loop, std::span<const uint32_t> marks, const uint8_t* otherwise);
     void settle(uint32_t base);
 
     bool overwritesFlagsFirst() const { return kills_; }
@@ -101,10 +108,12 @@ class BlockEmitter {
     struct Tail {
         Label label;
         size_t site;
-        Label resume;   // where the main line goes on, if it does
-        Recipe recipe;  // of flags to be saved first
-        Label jump;     // instead of calling: a jump there, to be led elsewhere
-        Mem operand{};  // that the TLB did not give
+        Label resume;                    // where the main line goes on, if it does
+        Recipe recipe;                   // of flags to be saved first
+        Label jump;                      // instead of calling: a jump there, to be led elsewhere
+        Mem operand{};                   // that the TLB did not give
+        Label again{};                   // where it is looked up
+        RegisterMap map = kStandardMap;  // in force at the label
     };
     // Of a jump to another page that is not the one it was led to: a look-up of the target.
     struct Detour {
@@ -119,11 +128,18 @@ class BlockEmitter {
         unsigned executed;
         bool flagsInFrame;
         Recipe recipe;
+        // Not from a block's end: where the block goes on when the slice is over, which nobody looks at
+        // there.
+        std::optional<size_t> rest{};
     };
 
     void decodeAll();
+    void decodeStep(const CodeStep& step, size_t at);
     bool decode();
+    void enterStep(size_t n, unsigned at);
     void body(unsigned first);
+    void leavings();  // what lies behind and apart from the main line
+    void tail(const Tail& t);
     bool instruction();  // false: the block's code ends here
     bool emitted();      // false: the interpreter must do it
     void interpret();
@@ -149,6 +165,8 @@ class BlockEmitter {
     bool pop();
     bool leave();
     bool branchIf(InstId id);
+    void branchAway(InstId id, int64_t target);
+    Mem tableEntry() const;
     bool loop();
     bool jump();
     bool call();
@@ -237,7 +255,30 @@ class BlockEmitter {
     bool writesFlags() const;
 
     // -- leaving
-    void edge(int64_t target, unsigned executed);
+    void edge(int64_t target, unsigned executed, std::optional<size_t> rest = {});
+    void leaveTo(int64_t target, unsigned executed, std::optional<size_t> rest);
+    unsigned executed() const { return index_ + 1 - roundBegin_; }  // with this instruction
+
+    // -- traces (emitter_trace.cpp)
+    struct RoundEnd {
+        Label label;
+        Recipe recipe;  // of flags to be saved first
+    };
+    void checkPages(std::span<const uint32_t> marks, const uint8_t* otherwise);
+    bool round(bool loops);
+    bool fallsToNext() const;
+    bool inMidBlock() const;
+    size_t restOfBlock();
+    RoundEnd endRound(unsigned count);
+    void leaveLoop(const RoundEnd& end, const uint8_t* otherwise);
+    bool follows(int64_t target) const { return next_ && *next_ == target; }
+    template <class Code>
+    void followIndirect(Code otherwise);
+    template <class Code>
+    void inStandardMap(Code code);
+    bool moved(const Recipe& recipe) const;
+    RegisterMap chooseMap(std::span<const Decoded> code, bool loop) const;
+    void moveRegisters(const RegisterMap& from, const RegisterMap& to);
     Label lookUpJump();  // target in rdx: its entry's index in rax, or there
     void lookUp();
     Label checkMark(size_t site, int64_t distance);
@@ -246,7 +287,8 @@ class BlockEmitter {
     void detour(const Detour& d);
     void goToTarget(const Mem& host, bool targetInRdx);
     size_t addSite(Site::Kind kind);
-    void addTail(const Label& label, size_t site) { tails_.push_back({label, site, {}, {}, {}, {}}); }
+    Tail& addTail(const Label& label, size_t site, const Recipe& recipe);
+    Tail& addTail(const Label& label, size_t site) { return addTail(label, site, Recipe{}); }
     void callOut(size_t site);
     Label slow(Site::Kind kind);  // the interpreter does this instruction, or all from it on
     // The same when it turns out that the operand's look-up, at `again`, is not worth another try.
@@ -261,10 +303,21 @@ class BlockEmitter {
     HostAssembler a_;
     AccessPlan plan_;
     const EmitterContext& context_;
-    Block& block_;
-    std::span<const uint8_t> bytes_;
+    const std::span<const CodeStep> steps_;
     const bool code64_;
-    const int64_t pageOffset_;
+    bool tracing_ = false;
+    // The step whose code is being emitted, and where it begins: among the instructions and in bytes from the
+    // page that the code begins on.
+    const CodeStep* step_;
+    Block* block_;
+    unsigned stepBegin_ = 0;
+    int64_t pageOffset_;
+    // In a trace: where this round of a loop begins; what HostFrame::slice is too low by; where the step is
+    // left for the next one, in front of its last instruction.
+    unsigned roundBegin_ = 0;
+    int64_t bias_ = 0;
+    std::optional<int64_t> next_;
+    bool followed_ = false;
     RegisterMap map_ = kStandardMap;
     bool inHost_ = false, inFrame_ = true;  // where the guest's flags are
     Recipe recipe_;
@@ -276,7 +329,7 @@ class BlockEmitter {
     bool x87Page_ = false;                     // HostFrame::x87Page is this block's
 
     const Insn* insn_ = nullptr;  // the instruction being emitted
-    unsigned index_ = 0;
+    unsigned index_ = 0;          // among all steps' instructions
     bool decoded_ = false;
     ZydisDecodedInstruction z_;  // only when it is decoded_
     ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];

@@ -120,8 +120,8 @@ bool BlockEmitter::certainlyEmitted() {
 
 bool BlockEmitter::overwritesFlags() {
     bool result = false;
-    for (index_ = 0; index_ < block_.count; index_++) {
-        insn_ = &block_.insns[index_];
+    for (index_ = 0; index_ < step_->count; index_++) {
+        insn_ = &block_->insns[index_];
         if (!decode() || !certainlyEmitted() || readsFlags()) break;
         if (written(z_) == kArithmetic) {
             result = true;

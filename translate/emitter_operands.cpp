@@ -204,8 +204,8 @@ void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start,
 Label BlockEmitter::careful() {
     const Label from = a_.newLabel(), call = a_.newLabel();
     const size_t site = addSite(Site::Kind::Careful);
-    tails_.push_back({from, site, {}, inFrame_ ? Recipe{} : recipe_, call, {}});
-    addTail(call, site);
+    addTail(from, site, inFrame_ ? Recipe{} : recipe_).jump = call;
+    addTail(call, site).map = kStandardMap;
     return from;
 }
 

@@ -100,7 +100,7 @@ bool BlockEmitter::clearInterrupts() {
 // With nothing to deliver, all that is left of the shadow is that who leaves right behind STI says so.
 bool BlockEmitter::setInterrupts() {
     const ProcessorPlaces& p = context_.places;
-    if (block_.single) return false;
+    if (block_->single) return false;
     requireCpl0();
     const Mem flags = ofProcessor(p.flags, 4);
     a_.test(flags, uint32_t(flag::IF));
@@ -119,9 +119,11 @@ bool BlockEmitter::setInterrupts() {
 bool BlockEmitter::changeAc() {
     saveFlags();
     const size_t site = addSite(Site::Kind::ChangeAc);
+    moveRegisters(map_, kStandardMap);
     callOut(site);
     const Label resume = a_.newLabel();
     a_.bind(resume);
+    moveRegisters(kStandardMap, map_);
     fixups_.push_back({site, resume, &Site::resume});
     inHost_ = false;
     vectors_ = VectorLevel::None;

@@ -5,13 +5,36 @@ namespace kiln {
 
 using namespace asmjit;
 
+namespace {
+
+constexpr InstId kJumps[] = {x86::Inst::kIdJo, x86::Inst::kIdJno, x86::Inst::kIdJb,  x86::Inst::kIdJnb,
+                             x86::Inst::kIdJz, x86::Inst::kIdJnz, x86::Inst::kIdJbe, x86::Inst::kIdJnbe,
+                             x86::Inst::kIdJs, x86::Inst::kIdJns, x86::Inst::kIdJp,  x86::Inst::kIdJnp,
+                             x86::Inst::kIdJl, x86::Inst::kIdJnl, x86::Inst::kIdJle, x86::Inst::kIdJnle};
+
+}  // namespace
+
 bool BlockEmitter::branchIf(InstId id) {
+    const int64_t taken = nextOffset() + operands_[0].imm.value.s;
     needFlags();
-    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, index_ + 1, inFrame_, {}};
+    if (follows(taken)) {
+        const InstId past = kJumps[(z_.opcode & 15) ^ 1];
+        followed_ = true;
+        branchAway(past, nextOffset());
+        if (inMidBlock()) edges_.back().rest = restOfBlock();
+    } else {
+        branchAway(id, taken);
+        followed_ = fallsToNext();
+    }
+    return true;
+}
+
+// To where the main line does not go on.
+void BlockEmitter::branchAway(InstId id, int64_t target) {
+    Edge e{a_.newLabel(), target, executed(), inFrame_, {}};
     e.recipe = recipe_;
     a_.emit(id, e.label);
     edges_.push_back(e);
-    return true;
 }
 
 // LOOP and relatives, JECXZ and JRCXZ: the counter is as wide as an address. Flags stay in the host's.
@@ -27,9 +50,10 @@ bool BlockEmitter::loop() {
         if (recipe_ && writesOperandOf(recipe_)) recipe_ = {};
     }
     const Label zero = a_.newLabel(), done = a_.newLabel();
-    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, index_ + 1, inFrame_, {}};
+    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, executed(), inFrame_, {}};
     e.recipe = recipe_;
     edges_.push_back(e);
+    followed_ = fallsToNext();
     a_.jecxz(counter, zero);
     if (z_.mnemonic == ZYDIS_MNEMONIC_LOOPE)
         a_.jz(e.label);
@@ -46,7 +70,9 @@ bool BlockEmitter::loop() {
 
 bool BlockEmitter::jump() {
     if (operands_[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return jumpIndirect(false);
-    edge(nextOffset() + operands_[0].imm.value.s, index_ + 1);
+    const int64_t target = nextOffset() + operands_[0].imm.value.s;
+    followed_ = follows(target);
+    if (!followed_) edge(target, executed());
     return true;
 }
 
@@ -55,7 +81,9 @@ bool BlockEmitter::call() {
     nearBranchInstruction_ = true;
     pushReturn();
     nearBranchInstruction_ = false;
-    edge(nextOffset() + operands_[0].imm.value.s, index_ + 1);
+    const int64_t target = nextOffset() + operands_[0].imm.value.s;
+    followed_ = follows(target);
+    if (!followed_) edge(target, executed());
     return true;
 }
 
@@ -69,24 +97,71 @@ void BlockEmitter::pushReturn() {
 }
 
 bool BlockEmitter::ret() {
-    saveFlags();
     nearBranchInstruction_ = true;
     const unsigned bytes = stackBytes();
     const int32_t released = z_.operand_count_visible ? int32_t(operands_[0].imm.value.u & 0xffff) : 0;
+    next_ ? keepFlags() : saveFlags();
     const Address from = stack(0, bytes, false);
     a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
-    lookUp();
-    addToGuest(4, int32_t(bytes) + released);
-    goToTarget(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))), true);
+    auto go = [&] {
+        lookUp();
+        addToGuest(4, int32_t(bytes) + released);
+        goToTarget(tableEntry(), true);
+    };
+    if (next_) {
+        followIndirect(go);
+        addToGuest(4, int32_t(bytes) + released);
+    } else {
+        inStandardMap(go);
+    }
     nearBranchInstruction_ = false;
     return true;
+}
+
+// Goes on if the target, in rdx, is the trace's next block, and does `otherwise` if not.
+template <class Code>
+void BlockEmitter::followIndirect(Code otherwise) {
+    const Label other = a_.newLabel();
+    a_.mov(x86::rcx, KILN_FRAME(page));
+    a_.lea(sized(int(x86::rcx.id()), bits()), x86::ptr(x86::rcx, int32_t(*next_)));
+    a_.cmp(x86::rdx, x86::rcx);
+    a_.jne(other);
+    inHost_ = false;
+    const Recipe recipe = recipe_;
+    const bool inFrame = inFrame_;
+    const int raxHolds = a_.raxHolds();
+    const AccessPlan plan = plan_;
+    const size_t slowTail = slowTail_;
+    a_.section(context_.cold);
+    a_.bind(other);
+    saveFlags();
+    inStandardMap(otherwise);
+    a_.section(a_.code()->textSection());
+    slowTail_ = slowTail;
+    plan_ = plan;
+    a_.nowRaxHolds(raxHolds);
+    inHost_ = false, inFrame_ = inFrame, recipe_ = recipe;
+    followed_ = true;
+}
+
+template <class Code>
+void BlockEmitter::inStandardMap(Code code) {
+    const RegisterMap map = map_;
+    moveRegisters(map, kStandardMap);
+    map_ = kStandardMap;
+    code();
+    map_ = map;
+}
+
+x86::Mem BlockEmitter::tableEntry() const {
+    return x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host)));
 }
 
 bool BlockEmitter::jumpIndirect(bool isCall) {
     if (!operandsUsable()) return false;
     nearBranchInstruction_ = true;
     const ZydisDecodedOperand& op = operands_[0];
-    saveFlags();
+    next_ ? keepFlags() : saveFlags();
     if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
         const Address from = access(op.mem, stackBytes(), false);
         a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(stackBytes()));
@@ -94,16 +169,20 @@ bool BlockEmitter::jumpIndirect(bool isCall) {
         loadGuest(x86::rdx, unsigned(guestOf(op.reg.value)));
         if (!code64_) a_.mov(x86::edx, x86::edx);
     }
-    lookUp();
-    const Mem host = x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host)));
-    if (isCall) {
-        a_.mov(x86::rcx, host);
+    auto go = [&] {
+        lookUp();
+        if (!isCall) return goToTarget(tableEntry(), true);
+        a_.mov(x86::rcx, tableEntry());
         a_.mov(KILN_FRAME(hostTarget), x86::rcx);
         a_.mov(KILN_FRAME(target), x86::rdx);
         pushReturn();
         goToTarget(KILN_FRAME(hostTarget), false);
+    };
+    if (next_) {
+        followIndirect(go);
+        if (isCall) pushReturn();
     } else {
-        goToTarget(host, true);
+        inStandardMap(go);
     }
     nearBranchInstruction_ = false;
     return true;
@@ -131,7 +210,8 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     const Label over = a_.newLabel();
     const size_t site = addSite(Site::Kind::Over);
     if (!targetInRdx) a_.mov(x86::rdx, KILN_FRAME(target));
-    a_.sub(KILN_FRAME(slice), index_ + 1);
+    context_.sites[site].executed = context_.sites[site].pages = 0;
+    a_.sub(KILN_FRAME(slice), int64_t(executed()) - bias_);
     a_.jle(over);
     a_.and_(x86::rdx, -4096);
     a_.mov(KILN_FRAME(page), x86::rdx);
@@ -140,37 +220,53 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
 }
 
 // The end of the block's code on one way: to `target` from the page, after so many instructions.
-void BlockEmitter::edge(int64_t target, unsigned executed) {
+void BlockEmitter::edge(int64_t target, unsigned executed, std::optional<size_t> rest) {
+    if (moved(recipe_)) saveFlags();
+    inStandardMap([&] { leaveTo(target, executed, rest); });
+}
+
+void BlockEmitter::leaveTo(int64_t target, unsigned executed, std::optional<size_t> rest) {
     const bool samePage = target >= 0 && target < int64_t(kPageSize),
-               loop = target == pageOffset_ && !careful_;
+               loop = target == pageOffset_ && !careful_ && !tracing_;
     const bool unsaved = !inFrame_ && recipe_ && (!loop || kills_);
     if (!unsaved) saveFlags();
     const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);
-    context_.sites[site].target = target;
-    context_.sites[site].behindSti = behindSti_;
+    Site& s = context_.sites[site];
+    s.block = steps_[0].block;
+    s.target = target;
+    s.executed = s.pages = 0;
+    s.behindSti = behindSti_;
     const Label over = a_.newLabel();
-    a_.sub(KILN_FRAME(slice), executed);
-    a_.jle(over);
+    a_.sub(KILN_FRAME(slice), int64_t(executed) - bias_);
+    // A block of its own from there on would end elsewhere.
+    const bool alone = rest && context_.sites[*rest].block->count == Decoder::kMaxInsns;
+    alone ? a_.jmp(over) : a_.jle(over);
     if (behindSti_) {  // the next instruction runs alone: see Translator::behindSti
         a_.cmp(KILN_FRAME(slice), 1);
         a_.je(over);
     }
     if (loop) {
         a_.jmp(entry_);
-    } else {
+    } else if (!alone) {
         const Recipe recipe = unsaved ? recipe_ : Recipe{};
         if (!samePage && behindSti_)
-            tails_.push_back({checkPage(site, target), site, {}, recipe, {}, {}});
+            addTail(checkPage(site, target), site, recipe);
         else if (!samePage)
             detours_.push_back({checkPage(site, target), site, target, recipe});
-        const Label patch = a_.newLabel(), out = unsaved ? a_.newLabel() : over;
+        const Label patch = a_.newLabel(), call = rest ? a_.newLabel() : over,
+                    out = unsaved ? a_.newLabel() : call;
         a_.bind(patch);
         fixups_.push_back({site, patch, &Site::patch});
         fixups_.push_back({site, out, &Site::out});
         a_.long_().jmp(out);
-        if (unsaved) tails_.push_back({out, site, {}, recipe_, over, {}});
+        if (unsaved) addTail(out, site, recipe_).jump = call;
+        if (rest) addTail(call, site);
     }
-    tails_.push_back({over, site, {}, unsaved ? recipe_ : Recipe{}, {}, {}});
+    const Recipe recipe = unsaved ? recipe_ : Recipe{};
+    if (!rest) return void(addTail(over, site, recipe));
+    const Label call = a_.newLabel();
+    addTail(over, *rest, recipe).jump = call;
+    addTail(call, *rest);
 }
 
 // Whether the page so far from the one that the block began on has the mark that is written into the

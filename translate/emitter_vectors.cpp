@@ -87,7 +87,7 @@ void BlockEmitter::needRegisters(VectorLevel level, bool x87) {
     const size_t site = addSite(Site::Kind::Vectors);
     context_.sites[site].level = vectors_;
     context_.sites[site].x87 = x87_;
-    tails_.push_back({want, site, loaded, inFrame_ ? Recipe{} : recipe_, {}, {}});
+    addTail(want, site, inFrame_ ? Recipe{} : recipe_).resume = loaded;
 }
 
 // In a tail. Where C++ has to have a look first, the way goes over Site::resume.
@@ -96,7 +96,7 @@ void BlockEmitter::load(const Tail& t) {
     a_.mov(x86::eax, uint32_t(t.site));
     if (s.level != VectorLevel::None) a_.call(Imm(uint64_t(context_.load[size_t(s.level)])));
     if (s.x87) a_.call(Imm(uint64_t(context_.loadX87)));
-    a_.jmp(t.resume);
+    if (t.map == kStandardMap) a_.jmp(t.resume);
 }
 
 // Whether the memory operand has to lie on a multiple of its size (SDM vol. 1, 4.1.1; vol. 2, 2.4 and 2.8).

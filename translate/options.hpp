@@ -10,7 +10,10 @@ namespace kiln {
 class CodeListener;
 
 struct TranslatorOptions {
-    uint32_t tier1 = 50;             // how often a block is entered before it is translated
+    uint32_t tier1 = 50;  // how often a block is entered before it is translated
+    // How many slices of the run loop (20,000 instructions at most) have to end in front of a block before a
+    // trace is made of what follows it; 0: never.
+    uint32_t tier2 = 16;
     size_t bufferBytes = 64u << 20;  // of host code, for each processor
     // Where processors differ in the last bits (transcendental functions, reciprocal approximations, dot
     // products of BF16), results are the interpreter's, not the host's.

@@ -12,6 +12,7 @@ struct RegisterMap {
     std::array<int8_t, 16> host;  // by guest register number (SDM vol. 2, 3.1.1.1)
 
     bool pinned(unsigned guest) const { return host[guest] >= 0; }
+    bool operator==(const RegisterMap&) const = default;
 };
 
 //                                      rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15

@@ -45,7 +45,11 @@ struct Site {
     // taken with flags that are nowhere but in what they came from; for a target that needs them that is a
     // second jump, behind code that saves them, which leads `over` as long as there is none.
     uint32_t patch = 0, patchSaved = 0, out = 0, over = 0;
-    uint32_t mark = 0;   // behind the four bytes
+    uint32_t mark = 0;  // behind the four bytes
+    // In a trace, from the trace's start: instructions that HostFrame::slice does not show yet, and pages up
+    // to the block's.
+    int32_t executed = 0, pages = 0;
+    uint32_t trace = 0;  // number
     uint32_t alone = 0;  // block of the instruction and a pseudo-instruction that returns, + 1
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
     Block* block = nullptr;

@@ -166,7 +166,11 @@ void Translator::born(Block& block) {
 void Translator::died(Block& block) {
     auto it = translated_.find(&block);
     if (it == translated_.end()) return;
-    buffer_.setJump(static_cast<const uint8_t*>(block.host), buffer_.at(sites_[it->second.deadSite].resume));
+    stopRecording(&block);
+    const uint8_t* dead = buffer_.at(sites_[it->second.deadSite].resume);
+    for (const uint32_t n : it->second.traces) endTrace(n);
+    buffer_.setJump(it->second.code.main.data(), dead);
+    if (it->second.copy) buffer_.setJump(it->second.copy, dead);
     for (uint32_t n : it->second.incoming) unlink(sites_[n]);
     translated_.erase(it);
     careful_.erase(careful_.lower_bound({&block, 0}), careful_.upper_bound({&block, ~0u}));
@@ -184,6 +188,9 @@ std::string Translator::report() const {
         s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
         buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.links, s.lookUps,
         s.misses, s.fills, s.faults);
+    out += fmt::format(
+        "  {} traces of {} instructions, {} of them loops; {} ways followed, {} traces lost a block\n",
+        s.traces, s.traced, s.loops, s.recordings, s.tracesEnded);
     if (s.instructions)
         out += fmt::format(
             "  {} ns, {:.1f} bytes of host code and {:.1f} of cold code for a guest instruction\n",
@@ -224,6 +231,8 @@ void Translator::flush() {
     alone_.clear();
     marks_.clear();
     careful_.clear();
+    traces_.clear();
+    stopRecording();
     buffer_.truncate(thunkBytes_);
     generation_++;
     statistics_.flushes++;
@@ -234,14 +243,19 @@ bool Translator::translate(Block& block, uint64_t rip) {
     if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) flush();
     const size_t firstSite = sites_.size();
     bool overwritesFlags = false, harmless = false;
-    const uint8_t* host = emit(block, [&](BlockEmitter& emitter) {
+    const CodeStep step{&block, block.count};
+    const uint8_t* host = emit({&step, 1}, 0, [&](BlockEmitter& emitter) {
         emitter.emit();
         overwritesFlags = emitter.overwritesFlagsFirst();
         harmless = emitter.beginsHarmlessly();
     });
     if (!host) return false;
     block.host = host;
-    translated_[&block] = {firstSite, overwritesFlags, harmless, last_, {}};
+    Translated& t = translated_[&block];
+    t.deadSite = firstSite;
+    t.overwritesFlags = overwritesFlags;
+    t.beginsHarmlessly = harmless;
+    t.code = last_;
     if (!options_.listeners.empty()) tell(rip);
     statistics_.blocks++;
     statistics_.instructions += block.count;
@@ -256,23 +270,34 @@ const uint8_t* Translator::careful(Block& block, unsigned first) {
     const auto known = careful_.find({&block, first});
     if (known != careful_.end()) return known->second;
     if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) return nullptr;
-    const uint8_t* host = emit(block, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
+    const CodeStep step{&block, block.count};
+    const uint8_t* host = emit({&step, 1}, 0, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
     if (!host) return nullptr;
     statistics_.careful++;
     return careful_[{&block, first}] = host;
 }
 
-// What `how` makes of the block; null when it can't be had. (`how` may be called several times.)
-template <class How>
-const uint8_t* Translator::emit(Block& block, How how) {
+std::vector<uint8_t> Translator::bytesOf(const Block& block) const {
     std::vector<uint8_t> bytes(block.bytes);
     const size_t first = std::min<size_t>(bytes.size(), kPageSize - block.start.pageOffset());
     cpu_.io.memory.read(block.start, bytes.data(), first);
     if (first < bytes.size()) cpu_.io.memory.read(block.second, bytes.data() + first, bytes.size() - first);
+    return bytes;
+}
+
+// What `how` makes of a block, or of several of a trace; null when it can't be had.
+const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace,
+                                const std::function<void(BlockEmitter&)>& how) {
+    std::vector<CodeStep> steps(path.begin(), path.end());
+    std::vector<std::vector<uint8_t>> bytes;
+    std::vector<std::pair<Block*, Handler>> handlers;
+    for (CodeStep& s : steps) {
+        s.bytes = bytes.emplace_back(bytesOf(*s.block));
+        handlers.push_back({s.block, s.block->insns[0].run});
+        s.block->insns[0].run = s.block->plain;  // as the emitter wants to see it
+    }
     const size_t firstSite = sites_.size();
     std::set<unsigned> refused;
-    const Handler now = block.insns[0].run;
-    block.insns[0].run = block.plain;  // as the emitter wants to see it
     const uint8_t* host = nullptr;
     while (!host) {
         CodeHolder code;
@@ -281,10 +306,10 @@ const uint8_t* Translator::emit(Block& block, How how) {
         code.setErrorHandler(&refusal);
         Section* cold = nullptr;
         code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
-        const EmitterContext context{cpu_.decoder(),    sites_,  callOut_,      load_,
-                                     loadX87_,          cold,    cpu_.threaded, cpu_.pauseLeaves,
-                                     options_.portable, refused, decoded_,      places_};
-        BlockEmitter emitter(code, context, block, bytes);
+        const EmitterContext context{
+            cpu_.decoder(),    sites_, callOut_, load_,    loadX87_, cold, cpu_.threaded, cpu_.pauseLeaves,
+            options_.portable, trace,  refused,  decoded_, places_};
+        BlockEmitter emitter(code, context, steps);
         try {
             how(emitter);
             const auto &text = code.sectionById(0)->buffer(), &rare = cold->buffer();
@@ -305,7 +330,7 @@ const uint8_t* Translator::emit(Block& block, How how) {
             sites_.resize(firstSite);
         }
     }
-    block.insns[0].run = now;
+    for (const auto& [block, handler] : handlers) block->insns[0].run = handler;
     if (!host) sites_.resize(firstSite);
     return host;
 }
@@ -350,10 +375,12 @@ Translator::Outcome Translator::run(const Block& block) {
     f.vectorState = cpu_.vec.data();
     f.opmasks = cpu_.opmask.data();
     frame_ = &f;
+    if (wanted_ == &block) startRecording(f);
     outcome_ = Outcome::GoesOn;
     statistics_.entries++;
     enter_(&f, block.host);
     HostFrame& last = *frame_;
+    stopRecording();
     VectorState::x87ToCpu(last, cpu_);
     if (outcome_ == Outcome::Threw) {  // as if the interpreter had been running the instruction
         std::exception_ptr e = std::move(thrown_);
@@ -387,12 +414,16 @@ const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, u
 }
 
 Translator::Continuation Translator::callOut(Translator& self, uint32_t site) {
+    self.frame_->slice += std::exchange(self.withheld_, 0);
     const uint8_t* code = self.serve(*self.frame_, site);
+    if (self.recording_ && code != self.exit_) self.withholdSlice(*self.frame_);
     return {code, self.frame_};
 }
 
 const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
     Site& s = sites_[number];
+    f.slice -= s.executed;
+    f.page += uint64_t(int64_t(s.pages) * int64_t(kPageSize));
     const uint64_t here = f.page + uint64_t(s.target);
     f.vectorsNext = VectorLevel::None;
     f.x87Next = false;
@@ -406,6 +437,7 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
         case Site::Kind::OtherPage: {
             if (s.behindSti) return behindSti(f, number);
             const uint64_t rip = here & cpu_.ipMask_;
+            passes(f, rip);
             const Block* b = f.slice > 0 ? findTarget(f, rip) : nullptr;
             if (!b) return leave(f, rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
             f.page = rip & ~kPageMask;
@@ -416,7 +448,13 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
             if (findTarget(f, f.rip)) return resume(f, s);
             return leaveInBlock(f, s, Exit::Untranslated);
         case Site::Kind::Vectors: return vectors(f, s);
-        case Site::Kind::Over: return leave(f, f.rip, 0, Exit::Slice);
+        case Site::Kind::Over: {
+            passes(f, f.rip);
+            const Block* b = f.slice > 0 ? findTarget(f, f.rip) : nullptr;
+            if (!b) return leave(f, f.rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
+            f.page = f.rip & ~kPageMask;
+            return static_cast<const uint8_t*>(b->host);
+        }
         case Site::Kind::Dead: {
             const Block* b = findTarget(f, here & cpu_.ipMask_);
             return b ? static_cast<const uint8_t*>(b->host) : leave(f, here, 0, Exit::Dead);
@@ -436,8 +474,15 @@ const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
     f.vectorsNext = s.level;
     f.x87Next = s.x87;
     if (s.x87) VectorState::x87ToImage(f, cpu_);
+    intoTrace(f, s);
     if (s.x87Page) f.x87Page = f.page;
     return buffer_.at(s.resume);
+}
+
+// Back to a place in a trace, whose count and page are the first block's.
+void Translator::intoTrace(HostFrame& f, const Site& s) {
+    f.slice += s.executed;
+    f.page -= uint64_t(int64_t(s.pages) * int64_t(kPageSize));
 }
 
 // Whether the registers that a site goes on with can't be loaded any more.
@@ -508,10 +553,10 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     toFrame(n);
     if (!reachedEnd_) return goOn(n);
     n.slice = c.slice_ + b.count;
-    const bool same = !b.dead && c.lookupTag_ == tag && c.ways_->forgotten == forgotten && c.flat_;
+    const bool same = !isDead(s) && c.lookupTag_ == tag && c.ways_->forgotten == forgotten && c.flat_;
     if (!same)
         return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count,
-                     b.dead ? Exit::Dead : Exit::Events);
+                     isDead(s) ? Exit::Dead : Exit::Events);
     if (refuses(n, s)) return leaveInBlock(n, s, Exit::Vectors, s.count);
     if (s.spanned && (c.dataTlb_ != tlb || tlb->generation() != generation))
         return withoutHandles(n, s, s.index + s.count);
@@ -536,6 +581,7 @@ const uint8_t* Translator::goOn(HostFrame& f) {
     Cpu& c = cpu_;
     f.slice = c.slice_;
     f.rip = c.rip;
+    if (recording_) finishRecording(f, 0, recording_->steps.size() - 1, false);
     const bool looksAround = c.slice_ <= 0 || c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow ||
                              c.flags.test(flag::TF | flag::RF) || c.runAlone_ || c.breakpoints_.code ||
                              !c.flat_ || c.wakeable();

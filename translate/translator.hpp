@@ -10,19 +10,24 @@
 #pragma once
 #include <deque>
 #include <exception>
+#include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <unordered_map>
 
 #include "cpu/cpu.hpp"
 #include "translate/access_plan.hpp"
 #include "translate/code_buffer.hpp"
+#include "translate/code_step.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/options.hpp"
 #include "translate/processor_places.hpp"
 #include "translate/site.hpp"
 
 namespace kiln {
+
+class BlockEmitter;
 
 class Translator final : public HotCode {
   public:
@@ -57,6 +62,8 @@ class Translator final : public HotCode {
         uint64_t noTarget = 0, coldTarget = 0;  // look-ups that found no block, or one that is not translated
         uint64_t refreshes = 0;                 // of the table of jump targets
         uint64_t careful = 0;                   // versions of blocks
+        uint64_t traces = 0, loops = 0, traced = 0;  // loops are among them; instructions
+        uint64_t tracesEnded = 0, recordings = 0;    // that lost a block; that were begun
         uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
         uint64_t nanoseconds = 0;                                  // of translating
@@ -84,8 +91,9 @@ class Translator final : public HotCode {
     bool translate(Block& block, uint64_t rip);
     void tell(uint64_t rip);
     const uint8_t* careful(Block& block, unsigned first);
-    template <class How>
-    const uint8_t* emit(Block& block, How how);
+    std::vector<uint8_t> bytesOf(const Block& block) const;
+    const uint8_t* emit(std::span<const CodeStep> path, uint32_t trace,
+                        const std::function<void(BlockEmitter&)>& how);
     void flush();
     bool mayRun(uint64_t rip) const;
     Outcome run(const Block& block);
@@ -113,10 +121,23 @@ class Translator final : public HotCode {
     const uint8_t* link(HostFrame& frame, uint32_t site);
     void linkTo(uint32_t site, const Block& target, uint32_t mark);
     void unlink(const Site& site);
+    void leadTo(const Site& site, const Block& target);
     const uint8_t* second(HostFrame& frame, const Site& site);
     uint32_t setMark(HostFrame& frame, uint64_t linearPage, PhysAddr page);
     uint32_t markOf(uint64_t linearPage, PhysAddr page);
     const uint8_t* resume(HostFrame& frame, const Site& site) const;
+    static void intoTrace(HostFrame& frame, const Site& site);
+    // -- traces (translator_traces.cpp)
+    bool isDead(const Site& site) const;
+    void passes(HostFrame& frame, uint64_t rip);
+    void startRecording(HostFrame& frame);
+    void withholdSlice(HostFrame& frame);
+    void record(HostFrame& frame, uint64_t rip);
+    void stopRecording(const Block* because = nullptr);
+    void finishRecording(HostFrame& frame, size_t first, size_t end, bool loop);
+    int callDepth(std::span<const CodeStep> steps) const;
+    void makeTrace(HostFrame& frame, std::span<const CodeStep> steps, bool loop, uint64_t page);
+    void endTrace(uint32_t number);
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed, Exit why);
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, Exit why, unsigned behind = 0);
     void noteExit(Exit why) { statistics_.exits[size_t(why)]++; }
@@ -158,10 +179,32 @@ class Translator final : public HotCode {
         bool beginsHarmlessly = false;  // see behindSti()
         Code code;
         std::vector<uint32_t> incoming;  // sites that jump here
+        uint32_t samples = 0;            // slices that ended in front of it
+        std::vector<uint32_t> traces;    // that it is part of
+        const uint8_t* copy = nullptr;   // its code once more, for when its trace can't run
+    };
+    struct Trace {
+        Block* head;
+        std::vector<CodeStep> steps;
+        bool loop = false, dead = false;
+        std::array<uint8_t, 5> covered{};  // by the jump to it, of the head's code
+        Code code;
+    };
+    // The way that host code goes on from a block, noted edge by edge: its slice is withheld meanwhile.
+    struct Recording {
+        std::vector<CodeStep> steps;
+        uint64_t page;  // of the first step
+        uint64_t lookupTag;
+        int64_t left;  // of the slice at the last step's begin
+        unsigned instructions = 0;
     };
     std::unordered_map<Block*, Translated> translated_;
     std::map<std::pair<Block*, unsigned>, const uint8_t*> careful_;  // by block and instruction
     std::vector<Decoded> decoded_;                                   // room for the emitter
+    std::deque<Trace> traces_;                                       // by number - 1
+    std::optional<Recording> recording_;
+    const Block* wanted_ = nullptr;  // to be recorded from when it is entered next
+    int64_t withheld_ = 0;           // of HostFrame::slice
     uint64_t generation_ = 1;
     HostFrame* frame_ = nullptr;  // while host code runs
     const Insn* goesOnAt_ = nullptr;

@@ -61,6 +61,7 @@ uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
 const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
     const Site& s = sites_[number];
     const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
+    passes(f, rip);
     if (f.slice <= 0) return leave(f, rip, 0, Exit::Slice);
     Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
     if (!b || !b->host) return leave(f, rip, 0, Exit::Untranslated);
@@ -70,15 +71,19 @@ const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
 
 void Translator::linkTo(uint32_t number, const Block& target, uint32_t mark) {
     Site& s = sites_[number];
-    const auto* host = static_cast<const uint8_t*>(target.host);
     Translated& t = translated_.at(const_cast<Block*>(&target));
-    const bool saves = s.patchSaved && !t.overwritesFlags;
-    if (saves) buffer_.setJump(buffer_.at(s.patchSaved), host);
-    buffer_.setJump(buffer_.at(s.patch), saves ? buffer_.at(s.out) : host);
+    leadTo(s, target);
     if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, mark);
     t.incoming.push_back(number);
     s.links++;
     statistics_.links++;
+}
+
+void Translator::leadTo(const Site& s, const Block& target) {
+    const auto* host = static_cast<const uint8_t*>(target.host);
+    const bool saves = s.patchSaved && !translated_.at(const_cast<Block*>(&target)).overwritesFlags;
+    if (saves) buffer_.setJump(buffer_.at(s.patchSaved), host);
+    buffer_.setJump(buffer_.at(s.patch), saves ? buffer_.at(s.out) : host);
 }
 
 // Of a jump to a block that is no more.

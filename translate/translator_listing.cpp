@@ -29,8 +29,6 @@ std::string Translator::hostCode(uint64_t rip) {
     }
     const auto known = translated_.find(const_cast<Block*>(found));
     if (!found || known == translated_.end()) return {};
-    const Code& code = known->second.code;
-
     HostListing listing;
     auto name = [&](const void* place, std::string text) {
         if (place) listing.names.emplace(uint64_t(uintptr_t(place)), std::move(text));
@@ -62,10 +60,26 @@ std::string Translator::hostCode(uint64_t rip) {
         return number < sites_.size() ? kKinds[size_t(sites_[number].kind)] : "?";
     };
     const uint64_t begin = rip - (at.value - found->start.value);
-    return listing.text({{uint64_t(uintptr_t(code.main.data())), code.main},
-                         {uint64_t(uintptr_t(code.cold.data())), code.cold},
-                         code.starts},
-                        [&](unsigned n) { return c.disassemble(begin + found->insns[n].offset) + "\n"; });
+    auto text = [&](const Code& code, const std::function<std::string(unsigned)>& guest) {
+        return listing.text({{uint64_t(uintptr_t(code.main.data())), code.main},
+                             {uint64_t(uintptr_t(code.cold.data())), code.cold},
+                             code.starts},
+                            guest);
+    };
+    std::string out = text(known->second.code, [&](unsigned n) {
+        return c.disassemble(begin + found->insns[n].offset) + "\n";
+    });
+    for (const Trace& t : traces_) {
+        if (t.head != found || t.dead) continue;
+        std::vector<uint64_t> places;
+        for (const CodeStep& s : t.steps)
+            for (unsigned n = 0; n < s.count; n++)
+                places.push_back((begin & ~kPageMask) + uint64_t(s.page) + s.block->start.pageOffset() +
+                                 s.block->insns[n].offset);
+        out += fmt::format("\n{} from here on:\n", t.loop ? "A loop, one round and again," : "A trace");
+        out += text(t.code, [&](unsigned n) { return c.disassemble(places[n % places.size()]) + "\n"; });
+    }
+    return out;
 }
 
 }  // namespace kiln

@@ -31,7 +31,7 @@ const uint8_t* Translator::missed(HostFrame& f, Site& s) {
         const uint64_t generation = cpu_.dataTlb_->generation();
         switch (cpu_.probe(f.operand, s.bytes, s.write ? Access::Write : Access::Read, fault)) {
             case Cpu::Probe::Fills:
-                if (s.block->dead) break;  // its own code was what the walk marked
+                if (isDead(s)) break;  // its own code was what the walk marked
                 statistics_.fills++;
                 if (s.spanned && cpu_.dataTlb_->generation() != generation)
                     return withoutHandles(f, s, s.index);

@@ -1,0 +1,172 @@
+// Which ways through the guest's code are hot, and the traces made of them. The run loop's slices end where
+// time is spent: the blocks that they end in front of are counted, and one that is found often enough is
+// followed once, edge by edge, with its slice withheld so that every edge comes to the translator. What is
+// found is a loop, or a way up to where a trace goes on or a block is not translated. A trace covers the head
+// of its first block's code with a jump.
+#include <algorithm>
+#include <cstring>
+
+#include "translate/emitter.hpp"
+#include "translate/translator.hpp"
+
+namespace kiln {
+
+namespace {
+
+constexpr size_t kMostSteps = 64;
+constexpr unsigned kMostInstructions = 256;
+constexpr int64_t kFarthest = 1 << 30;  // bytes between pages
+constexpr size_t kRoom = 128 << 10;     // in the code buffer
+
+}  // namespace
+
+// Whether what the site belongs to must not go on: its code was overwritten somewhere.
+bool Translator::isDead(const Site& s) const {
+    return s.block->dead || (s.trace && traces_[s.trace - 1].dead);
+}
+
+// Called where host code goes from one block to another at `rip` by way of the translator: as long as a way
+// is recorded at every edge, and when the slice is over.
+void Translator::passes(HostFrame& f, uint64_t rip) {
+    if (recording_) return record(f, rip);
+    if (f.slice > 0 || !options_.tier2) return;
+    const Block* b = findTarget(f, rip);
+    if (!b) return;
+    Translated& t = translated_.at(const_cast<Block*>(b));
+    if (b->host != t.code.main.data() || ++t.samples < options_.tier2) return;
+    t.samples = 0;
+    wanted_ = b;
+}
+
+void Translator::startRecording(HostFrame& f) {
+    auto* head = const_cast<Block*>(std::exchange(wanted_, nullptr));
+    if (head->crosses || buffer_.left() < kRoom) return;
+    recording_ = Recording{{{head, head->count}}, f.page, cpu_.lookupTag_, f.slice, 0};
+    statistics_.recordings++;
+    withholdSlice(f);
+}
+
+void Translator::withholdSlice(HostFrame& f) { withheld_ = std::exchange(f.slice, 0); }
+
+void Translator::stopRecording(const Block* because) {
+    if (!recording_) return;
+    const auto& steps = recording_->steps;
+    if (!because ||
+        std::any_of(steps.begin(), steps.end(), [&](const CodeStep& s) { return s.block == because; }))
+        recording_.reset();
+}
+
+void Translator::record(HostFrame& f, uint64_t rip) {
+    Recording& r = *recording_;
+    CodeStep& last = r.steps.back();
+    const int64_t executed = r.left - f.slice;
+    const size_t before = r.steps.size() - 1, all = r.steps.size();
+    if (executed < 1 || executed > last.block->count || cpu_.lookupTag_ != r.lookupTag)
+        return finishRecording(f, 0, before, false);
+    last.count = unsigned(executed);
+    r.instructions += last.count;
+    r.left = f.slice;
+    const Block* b = f.slice > 0 ? findTarget(f, rip) : nullptr;
+    int64_t page = int64_t((rip & ~kPageMask) - r.page);
+    if (last.block->mode != CodeMode::Code64) page = int32_t(page);
+    if (b)
+        for (size_t n = 0; n < all; n++)
+            if (r.steps[n].block == b && r.steps[n].page == page) return finishRecording(f, n, all, true);
+    const bool far = page > kFarthest || page < -kFarthest;
+    if (!b || b->crosses || b->mode != last.block->mode || far || all == kMostSteps ||
+        r.instructions + b->count > kMostInstructions ||
+        b->host != translated_.at(const_cast<Block*>(b)).code.main.data())
+        return finishRecording(f, 0, all, false);
+    r.steps.push_back({const_cast<Block*>(b), b->count, page});
+}
+
+// Calls less returns on the way.
+int Translator::callDepth(std::span<const CodeStep> steps) const {
+    int depth = 0;
+    for (const CodeStep& s : steps) {
+        const std::vector<uint8_t> bytes = bytesOf(*s.block);
+        const Insn& last = s.block->insns[s.count - 1];
+        ZydisDecodedInstruction z;
+        if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&cpu_.decoder().zydis(s.block->mode), nullptr,
+                                                        bytes.data() + last.offset,
+                                                        bytes.size() - last.offset, &z)))
+            continue;
+        depth += z.meta.category == ZYDIS_CATEGORY_CALL;
+        depth -= z.meta.category == ZYDIS_CATEGORY_RET;
+    }
+    return depth;
+}
+
+// Makes a trace of the steps from number `first` to the one in front of `end`.
+void Translator::finishRecording(HostFrame& f, size_t first, size_t end, bool loop) {
+    const Recording r = std::move(*recording_);
+    recording_.reset();
+    if (end < first + (loop ? 1 : 2) || buffer_.left() < kRoom) return;
+    std::vector<CodeStep> steps(r.steps.begin() + long(first), r.steps.begin() + long(end));
+    // A function that calls itself is no loop: what it calls returns.
+    if (loop && callDepth(steps) != 0) {
+        if (steps.size() < 2) return;
+        loop = false;
+    }
+    const int64_t from = steps[0].page;
+    for (CodeStep& s : steps) s.page -= from;
+    if (!loop) steps.back().count = steps.back().block->count;
+    uint64_t page = r.page + uint64_t(from);
+    if (steps[0].block->mode != CodeMode::Code64) page = uint32_t(page);
+    makeTrace(f, steps, loop, page);
+}
+
+void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool loop, uint64_t page) {
+    Block& head = *steps[0].block;
+    Translated& t = translated_.at(&head);
+    if (head.host != t.code.main.data()) return;
+    const CodeStep whole{&head, head.count};
+    if (!t.copy) t.copy = emit({&whole, 1}, 0, [](BlockEmitter& emitter) { emitter.emit(); });
+    if (!t.copy) return;
+    std::vector<uint32_t> marks;
+    for (const CodeStep& s : steps) {
+        uint64_t linear = page + uint64_t(s.page);
+        if (head.mode != CodeMode::Code64) linear = uint32_t(linear);
+        marks.push_back(markOf(linear, s.block->start.page()));
+    }
+    const auto number = uint32_t(traces_.size() + 1);
+    Trace& trace = traces_.emplace_back();
+    trace.head = &head;
+    trace.steps.assign(steps.begin(), steps.end());
+    trace.loop = loop;
+    const uint8_t* host =
+        emit(steps, number, [&](BlockEmitter& emitter) { emitter.emitTrace(loop, marks, t.copy); });
+    if (!host) {
+        traces_.pop_back();
+        return;
+    }
+    trace.code = last_;
+    std::memcpy(trace.covered.data(), t.code.main.data(), trace.covered.size());
+    buffer_.setJump(t.code.main.data(), host);
+    head.host = host;
+    for (const uint32_t n : t.incoming) leadTo(sites_[n], head);
+    const uint64_t rip = page + head.start.pageOffset();
+    JumpTarget& target = jumpTargets(f)[uint16_t(rip)];
+    if (target.rip == rip && target.host) target.host = host;
+    statistics_.traces++;
+    statistics_.loops += loop;
+    for (const CodeStep& s : steps) {
+        statistics_.traced += s.count;
+        std::vector<uint32_t>& of = translated_.at(s.block).traces;
+        if (of.empty() || of.back() != number) of.push_back(number);
+    }
+    if (!options_.listeners.empty()) tell(rip);
+}
+
+// A block of it is no more: whoever comes runs the first block by itself.
+void Translator::endTrace(uint32_t number) {
+    Trace& trace = traces_[number - 1];
+    if (std::exchange(trace.dead, true)) return;
+    statistics_.tracesEnded++;
+    const uint8_t* own = translated_.at(trace.head).code.main.data();
+    buffer_.setBytes(own, trace.covered);
+    buffer_.setJump(trace.code.main.data(), own);
+    trace.head->host = own;
+}
+
+}  // namespace kiln
