@@ -693,9 +693,10 @@ inline const Insn* Cpu::enterNext() {
 }
 
 [[gnu::always_inline]] inline const Insn* Cpu::branchTaken(const Insn& i, uint64_t mask) {
-    uint64_t target = (gpr.slot[17] + uint64_t(int64_t(i.disp))) & mask;
+    const uint64_t uncut = gpr.slot[17] + uint64_t(int64_t(i.disp)), target = uncut & mask;
     const Block* b = i.link;
-    if (!b || slice_ <= 0 || target + b->bytes > codeEnd_) [[unlikely]]
+    // (One that wraps around at 64 KiB or 4 GiB does so under this base of CS only.)
+    if (!b || slice_ <= 0 || uncut + b->bytes > codeEnd_) [[unlikely]]
         return branchUnlinked(i, target);
     refund(&i);
     slice_ -= b->count;

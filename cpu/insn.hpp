@@ -24,7 +24,8 @@ enum class Rep : uint8_t { None, RepE, RepNe };  // F3, F2
 // in `b`, in operand 3 in `c`, in operand 4 in `d`. General registers are byte offsets into RegisterFile (AH
 // is 1), all others are register numbers. VEX instructions whose only source register is operand 2 have it in
 // `c` as well, so that the last source is always there. EVEX instructions have their opmask, vector length,
-// broadcast and rounding in the upper half of `imm` (evex.hpp), and their opmask is not counted as an operand.
+// broadcast and rounding in the upper half of `imm` (evex.hpp), and their opmask is not counted as an
+// operand.
 struct Insn {
     Handler run;
     union {
@@ -72,6 +73,7 @@ struct Block {
     // Under a HotCode, which stands in front of the first instruction (hot_code.hpp).
     Handler plain = nullptr;     // the first instruction's own handler
     const void* host = nullptr;  // the block as host code, once it is translated
+    uint64_t hostFor = 0;        // where that may run (surroundings.hpp)
     mutable uint32_t heat = 0;   // how often it was entered
 };
 

@@ -185,6 +185,14 @@ constexpr const char* kCompat[] = {
     "89d8", "8b07", "8b4708", "890d00100000", "50", "58", "e8fb0f0000", "c3", "0304b7", "ff27", "60", "40",
 };
 
+constexpr const char* kReal[] = {
+    "89d8", "8b07", "8a4001", "26890d", "668b07", "678b03", "8d4001", "8827",   "50",   "58", "c9",
+    "06",   "1f",   "8ec0",   "8cd8",   "c41f",   "e80010", "eb10",   "7410",   "e2fe", "c3", "cb",
+    "ffe0", "ff17", "ac",     "aa",     "a4",     "a6",     "f3a5",   "0fa307", "dd07",
+};
+// With a base and a limit.
+constexpr const char* kSegmented[] = {"8b07", "668b07", "0107", "50", "c3", "e8fb0f0000", "648b07"};
+
 std::vector<uint8_t> bytesOf(const std::string& hex) {
     std::vector<uint8_t> bytes;
     for (size_t n = 0; n + 1 < hex.size(); n += 2)
@@ -192,7 +200,7 @@ std::vector<uint8_t> bytesOf(const std::string& hex) {
     return bytes;
 }
 
-std::string hostCode(GuestBench::Mode mode, const char* hex) {
+std::string hostCode(GuestBench::Mode mode, const char* hex, bool segmented = false) {
     constexpr uint64_t kCode = 0x50000, kData = 0x60000;
     GuestBench b(mode);
     b.translator.reset();
@@ -203,9 +211,22 @@ std::string hostCode(GuestBench::Mode mode, const char* hex) {
     for (unsigned n = 0; n < 16; n++)
         if (n != Rsp) b.cpu.gpr.slot[n] = kData;
     b.cpu.rip = kCode;
+    if (segmented || mode == GuestBench::Mode::Real16) {
+        for (SegReg s : {Es, Ss, Ds, Fs, Gs}) b.setBase(s, kData), b.cpu.seg[s].limit = 0xffff;
+        b.setBase(Cs, kCode - 0x100);
+        b.cpu.seg[Cs].limit = 0xffff;
+        b.cpu.segmentsChanged();
+        for (unsigned n = 0; n < 16; n++) b.cpu.gpr.slot[n] = 0x400;
+        b.cpu.rip = 0x100;
+    }
+    const uint64_t rip = b.cpu.rip;
     b.cpu.run(1);
+    if (segmented || mode == GuestBench::Mode::Real16) {  // where it began
+        b.setBase(Cs, kCode - 0x100);
+        b.cpu.segmentsChanged();
+    }
     // The HLT behind it is always the same.
-    std::istringstream lines(translator.hostCode(kCode));
+    std::istringstream lines(translator.hostCode(rip));
     std::string out, line;
     for (bool shown = true; std::getline(lines, line);) {
         if (line.ends_with(" hlt") && code.size() > 1) shown = false;
@@ -223,6 +244,11 @@ std::string all() {
         out += "\n-- " + std::string(hex) + "\n" + hostCode(GuestBench::Mode::Long64, hex);
     for (const char* hex : kCompat)
         out += "\n-- 32-bit " + std::string(hex) + "\n" + hostCode(GuestBench::Mode::Compat32, hex);
+    for (const char* hex : kReal)
+        out += "\n-- real mode " + std::string(hex) + "\n" + hostCode(GuestBench::Mode::Real16, hex);
+    for (const char* hex : kSegmented)
+        out +=
+            "\n-- segmented " + std::string(hex) + "\n" + hostCode(GuestBench::Mode::Protected32, hex, true);
     return out;
 }
 

@@ -75,8 +75,9 @@ class Planner {
 
     // Then segments, too, may be others.
     static bool mayBeSystem(const Decoded& d) {
-        return knowledgeOf(d.z.mnemonic).how == How::Interpret && !isVectorSet(d.z.meta.isa_set) &&
-               !isX87(d.z);
+        const How how = knowledgeOf(d.z.mnemonic).how;
+        if (how == How::LoadFar) return true;
+        return how == How::Interpret && !isVectorSet(d.z.meta.isa_set) && !isX87(d.z);
     }
 
     // -- operands
@@ -172,6 +173,7 @@ class Planner {
             const ZydisDecodedOperand& op = d.operands[k];
             if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || !(op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
                 continue;
+            if (ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT) forget(kFs), forget(kGs);
             if (const int r = general(op.reg.value); r >= 0) forget(unsigned(r));
         }
         if (sum) registers_[size_t(general(d.operands[0].reg.value))] = *sum;

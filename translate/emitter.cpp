@@ -27,7 +27,7 @@ void BlockEmitter::emit() {
     context_.sites[dead].target = pageOffset_;
     decodeAll();
     kills_ = !block_->crosses && overwritesFlags();
-    plan_.make({context_.decoded.data(), block_->count}, code64_);
+    if (!segmented()) plan_.make({context_.decoded.data(), block_->count}, code64_);
     if (block_->crosses) checkSecondPage();
     body(0);
     const Label deadCode = a_.newLabel();
@@ -72,7 +72,22 @@ void BlockEmitter::leavings() {
     }
     a_.section(context_.cold);
     for (const Detour& d : detours_) detour(d);
+    for (const Downward& d : downward_) expandDown(d);
     for (const Tail& t : tails_) tail(t);
+}
+
+// The operand's offset is in rdx, and the one behind it in rcx.
+void BlockEmitter::expandDown(const Downward& d) {
+    const auto of = [&](size_t member) {
+        return inFrameAt(offsetof(HostFrame, downward) + d.segment * sizeof(HostFrame::Downward) + member);
+    };
+    a_.bind(d.label);
+    a_.cmp(kLinear, of(offsetof(HostFrame::Downward, low)));
+    a_.jb(d.refused);
+    a_.cmp(kTag,
+           of(d.write ? offsetof(HostFrame::Downward, writeHigh) : offsetof(HostFrame::Downward, readHigh)));
+    a_.jbe(d.back);
+    a_.jmp(d.refused);
 }
 
 BlockEmitter::Tail& BlockEmitter::addTail(const Label& label, size_t site, const Recipe& recipe) {
@@ -199,7 +214,8 @@ bool BlockEmitter::isHarmless() const {
 
 bool BlockEmitter::nearBranch() {
     const Knowledge k = knowledgeOf(z_.mnemonic);
-    if (z_.operand_width == 16) return false;
+    if (z_.operand_width == 16 && !segmented()) return false;
+    if (operands_[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && k.how != How::Return && !target()) return false;
     switch (k.how) {
         case How::Branch: return branchIf(k.id);
         case How::Loop: return loop();
@@ -235,6 +251,7 @@ bool BlockEmitter::emitted() {
         case How::Push: return push();
         case How::Pop: return pop();
         case How::Leave: return leave();
+        case How::LoadFar: return loadFar();
         case How::System: return system();
         // Zydis has one MOVSD and one CMPSD for two instructions each.
         case How::String: return isVectorSet(z_.meta.isa_set) ? vector(k.id) : stringInstruction();

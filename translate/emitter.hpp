@@ -20,7 +20,15 @@
 // the last one saves them first. The interpreter wants them in the frame, so code on the way there makes and
 // saves them; between blocks they are in the frame unless the target overwrites them before anybody looks.
 //
-// Not emitted yet: 16-bit code, segments that are not flat, gathers and scatters, MASKMOVDQU, what loads or
+// In segmented code (surroundings.hpp) an operand goes through its segment first:
+//
+//         lea   edx, [base + index + disp] and for 16-bit addresses: movzx edx, dx
+//         lea   rcx, [rdx + S]             the end of real mode's segments is a constant
+//         cmp   rcx, [rsp + end]           from where on the segment needs a closer look
+//         ja    slow
+//         add   edx, [rsp + base]
+//
+// Not emitted yet: gathers and scatters, MASKMOVDQU, what loads or
 // stores the x87's whole state.
 #pragma once
 #include <asmjit/x86.h>
@@ -38,6 +46,7 @@
 #include "translate/processor_places.hpp"
 #include "translate/registers.hpp"
 #include "translate/site.hpp"
+#include "translate/surroundings.hpp"
 
 namespace kiln {
 
@@ -56,6 +65,8 @@ struct EmitterContext {
     const std::set<unsigned>& refused;  // instructions that the assembler could not encode
     std::vector<Decoded>& decoded;      // room for the block's instructions
     const ProcessorPlaces& places;
+    const Surroundings& surroundings;
+    uint32_t ip;  // in segmented code: of the block
 };
 
 class BlockEmitter {
@@ -133,6 +144,13 @@ class BlockEmitter {
         std::optional<size_t> rest{};
     };
 
+    // Of an operand that the segment does not plainly allow: it may expand down.
+    struct Downward {
+        Label label, back, refused;
+        unsigned segment;
+        bool write;
+    };
+
     void decodeAll();
     void decodeStep(const CodeStep& step, size_t at);
     bool decode();
@@ -140,6 +158,7 @@ class BlockEmitter {
     void body(unsigned first);
     void leavings();  // what lies behind and apart from the main line
     void tail(const Tail& t);
+    void expandDown(const Downward& d);
     bool instruction();  // false: the block's code ends here
     bool emitted();      // false: the interpreter must do it
     void interpret();
@@ -148,6 +167,7 @@ class BlockEmitter {
     bool plain(InstId id);
     int operandInPlace() const;
     bool highByte(InstId id);
+    bool highByteAndMemory(InstId id, const ZydisDecodedOperand& memory);
     bool isAtomic() const;  // for other threads
     void lockIfAtomic();
     bool compareExchange();
@@ -210,9 +230,30 @@ class BlockEmitter {
     Label careful();
     Gp startOf(const AccessPlan::Group& group, unsigned base);
     Address access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write);
+
+    // -- segments (emitter_segments.cpp)
+    static unsigned segmentOf(ZydisRegister r) { return unsigned(ZydisRegisterGetId(r)); }
+    bool needsSegment(ZydisRegister segment) const;
+    Gp address() const { return sized(int(asmjit::x86::rdx.id()), z_.address_width == 64 ? 64 : 32); }
+    void cutAddress();
+    void throughSegment(unsigned segment, unsigned bits, unsigned bytes, bool write);
+    void toKey();
+    std::optional<int64_t> target() const;
+    unsigned transferBytes() const;
+    bool moveSegment();
+    bool pushSegment(unsigned segment);
+    bool popSegment(unsigned segment);
+    bool loadFar();
+    void toSegment(unsigned segment, const Gp& selector);
+    void putSegment(unsigned segment);
+    bool stringElement();
+    Address pointer(unsigned guest, unsigned segment, unsigned bytes, bool write);
+    void advance(unsigned guest, unsigned bytes);
+
+    // -- on the way to memory
     Address check(const Mem* simple, unsigned bytes, bool write);
     Address stack(int32_t disp, unsigned bytes, bool write, unsigned base = 4);
-    void addToGuest(unsigned guest, int32_t n);
+    void addToStack(int32_t n);
     void moveAddressTo(Address& a, const Gp& reg);
     bool operandsUsable() const;
 
@@ -285,6 +326,7 @@ class BlockEmitter {
     Label checkPage(size_t site, int64_t target);
     void checkSecondPage();
     void detour(const Detour& d);
+    void toPage();
     void goToTarget(const Mem& host, bool targetInRdx);
     size_t addSite(Site::Kind kind);
     Tail& addTail(const Label& label, size_t site, const Recipe& recipe);
@@ -296,7 +338,10 @@ class BlockEmitter {
     bool faultsWithoutTraces() const;
     void resumeSlow();
     unsigned bits() const { return code64_ ? 64 : 32; }
-    unsigned stackBytes() const { return code64_ ? 8 : 4; }
+    bool segmented() const { return context_.surroundings.segmented(); }
+    unsigned stackBits() const { return code64_ ? 64 : context_.surroundings.bigStack ? 32 : 16; }
+    // Of the page that the block begins on, in segmented code: what makes offsets from it offsets in CS.
+    int64_t pageIp() const { return int64_t(context_.ip) - pageOffset_; }
     int64_t offset() const { return pageOffset_ + insn_->offset; }
     int64_t nextOffset() const { return offset() + insn_->length; }
 
@@ -346,6 +391,7 @@ class BlockEmitter {
     std::vector<Tail> tails_;
     std::vector<Detour> detours_;
     std::vector<Edge> edges_;
+    std::vector<Downward> downward_;
     struct Fixup {
         size_t site;
         Label label;

@@ -74,12 +74,12 @@ bool BlockEmitter::compareExchangeWide(InstId id) {
 bool BlockEmitter::bitOfString(InstId id) {
     const ZydisDecodedOperand &string = operands_[0], &index = operands_[1];
     const bool based = string.mem.segment == ZYDIS_REGISTER_FS || string.mem.segment == ZYDIS_REGISTER_GS;
-    if (!operandsUsable() || (based && z_.address_width != 64)) return false;
+    if (!operandsUsable() || (code64_ && based && z_.address_width != 64)) return false;
     const unsigned size = index.size, bytes = size / 8;
     const auto guest = unsigned(guestOf(index.reg.value));
     keepFlags();
     inHost_ = false;
-    const Gp linear = sized(int(kLinear.id()), z_.address_width);
+    const Gp linear = address();
     linearAddress(string.mem, linear);
     loadGuest(kTag, guest);
     if (size == 16) a_.movsx(kTag, x86::cx);
@@ -87,9 +87,12 @@ bool BlockEmitter::bitOfString(InstId id) {
     a_.sar(kTag, size == 64 ? 6 : size == 32 ? 5 : 4);
     a_.lea(linear, x86::ptr(kLinear, kTag, bytes == 8 ? 3 : bytes == 4 ? 2 : 1));
     const bool write = z_.mnemonic != ZYDIS_MNEMONIC_BT;
-    Address address = check(nullptr, bytes, write);
-    moveAddressTo(address, kLinear);
-    const Mem place = address.mem.cloneResized(bytes);
+    if (z_.address_width == 16) a_.movzx(x86::edx, x86::dx);
+    if (needsSegment(string.mem.segment))
+        throughSegment(segmentOf(string.mem.segment), z_.address_width, bytes, write);
+    Address found = check(nullptr, bytes, write);
+    moveAddressTo(found, kLinear);
+    const Mem place = found.mem.cloneResized(bytes);
     loadGuest(kTag, guest);
     const Gp number = sized(int(kTag.id()), size), word = sized(int(kIndex.id()), size);
     if (isAtomic()) a_.and_(x86::ecx, size - 1);

@@ -10,6 +10,8 @@ using namespace asmjit;
 bool BlockEmitter::highByte(InstId id) {
     static_assert(kStandardMap.host[3] == 3);  // guest rbx is in rbx
     const unsigned count = z_.operand_count_visible;
+    for (unsigned n = 0; n < count; n++)
+        if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY) return highByteAndMemory(id, operands_[n]);
     std::array<Operand, 4> ops;
     std::array<int, 4> guestIn{-1, -1, -1, 3};  // by host register: rax, rcx, rdx, rbx
     for (unsigned n = 0; n < count; n++)
@@ -42,6 +44,34 @@ bool BlockEmitter::highByte(InstId id) {
     a_.emitOpArray(id, ops.data(), count);
     for (unsigned host = 0; host < 3; host++)
         if (guestIn[host] >= 0) storeGuest(unsigned(guestIn[host]), sized(int(host), 64));
+    if (writesFlags()) flagsWritten();
+    return true;
+}
+
+// With an operand in memory, whose address goes to rdx: the register, of which there is only one, is in rcx.
+bool BlockEmitter::highByteAndMemory(InstId id, const ZydisDecodedOperand& memory) {
+    const unsigned count = z_.operand_count_visible;
+    if (!addressable(memory.mem) || isAtomic() || z_.mnemonic == ZYDIS_MNEMONIC_CMPXCHG) return false;
+    Address place = access(memory.mem, memory.size / 8, memory.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+    moveAddressTo(place, kLinear);
+    if (readsFlags()) needFlags();
+    std::array<Operand, 4> ops;
+    int stored = -1;
+    for (unsigned n = 0; n < count; n++) {
+        const ZydisDecodedOperand& op = operands_[n];
+        if (op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+            ops[n] = immediate(op);
+        } else if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+            ops[n] = place.mem.cloneResized(op.size / 8);
+        } else {
+            const int guest = highByteOf(op.reg.value);
+            loadGuest(kTag, unsigned(guest));
+            ops[n] = x86::gpb_hi(kTag.id());
+            if (op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) stored = guest;
+        }
+    }
+    a_.emitOpArray(id, ops.data(), count);
+    if (stored >= 0) storeGuest(unsigned(stored), kTag);
     if (writesFlags()) flagsWritten();
     return true;
 }
@@ -91,9 +121,11 @@ int BlockEmitter::operandInPlace() const {
 }
 
 bool BlockEmitter::plain(InstId id) {
-    for (unsigned n = 0; n < z_.operand_count_visible; n++)
-        if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER && highByteOf(operands_[n].reg.value) >= 0)
-            return highByte(id);
+    for (unsigned n = 0; n < z_.operand_count_visible; n++) {
+        if (operands_[n].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+        if (highByteOf(operands_[n].reg.value) >= 0) return highByte(id);
+        if (ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_SEGMENT) return moveSegment();
+    }
     if (!operandsUsable()) return false;
     const unsigned count = z_.operand_count_visible;
     Operand ops[4];
@@ -193,8 +225,7 @@ bool BlockEmitter::lea() {
     ZydisDecodedOperandMem flat = m;
     flat.segment = ZYDIS_REGISTER_DS;
     const bool direct = !inFrame(guest) && size == z_.address_width && size >= 32;
-    const Gp result =
-        direct ? pinned(unsigned(guest), size) : Gp(sized(int(x86::rdx.id()), z_.address_width));
+    const Gp result = direct ? pinned(unsigned(guest), size) : address();
     linearAddress(flat, result);
     if (direct) return true;
     if (size == 16) {
@@ -373,10 +404,14 @@ bool BlockEmitter::loadAh() {
 }
 
 bool BlockEmitter::push() {
-    const unsigned bytes = stackBytes();
     const ZydisDecodedOperand& op = operands_[0];
-    if (z_.operand_width != bits() || !operandsUsable()) return false;
-    const Gp value = sized(int(x86::rcx.id()), bits());
+    if (!segmented() && z_.operand_width != bits()) return false;
+    const unsigned width = z_.operand_width, bytes = width / 8;
+    if (op.type == ZYDIS_OPERAND_TYPE_REGISTER &&
+        ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT)
+        return pushSegment(segmentOf(op.reg.value));
+    if (!operandsUsable()) return false;
+    const Gp value = sized(int(x86::rcx.id()), width);
     if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
         const Address from = access(op.mem, bytes, false);
         a_.mov(value, from.mem.cloneResized(bytes));
@@ -385,7 +420,7 @@ bool BlockEmitter::push() {
     const Address to = stack(-int32_t(bytes), bytes, true);
     const Mem place = to.mem.cloneResized(bytes);
     if (op.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        a_.mov(place, Imm(op.imm.value.s));
+        a_.mov(place, Imm(width == 16 ? int64_t(int16_t(op.imm.value.s)) : op.imm.value.s));
     } else if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
         a_.mov(x86::rcx, KILN_FRAME(value));
         a_.mov(place, value);
@@ -395,36 +430,46 @@ bool BlockEmitter::push() {
             a_.mov(x86::rcx, slot(unsigned(guest)));
             a_.mov(place, value);
         } else {
-            a_.mov(place, pinned(unsigned(guest), bits()));
+            a_.mov(place, pinned(unsigned(guest), width));
         }
     }
-    addToGuest(4, -int32_t(bytes));
+    addToStack(-int32_t(bytes));
     return true;
 }
 
 bool BlockEmitter::pop() {
-    const unsigned bytes = stackBytes();
     const ZydisDecodedOperand& op = operands_[0];
-    if (z_.operand_width != bits() || op.type != ZYDIS_OPERAND_TYPE_REGISTER || !operandsUsable())
-        return false;
+    if ((!segmented() && z_.operand_width != bits()) || op.type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
+    const unsigned width = z_.operand_width, bytes = width / 8;
+    if (ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT)
+        return popSegment(segmentOf(op.reg.value));
+    if (!operandsUsable()) return false;
     const Address from = stack(0, bytes, false);
     const auto guest = unsigned(guestOf(op.reg.value));
     if (guest != 4 && !inFrame(int(guest))) {
-        a_.mov(pinned(guest, bits()), from.mem.cloneResized(bytes));
-        addToGuest(4, int32_t(bytes));
+        a_.mov(pinned(guest, width), from.mem.cloneResized(bytes));
+        addToStack(int32_t(bytes));
         return true;
     }
-    a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
-    addToGuest(4, int32_t(bytes));
-    storeGuest(guest, x86::rdx);
+    a_.mov(sized(int(x86::rdx.id()), width), from.mem.cloneResized(bytes));
+    addToStack(int32_t(bytes));
+    if (width == 16)
+        a_.mov(pinned(guest, 16), x86::dx);
+    else
+        storeGuest(guest, x86::rdx);
     return true;
 }
 
 bool BlockEmitter::leave() {
-    const unsigned bytes = stackBytes();
-    if (z_.operand_width != bits()) return false;
+    if (!segmented() && z_.operand_width != bits()) return false;
+    const unsigned width = z_.operand_width, bytes = width / 8;
     const Address from = stack(0, bytes, false, 5);
-    a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
+    a_.mov(sized(int(x86::rdx.id()), width), from.mem.cloneResized(bytes));
+    if (segmented()) {
+        a_.lea(pinned(4, stackBits()), x86::ptr(pinned(5, 64), int32_t(bytes)));
+        a_.mov(pinned(5, width), sized(int(x86::rdx.id()), width));
+        return true;
+    }
     loadGuest(x86::rcx, 5);
     a_.lea(sized(int(x86::rcx.id()), bits()), x86::ptr(x86::rcx, int32_t(bytes)));
     storeGuest(4, x86::rcx);

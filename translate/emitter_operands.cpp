@@ -56,11 +56,13 @@ x86::Gp BlockEmitter::baseRegister(ZydisRegister r, const Gp& scratch) {
 }
 
 bool BlockEmitter::addressable(const ZydisDecodedOperandMem& m) const {
-    if (z_.address_width == 16) return false;
-    if (m.index != ZYDIS_REGISTER_NONE && ZydisRegisterGetClass(m.index) != ZYDIS_REGCLASS_GPR64 &&
-        ZydisRegisterGetClass(m.index) != ZYDIS_REGCLASS_GPR32)
-        return false;
-    return code64_ || (m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS);
+    if (m.index == ZYDIS_REGISTER_NONE) return true;
+    switch (ZydisRegisterGetClass(m.index)) {
+        case ZYDIS_REGCLASS_GPR16:
+        case ZYDIS_REGCLASS_GPR32:
+        case ZYDIS_REGCLASS_GPR64: return true;
+        default: return false;
+    }
 }
 
 void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out) {
@@ -72,7 +74,8 @@ void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out)
         a_.mov(kLinear, KILN_FRAME(page));
     }
     if (base == ZYDIS_REGISTER_NONE && m.index == ZYDIS_REGISTER_NONE) {
-        a_.mov(out.r64(), z_.address_width == 32 ? int64_t(uint32_t(disp)) : disp);
+        const uint64_t mask = ~0ull >> (64 - z_.address_width);
+        a_.mov(out.r64(), int64_t(uint64_t(disp) & mask));
     } else {
         Mem sum;
         if (base == ZYDIS_REGISTER_NONE || !fits32(disp)) {
@@ -93,6 +96,7 @@ void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out)
             sum.setIndex(index, m.scale == 8 ? 3 : m.scale == 4 ? 2 : m.scale == 2 ? 1 : 0);
         }
         a_.lea(out, sum);
+        if (z_.address_width == 16) a_.movzx(out.r32(), out.r16());
     }
     if (code64_ && m.segment == ZYDIS_REGISTER_FS) a_.add(kLinear, KILN_FRAME(fsBase));
     if (code64_ && m.segment == ZYDIS_REGISTER_GS) a_.add(kLinear, KILN_FRAME(gsBase));
@@ -106,12 +110,15 @@ BlockEmitter::Address BlockEmitter::access(const ZydisDecodedOperandMem& m, unsi
     const int64_t disp = displacementOf(z_, m);
     constexpr int64_t kNear = 1 << 20;  // outside 64-bit code a larger one may be meant to wrap
     const ZydisRegister base = baseOf(z_, m);
-    const bool simple =
-        z_.address_width == bits() && m.index == ZYDIS_REGISTER_NONE && base != ZYDIS_REGISTER_NONE &&
-        base != ZYDIS_REGISTER_RIP && m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS &&
-        (code64_ ? fits32(disp + 64) : disp > -kNear && disp < kNear) && !inFrame(ZydisRegisterGetId(base));
+    const bool segment = needsSegment(m.segment);
+    const bool simple = !segment && z_.address_width == bits() && m.index == ZYDIS_REGISTER_NONE &&
+                        base != ZYDIS_REGISTER_NONE && base != ZYDIS_REGISTER_RIP &&
+                        m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS &&
+                        (code64_ ? fits32(disp + 64) : disp > -kNear && disp < kNear) &&
+                        !inFrame(ZydisRegisterGetId(base));
     if (!simple) {
-        linearAddress(m, sized(int(x86::rdx.id()), z_.address_width));
+        linearAddress(m, address());
+        if (segment) throughSegment(segmentOf(m.segment), z_.address_width, bytes, write);
         return check(nullptr, bytes, write);
     }
     const Mem direct = x86::ptr(pinned(unsigned(ZydisRegisterGetId(base)), 64), int32_t(disp));
@@ -123,6 +130,12 @@ BlockEmitter::Address BlockEmitter::stack(int32_t disp, unsigned bytes, bool wri
     if (const AccessPlan::Access shared = plan_.stack(index_); shared.group >= 0)
         return grouped(shared, base, disp, bytes);
     keepFlags();
+    if (segmented()) {
+        a_.lea(x86::edx, x86::ptr(pinned(base, 64), disp));
+        if (stackBits() == 16) a_.movzx(x86::edx, x86::dx);
+        throughSegment(2, stackBits(), bytes, write);
+        return check(nullptr, bytes, write);
+    }
     if (!inFrame(int(base))) {
         const Mem direct = x86::ptr(pinned(base, 64), disp);
         return check(&direct, bytes, write);
@@ -249,14 +262,9 @@ void BlockEmitter::moveAddressTo(Address& a, const Gp& reg) {
     a.usesRdx = reg == kLinear;
 }
 
-void BlockEmitter::addToGuest(unsigned guest, int32_t n) {
-    if (inFrame(int(guest))) {
-        a_.mov(kTag, slot(guest));
-        a_.lea(sized(int(x86::rcx.id()), bits()), x86::ptr(kTag, n));
-        a_.mov(slot(guest), kTag);
-        return;
-    }
-    a_.lea(pinned(guest, bits()), x86::ptr(pinned(guest, 64), n));
+void BlockEmitter::addToStack(int32_t n) {
+    static_assert(kStandardMap.pinned(4));
+    a_.lea(pinned(4, stackBits()), x86::ptr(pinned(4, 64), n));
 }
 
 bool BlockEmitter::operandsUsable() const {

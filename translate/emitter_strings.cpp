@@ -42,8 +42,9 @@ bool BlockEmitter::stringInstruction() {
     }
     constexpr unsigned kRsi = 6, kRdi = 7;
     const bool inPlace = map_.host[kRsi] == int(kRsi) && map_.host[kRdi] == int(kRdi);
-    if (!code64_ || z_.address_width != 64 || z_.operand_count_visible || block_->single || !inPlace ||
-        inFrame(0) || inFrame(1))
+    if (!code64_) return stringElement();
+    if (z_.address_width != 64 || z_.operand_count_visible || block_->single || !inPlace || inFrame(0) ||
+        inFrame(1))
         return false;
     for (unsigned n = 0; n < z_.operand_count; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY &&

@@ -55,8 +55,9 @@ bool BlockEmitter::swapGs() {
 
 void BlockEmitter::setBase(bool gs, const Gp& value) {
     a_.mov(gs ? KILN_FRAME(gsBase) : KILN_FRAME(fsBase), value);
-    a_.mov(ofProcessor(context_.places.segmentBase[gs], 8), value);
-    a_.mov(ofProcessor(context_.places.fastBase[gs], 8), value);
+    const unsigned segment = gs ? Gs : Fs;
+    a_.mov(ofProcessor(&context_.places.segment[segment]->base, 8), value);
+    a_.mov(ofProcessor(context_.places.fastBase[segment], 8), value);
 }
 
 void BlockEmitter::requireFsGsBase() {
@@ -144,7 +145,7 @@ bool BlockEmitter::pushFlags() {
     a_.or_(x86::ecx, 2);
     a_.and_(x86::ecx, ~uint32_t(flag::RF | flag::VM));
     a_.mov(to.mem.cloneResized(8), x86::rcx);
-    addToGuest(4, -8);
+    addToStack(-8);
     return true;
 }
 

@@ -15,7 +15,7 @@ constexpr InstId kJumps[] = {x86::Inst::kIdJo, x86::Inst::kIdJno, x86::Inst::kId
 }  // namespace
 
 bool BlockEmitter::branchIf(InstId id) {
-    const int64_t taken = nextOffset() + operands_[0].imm.value.s;
+    const int64_t taken = *target();
     needFlags();
     if (follows(taken)) {
         const InstId past = kJumps[(z_.opcode & 15) ^ 1];
@@ -39,8 +39,8 @@ void BlockEmitter::branchAway(InstId id, int64_t target) {
 
 // LOOP and relatives, JECXZ and JRCXZ: the counter is as wide as an address. Flags stay in the host's.
 bool BlockEmitter::loop() {
-    if (z_.address_width == 16) return false;
-    const bool counts = z_.mnemonic != ZYDIS_MNEMONIC_JECXZ && z_.mnemonic != ZYDIS_MNEMONIC_JRCXZ;
+    const bool counts = z_.mnemonic != ZYDIS_MNEMONIC_JCXZ && z_.mnemonic != ZYDIS_MNEMONIC_JECXZ &&
+                        z_.mnemonic != ZYDIS_MNEMONIC_JRCXZ;
     needFlags();
     loadGuest(x86::rcx, 1);
     const Gp counter = sized(int(x86::rcx.id()), z_.address_width);
@@ -50,11 +50,12 @@ bool BlockEmitter::loop() {
         if (recipe_ && writesOperandOf(recipe_)) recipe_ = {};
     }
     const Label zero = a_.newLabel(), done = a_.newLabel();
-    Edge e{a_.newLabel(), nextOffset() + operands_[0].imm.value.s, executed(), inFrame_, {}};
+    Edge e{a_.newLabel(), *target(), executed(), inFrame_, {}};
     e.recipe = recipe_;
     edges_.push_back(e);
     followed_ = fallsToNext();
-    a_.jecxz(counter, zero);
+    if (z_.address_width == 16) a_.movzx(x86::ecx, x86::cx);
+    a_.jecxz(z_.address_width == 16 ? x86::ecx : counter, zero);
     if (z_.mnemonic == ZYDIS_MNEMONIC_LOOPE)
         a_.jz(e.label);
     else if (z_.mnemonic == ZYDIS_MNEMONIC_LOOPNE)
@@ -70,9 +71,9 @@ bool BlockEmitter::loop() {
 
 bool BlockEmitter::jump() {
     if (operands_[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return jumpIndirect(false);
-    const int64_t target = nextOffset() + operands_[0].imm.value.s;
-    followed_ = follows(target);
-    if (!followed_) edge(target, executed());
+    const int64_t to = *target();
+    followed_ = follows(to);
+    if (!followed_) edge(to, executed());
     return true;
 }
 
@@ -81,36 +82,45 @@ bool BlockEmitter::call() {
     nearBranchInstruction_ = true;
     pushReturn();
     nearBranchInstruction_ = false;
-    const int64_t target = nextOffset() + operands_[0].imm.value.s;
-    followed_ = follows(target);
-    if (!followed_) edge(target, executed());
+    const int64_t to = *target();
+    followed_ = follows(to);
+    if (!followed_) edge(to, executed());
     return true;
 }
 
 void BlockEmitter::pushReturn() {
-    const unsigned bytes = stackBytes();
+    const unsigned bytes = transferBytes();
     const Address to = stack(-int32_t(bytes), bytes, true);
+    if (segmented()) {
+        const auto ip = uint32_t(pageIp() + nextOffset());
+        a_.mov(to.mem.cloneResized(bytes), bytes == 2 ? int64_t(int16_t(ip)) : int64_t(int32_t(ip)));
+        return addToStack(-int32_t(bytes));
+    }
     a_.mov(x86::rcx, KILN_FRAME(page));
     a_.lea(sized(int(x86::rcx.id()), bits()), x86::ptr(x86::rcx, int32_t(nextOffset())));
     a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bits()));
-    addToGuest(4, -int32_t(bytes));
+    addToStack(-int32_t(bytes));
 }
 
 bool BlockEmitter::ret() {
     nearBranchInstruction_ = true;
-    const unsigned bytes = stackBytes();
+    const unsigned bytes = transferBytes();
     const int32_t released = z_.operand_count_visible ? int32_t(operands_[0].imm.value.u & 0xffff) : 0;
     next_ ? keepFlags() : saveFlags();
     const Address from = stack(0, bytes, false);
-    a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
+    if (bytes == 2)
+        a_.movzx(x86::edx, from.mem.cloneResized(2));
+    else
+        a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
     auto go = [&] {
+        toKey();
         lookUp();
-        addToGuest(4, int32_t(bytes) + released);
+        addToStack(int32_t(bytes) + released);
         goToTarget(tableEntry(), true);
     };
     if (next_) {
         followIndirect(go);
-        addToGuest(4, int32_t(bytes) + released);
+        addToStack(int32_t(bytes) + released);
     } else {
         inStandardMap(go);
     }
@@ -163,13 +173,21 @@ bool BlockEmitter::jumpIndirect(bool isCall) {
     const ZydisDecodedOperand& op = operands_[0];
     next_ ? keepFlags() : saveFlags();
     if (op.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-        const Address from = access(op.mem, stackBytes(), false);
-        a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(stackBytes()));
+        const unsigned bytes = transferBytes();
+        const Address from = access(op.mem, bytes, false);
+        if (bytes == 2)
+            a_.movzx(x86::edx, from.mem.cloneResized(2));
+        else
+            a_.mov(sized(int(x86::rdx.id()), bits()), from.mem.cloneResized(bytes));
     } else {
         loadGuest(x86::rdx, unsigned(guestOf(op.reg.value)));
-        if (!code64_) a_.mov(x86::edx, x86::edx);
+        if (transferBytes() == 2)
+            a_.movzx(x86::edx, x86::dx);
+        else if (!code64_)
+            a_.mov(x86::edx, x86::edx);
     }
     auto go = [&] {
+        toKey();
         lookUp();
         if (!isCall) return goToTarget(tableEntry(), true);
         a_.mov(x86::rcx, tableEntry());
@@ -206,6 +224,12 @@ void BlockEmitter::lookUp() {
     inHost_ = false;
 }
 
+// Of what rdx has as the table of targets knows it.
+void BlockEmitter::toPage() {
+    a_.and_(sized(int(x86::rdx.id()), segmented() ? 32 : 64), -4096);
+    a_.mov(KILN_FRAME(page), x86::rdx);
+}
+
 void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     const Label over = a_.newLabel();
     const size_t site = addSite(Site::Kind::Over);
@@ -213,8 +237,7 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     context_.sites[site].executed = context_.sites[site].pages = 0;
     a_.sub(KILN_FRAME(slice), int64_t(executed()) - bias_);
     a_.jle(over);
-    a_.and_(x86::rdx, -4096);
-    a_.mov(KILN_FRAME(page), x86::rdx);
+    toPage();
     a_.jmp(host);
     addTail(over, site);
 }
@@ -307,9 +330,9 @@ void BlockEmitter::detour(const Detour& d) {
     a_.mov(x86::rdx, d.target);
     a_.add(x86::rdx, KILN_FRAME(page));
     if (!code64_) a_.mov(x86::edx, x86::edx);
+    if (segmented()) a_.or_(x86::rdx, KILN_FRAME(surroundings));
     const Label miss = lookUpJump();
-    a_.and_(x86::rdx, -4096);
-    a_.mov(KILN_FRAME(page), x86::rdx);
+    toPage();
     a_.jmp(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))));
     a_.bind(miss);
     callOut(d.site);

@@ -4,6 +4,7 @@
 //
 // FIP and FDP are noted in the frame, FOP is only kept of instructions that raise an unmasked exception.
 #include "cpu/float80.hpp"
+#include "cpu/state.hpp"
 #include "translate/emission.hpp"
 
 namespace kiln {
@@ -109,7 +110,10 @@ bool BlockEmitter::x87() {
 
 // Once a block, not in front of the instruction: it may miss, and then the last one was in another page.
 void BlockEmitter::notePage() {
-    a_.mov(kTag, KILN_FRAME(page));
+    if (segmented())
+        a_.mov(kTag, pageIp());
+    else
+        a_.mov(kTag, KILN_FRAME(page));
     a_.mov(KILN_FRAME(x87Page), kTag);
 }
 
@@ -126,7 +130,21 @@ void BlockEmitter::noteData(const ZydisDecodedOperandMem& m, const Address& at) 
         a_.mov(kTag, m.segment == ZYDIS_REGISTER_FS ? KILN_FRAME(fsBase) : KILN_FRAME(gsBase));
         a_.sub(KILN_FRAME(x87Data), kTag);
     }
-    a_.mov(KILN_FRAME(x87DataSegment), uint8_t(ZydisRegisterGetId(m.segment)));
+    if (!code64_ && needsSegment(m.segment)) {
+        const Mem base =
+            inFrameAt(offsetof(HostFrame, segments) + segmentOf(m.segment) * sizeof(HostFrame::Segment), 4);
+        a_.mov(x86::ecx, data.r32());
+        a_.sub(x86::ecx, base);
+        a_.mov(KILN_FRAME(x87Data), kTag);
+    }
+    if (!context_.surroundings.whole) {
+        a_.mov(KILN_FRAME(x87DataSegment), uint8_t(segmentOf(m.segment)));
+        return;
+    }
+    a_.mov(kTag, uint64_t(&context_.places.segment[segmentOf(m.segment)]->selector));
+    a_.movzx(x86::ecx, x86::word_ptr(kTag));
+    a_.mov(KILN_FRAME(x87DataSelector), x86::cx);
+    a_.mov(KILN_FRAME(x87DataSegment), HostFrame::kGivenSelector);
 }
 
 // The instruction with another ModRM: [rax + index + disp32].

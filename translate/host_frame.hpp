@@ -26,8 +26,8 @@ struct HostFrame {
     uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
     uint64_t flags;          // bits 0: OF; 8..15: SF, ZF, AF, PF, CF as LAHF gives them
     int64_t slice;           // instructions left
-    uint64_t page;           // offset in CS of the page that the running block began on
-    uint64_t rip;            // on the way out: a target, or where to go on
+    uint64_t page;           // linear address of the page that the running block began on
+    uint64_t rip;            // on the way out: where to go on, or a target as the table of those has it
     uint64_t value;          // of a push while its place is looked up
     uint64_t target;         // of an indirect call meanwhile
     const void* hostTarget;  // and its host code
@@ -52,11 +52,24 @@ struct HostFrame {
     // The last x87 instruction since the registers came from CpuState, and the last one with a memory
     // operand: what FIP and FDP come from.
     static constexpr int32_t kNoOffset = INT32_MIN;
-    static constexpr uint8_t kNoSegment = 0xff;
+    static constexpr uint8_t kNoSegment = 0xff, kGivenSelector = 0xfe;
     int32_t x87Offset;  // from x87Page
     uint8_t x87DataSegment;
+    uint16_t x87DataSelector;  // where host code loads segments by itself
     uint64_t x87Page, x87Data;
     alignas(64) std::byte x87Image[576];  // of XSAVE
+
+    // Segments, for code outside 64-bit mode. Offsets from which on an access needs a closer look, and if it
+    // is to a segment that expands down, the first one inside and the one behind the last.
+    struct Segment {
+        uint64_t base, readEnd, writeEnd;
+    };
+    Segment segments[6];
+    struct Downward {
+        uint64_t low, readHigh, writeHigh;
+    };
+    Downward downward[6];
+    uint64_t surroundings;  // above bit 31 of what the table of jump targets knows (surroundings.hpp)
 
     // -- the context's. Under which the jump table and the marks of pages were filled; another one empties
     // them.
@@ -69,9 +82,9 @@ struct HostFrame {
     uint32_t markList[kMostMarks];
 };
 
-// Targets of indirect jumps and of jumps to other pages: by the low 16 bits of the offset in CS.
+// Targets of indirect jumps and of jumps to other pages: by the low 16 bits of the linear address.
 struct JumpTarget {
-    uint64_t rip;
+    uint64_t rip;  // linear, and HostFrame::surroundings
     const void* host;
 };
 constexpr size_t kJumpTable = 0x10000;  // from the frame on

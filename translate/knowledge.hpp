@@ -24,6 +24,7 @@ enum class How : uint8_t {
     Push,
     Pop,
     Leave,
+    LoadFar,  // LES and relatives
     System,
     String,
     Branch,

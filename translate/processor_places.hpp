@@ -5,12 +5,15 @@
 
 namespace kiln {
 
+struct Segment;
+
 struct ProcessorPlaces {
     const void* base;  // near all but the last
     const unsigned* cpl;
     uint32_t* flags;  // those that are not arithmetic
     uint64_t *cr4, *kernelGsBase;
-    uint64_t *segmentBase[2], *fastBase[2];  // of FS and GS
+    Segment* segment[6];    // by SegReg
+    uint64_t* fastBase[6];  // the base once more
     const uint32_t* pendingDebug;
     unsigned linearBits;                     // of what segment bases may be
     const std::atomic<uint32_t>* attention;  // of the local APIC

@@ -11,7 +11,7 @@ struct RegisterMap {
     static constexpr int8_t kInFrame = -1;
     std::array<int8_t, 16> host;  // by guest register number (SDM vol. 2, 3.1.1.1)
 
-    bool pinned(unsigned guest) const { return host[guest] >= 0; }
+    constexpr bool pinned(unsigned guest) const { return host[guest] >= 0; }
     bool operator==(const RegisterMap&) const = default;
 };
 

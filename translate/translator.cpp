@@ -128,13 +128,20 @@ void Translator::counting(Cpu& c, const Insn* i) {
         KILN_HAND_OVER(b->plain, c, i);
     Translator& t = of(c);
     auto* block = const_cast<Block*>(b);
+    t.noteSurroundings();
     block->insns[0].run = t.translate(*block, c.gpr.slot[17]) ? entering : block->plain;
     KILN_HAND_OVER(b->insns[0].run, c, i);
 }
 
 void Translator::entering(Cpu& c, const Insn* i) {
     Translator& t = of(c);
-    if (!t.mayRun(c.gpr.slot[17])) KILN_HAND_OVER(c.block->plain, c, i);
+    t.noteSurroundings();
+    const uint64_t rip = c.gpr.slot[17];
+    if (!t.mayRun(rip)) KILN_HAND_OVER(c.block->plain, c, i);
+    if (c.block->hostFor != t.now_.hostFor(rip)) {
+        t.stranger(*const_cast<Block*>(c.block), rip);
+        KILN_HAND_OVER(c.block->plain, c, i);
+    }
     switch (t.run(*c.block)) {
         case Outcome::GoesOn: KILN_DISPATCH(c, c.enterNext());
         case Outcome::InBlock: {
@@ -157,13 +164,16 @@ void Translator::interpretedAlone(Cpu& c, const Insn*) {
 bool Translator::knows(ZydisMnemonic mnemonic) { return BlockEmitter::knows(mnemonic); }
 
 void Translator::born(Block& block) {
-    if (block.single || block.mode == CodeMode::Code16) return;
+    if (block.single) return;
     block.plain = block.insns[0].run;
     block.heat = options_.tier1;
     block.insns[0].run = counting;
 }
 
-void Translator::died(Block& block) {
+void Translator::died(Block& block) { takeBack(block); }
+
+// The block's host code must not be entered any more.
+void Translator::takeBack(Block& block) {
     auto it = translated_.find(&block);
     if (it == translated_.end()) return;
     stopRecording(&block);
@@ -233,6 +243,9 @@ void Translator::flush() {
     careful_.clear();
     traces_.clear();
     stopRecording();
+    known_.clear();
+    now_ = {};
+    noteSurroundings();
     buffer_.truncate(thunkBytes_);
     generation_++;
     statistics_.flushes++;
@@ -240,17 +253,20 @@ void Translator::flush() {
 
 bool Translator::translate(Block& block, uint64_t rip) {
     const auto began = std::chrono::steady_clock::now();
-    if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) flush();
+    if (buffer_.left() < kMostBytes || sites_.size() > kMostSites || known_.full()) flush();
+    if (nowhere_ || !fits(block, rip)) return false;
     const size_t firstSite = sites_.size();
     bool overwritesFlags = false, harmless = false;
     const CodeStep step{&block, block.count};
-    const uint8_t* host = emit({&step, 1}, 0, [&](BlockEmitter& emitter) {
+    const auto ip = uint32_t(now_.segmented() ? rip : 0);
+    const uint8_t* host = emit({&step, 1}, 0, ip, [&](BlockEmitter& emitter) {
         emitter.emit();
         overwritesFlags = emitter.overwritesFlagsFirst();
         harmless = emitter.beginsHarmlessly();
     });
     if (!host) return false;
     block.host = host;
+    block.hostFor = now_.hostFor(rip);
     Translated& t = translated_[&block];
     t.deadSite = firstSite;
     t.overwritesFlags = overwritesFlags;
@@ -271,7 +287,8 @@ const uint8_t* Translator::careful(Block& block, unsigned first) {
     if (known != careful_.end()) return known->second;
     if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) return nullptr;
     const CodeStep step{&block, block.count};
-    const uint8_t* host = emit({&step, 1}, 0, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
+    const uint8_t* host =
+        emit({&step, 1}, 0, 0, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
     if (!host) return nullptr;
     statistics_.careful++;
     return careful_[{&block, first}] = host;
@@ -286,7 +303,7 @@ std::vector<uint8_t> Translator::bytesOf(const Block& block) const {
 }
 
 // What `how` makes of a block, or of several of a trace; null when it can't be had.
-const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace,
+const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace, uint32_t ip,
                                 const std::function<void(BlockEmitter&)>& how) {
     std::vector<CodeStep> steps(path.begin(), path.end());
     std::vector<std::vector<uint8_t>> bytes;
@@ -306,9 +323,21 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace,
         code.setErrorHandler(&refusal);
         Section* cold = nullptr;
         code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
-        const EmitterContext context{
-            cpu_.decoder(),    sites_, callOut_, load_,    loadX87_, cold, cpu_.threaded, cpu_.pauseLeaves,
-            options_.portable, trace,  refused,  decoded_, places_};
+        const EmitterContext context{cpu_.decoder(),
+                                     sites_,
+                                     callOut_,
+                                     load_,
+                                     loadX87_,
+                                     cold,
+                                     cpu_.threaded,
+                                     cpu_.pauseLeaves,
+                                     options_.portable,
+                                     trace,
+                                     refused,
+                                     decoded_,
+                                     places_,
+                                     now_,
+                                     ip};
         BlockEmitter emitter(code, context, steps);
         try {
             how(emitter);
@@ -339,7 +368,7 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace,
 
 // Near the ends of the canonical ranges direct jumps may lead out of them, which host code does not check.
 bool Translator::mayRun(uint64_t rip) const {
-    if (!cpu_.flat_ || cpu_.breakpoints_.code) return false;
+    if (nowhere_ || cpu_.breakpoints_.code) return false;
     if (cpu_.codeMode_ != CodeMode::Code64) return true;
     constexpr uint64_t kReach = 1ull << 32;
     return cpu_.canonical(rip - kReach) && cpu_.canonical(rip + kReach);
@@ -351,13 +380,15 @@ void Translator::toCpu(const HostFrame& f) {
     cpu_.mxcsr = f.mxcsr;
 }
 
-void Translator::toFrame(HostFrame& f) const {
+void Translator::toFrame(HostFrame& f) {
     std::memcpy(f.gpr, cpu_.gpr.slot, sizeof f.gpr);
     f.flags = flagsImage(cpu_.flags);
     f.mxcsr = cpu_.mxcsr;
     f.refused = VectorState::refused(cpu_, cpu_.x87Trap_, cpu_.sseTrap_, cpu_.avxTrap_, cpu_.avx512Trap_);
     f.fsBase = cpu_.fast_[Fs].base;
     f.gsBase = cpu_.fast_[Gs].base;
+    noteSurroundings();
+    if (cpu_.codeMode_ != CodeMode::Code64) segmentsToFrame(f);
 }
 
 Translator::Outcome Translator::run(const Block& block) {
@@ -366,7 +397,7 @@ Translator::Outcome Translator::run(const Block& block) {
     refresh(f);
     toFrame(f);
     f.slice = c.slice_ + block.count;  // host code counts when it leaves a block
-    f.page = c.gpr.slot[17] & ~kPageMask;
+    f.page = linearOf(c.gpr.slot[17]) & ~kPageMask;
     f.owner = this;
     f.vectors = VectorLevel::None;
     f.x87 = X87Place::InCpu;
@@ -405,7 +436,7 @@ const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed, 
 // own way.
 const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, unsigned behind) {
     cpu_.block = s.block;
-    cpu_.gpr.slot[17] = f.page + s.block->start.pageOffset();
+    cpu_.gpr.slot[17] = ripOf(f.page + s.block->start.pageOffset());
     goesOnAt_ = &s.block->insns[s.index + behind];
     f.slice -= s.block->count;
     outcome_ = Outcome::InBlock;
@@ -424,7 +455,7 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
     Site& s = sites_[number];
     f.slice -= s.executed;
     f.page += uint64_t(int64_t(s.pages) * int64_t(kPageSize));
-    const uint64_t here = f.page + uint64_t(s.target);
+    const uint64_t here = ripOf(f.page + uint64_t(s.target));
     f.vectorsNext = VectorLevel::None;
     f.x87Next = false;
     statistics_.calls[size_t(s.kind)]++;
@@ -436,27 +467,27 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
         case Site::Kind::Link: return s.behindSti ? behindSti(f, number) : link(f, number);
         case Site::Kind::OtherPage: {
             if (s.behindSti) return behindSti(f, number);
-            const uint64_t rip = here & cpu_.ipMask_;
-            passes(f, rip);
-            const Block* b = f.slice > 0 ? findTarget(f, rip) : nullptr;
-            if (!b) return leave(f, rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
-            f.page = rip & ~kPageMask;
+            passes(f, here);
+            const Block* b = f.slice > 0 ? findTarget(f, here) : nullptr;
+            if (!b) return leave(f, here, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
+            f.page = linearOf(here) & ~kPageMask;
             if (s.links < kMostLinks) linkTo(number, *b, markOf(f.page, b->start.page()));
             return static_cast<const uint8_t*>(b->host);
         }
         case Site::Kind::LookUp:
-            if (findTarget(f, f.rip)) return resume(f, s);
+            if (findTarget(f, ripOfKey(f.rip))) return resume(f, s);
             return leaveInBlock(f, s, Exit::Untranslated);
         case Site::Kind::Vectors: return vectors(f, s);
         case Site::Kind::Over: {
-            passes(f, f.rip);
-            const Block* b = f.slice > 0 ? findTarget(f, f.rip) : nullptr;
-            if (!b) return leave(f, f.rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
-            f.page = f.rip & ~kPageMask;
+            const uint64_t rip = ripOfKey(f.rip);
+            passes(f, rip);
+            const Block* b = f.slice > 0 ? findTarget(f, rip) : nullptr;
+            if (!b) return leave(f, rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
+            f.page = linearOf(rip) & ~kPageMask;
             return static_cast<const uint8_t*>(b->host);
         }
         case Site::Kind::Dead: {
-            const Block* b = findTarget(f, here & cpu_.ipMask_);
+            const Block* b = findTarget(f, here);
             return b ? static_cast<const uint8_t*>(b->host) : leave(f, here, 0, Exit::Dead);
         }
         case Site::Kind::Second: return second(f, s);
@@ -475,7 +506,7 @@ const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
     f.x87Next = s.x87;
     if (s.x87) VectorState::x87ToImage(f, cpu_);
     intoTrace(f, s);
-    if (s.x87Page) f.x87Page = f.page;
+    if (s.x87Page) f.x87Page = f.page - cpu_.fast_[Cs].base;
     return buffer_.at(s.resume);
 }
 
@@ -520,7 +551,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
         VectorState::x87ToCpu(f, c);
     else if (f.x87 != X87Place::InCpu)
         VectorState::pointersToCpu(f, c);
-    c.gpr.slot[17] = f.page + b.start.pageOffset();
+    c.gpr.slot[17] = ripOf(f.page + b.start.pageOffset());
     c.slice_ = f.slice - b.count;
     if (!s.alone) {
         alone_.push_back(aloneIn(b, s.index, s.count, interpretedAlone));
@@ -548,12 +579,13 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
         outcome_ = Outcome::Threw;
         return exit_;
     }
-    const uint64_t tag = f.lookupTag, forgotten = f.forgotten;
+    const uint64_t tag = f.lookupTag, forgotten = f.forgotten, key = now_.key;
     HostFrame& n = followContext(f);
     toFrame(n);
     if (!reachedEnd_) return goOn(n);
     n.slice = c.slice_ + b.count;
-    const bool same = !isDead(s) && c.lookupTag_ == tag && c.ways_->forgotten == forgotten && c.flat_;
+    const bool same = !isDead(s) && n.lookupTag == tag && c.ways_->forgotten == forgotten &&
+                      now_.key == key && !nowhere_ && c.codeMode_ == b.mode;
     if (!same)
         return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count,
                      isDead(s) ? Exit::Dead : Exit::Events);
@@ -584,15 +616,16 @@ const uint8_t* Translator::goOn(HostFrame& f) {
     if (recording_) finishRecording(f, 0, recording_->steps.size() - 1, false);
     const bool looksAround = c.slice_ <= 0 || c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow ||
                              c.flags.test(flag::TF | flag::RF) || c.runAlone_ || c.breakpoints_.code ||
-                             !c.flat_ || c.wakeable();
+                             nowhere_ || c.wakeable();
     if (!looksAround && !c.io.log.on(LogCategory::Exec)) {
         if (c.threaded) fenceGuest();
         c.committed_ = false;
-        const JumpTarget& t = jumpTargets(f)[uint16_t(c.rip)];
-        const void* host = t.rip == c.rip ? t.host : nullptr;
+        const uint64_t linear = linearOf(c.rip);
+        const JumpTarget& t = jumpTargets(f)[uint16_t(linear)];
+        const void* host = t.rip == (linear | now_.key) ? t.host : nullptr;
         if (!host)
             if (const Block* b = findTarget(f, c.rip)) host = b->host;
-        f.page = c.rip & ~kPageMask;
+        f.page = linear & ~kPageMask;
         if (host) return static_cast<const uint8_t*>(host);
     }
     noteExit(c.slice_ <= 0 ? Exit::Slice : looksAround ? Exit::Events : Exit::Untranslated);

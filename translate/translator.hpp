@@ -24,6 +24,7 @@
 #include "translate/options.hpp"
 #include "translate/processor_places.hpp"
 #include "translate/site.hpp"
+#include "translate/surroundings.hpp"
 
 namespace kiln {
 
@@ -89,13 +90,30 @@ class Translator final : public HotCode {
 
     void makeThunks();
     bool translate(Block& block, uint64_t rip);
+    void takeBack(Block& block);
+    void stranger(Block& block, uint64_t rip);
     void tell(uint64_t rip);
     const uint8_t* careful(Block& block, unsigned first);
     std::vector<uint8_t> bytesOf(const Block& block) const;
-    const uint8_t* emit(std::span<const CodeStep> path, uint32_t trace,
+    // `ip` is where segmented code begins in CS.
+    const uint8_t* emit(std::span<const CodeStep> path, uint32_t trace, uint32_t ip,
                         const std::function<void(BlockEmitter&)>& how);
     void flush();
     bool mayRun(uint64_t rip) const;
+    // -- where code runs (translator_surroundings.cpp)
+    void noteSurroundings();
+    void segmentsToFrame(HostFrame& frame);
+    bool fits(const Block& block, uint64_t rip) const {
+        return !now_.segmented() || rip + block.bytes < now_.codeEnd;
+    }
+    uint64_t linearOf(uint64_t rip) const { return (cpu_.fast_[Cs].base + rip) & cpu_.linearMask_; }
+    uint64_t ripOf(uint64_t linear) const { return (linear - cpu_.fast_[Cs].base) & cpu_.ipMask_; }
+    uint64_t ripOfKey(uint64_t key) const { return now_.segmented() ? ripOf(uint32_t(key)) : key; }
+    // Of the modes it matters only whether addresses have 64 bits: the rest is in Surroundings::key.
+    uint64_t frameTag() const {
+        static_assert(uint64_t(CodeMode::Code16) == 0 && uint64_t(CodeMode::Code32) == 1);
+        return cpu_.lookupTag_ & ~1ull;
+    }
     Outcome run(const Block& block);
     void refresh(HostFrame& frame);
     // Where host code goes on, in rax and rdx.
@@ -145,7 +163,7 @@ class Translator final : public HotCode {
     bool refuses(const HostFrame& frame, const Site& site) const;
     const Block* findTarget(HostFrame& frame, uint64_t rip);
     void toCpu(const HostFrame& frame);
-    void toFrame(HostFrame& frame) const;
+    void toFrame(HostFrame& frame);
 
     Cpu& cpu_;
     ProcessorPlaces places_{};
@@ -205,6 +223,9 @@ class Translator final : public HotCode {
     std::optional<Recording> recording_;
     const Block* wanted_ = nullptr;  // to be recorded from when it is entered next
     int64_t withheld_ = 0;           // of HostFrame::slice
+    KnownSurroundings known_;
+    Surroundings now_;      // as of the last look
+    bool nowhere_ = false;  // in none that host code can be for
     uint64_t generation_ = 1;
     HostFrame* frame_ = nullptr;  // while host code runs
     const Insn* goesOnAt_ = nullptr;

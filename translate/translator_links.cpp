@@ -5,7 +5,7 @@ namespace kiln {
 
 // Empties the table of jump targets and the marks of pages when they are no longer known to be right.
 void Translator::refresh(HostFrame& f) {
-    if (f.lookupTag == cpu_.lookupTag_ && f.forgotten == cpu_.ways_->forgotten && f.generation == generation_)
+    if (f.lookupTag == frameTag() && f.forgotten == cpu_.ways_->forgotten && f.generation == generation_)
         return;
     statistics_.refreshes++;
     JumpTarget* targets = jumpTargets(f);
@@ -14,7 +14,7 @@ void Translator::refresh(HostFrame& f) {
     f.jumpCount = 0;
     for (uint32_t n = 0; n < f.markCount; n++) pageMarks(f)[f.markList[n]] = 0;
     f.markCount = 0;
-    f.lookupTag = cpu_.lookupTag_;
+    f.lookupTag = frameTag();
     f.forgotten = cpu_.ways_->forgotten;
     f.generation = generation_;
 }
@@ -23,23 +23,23 @@ void Translator::refresh(HostFrame& f) {
 const Block* Translator::findTarget(HostFrame& f, uint64_t rip) {
     statistics_.lookUps++;
     if (!mayRun(rip)) return nullptr;
-    const Cpu::JumpEntry& known = cpu_.ways_->jumps[Cpu::jumpIndex(rip)];
-    const uint64_t page = rip & ~kPageMask;
-    const Cpu::FetchEntry& e = cpu_.fetchEntry(rip);
+    const uint64_t linear = linearOf(rip), page = linear & ~kPageMask;
+    const Cpu::JumpEntry& known = cpu_.ways_->jumps[Cpu::jumpIndex(linear)];
+    const Cpu::FetchEntry& e = cpu_.fetchEntry(linear);
     const Block* b = nullptr;
-    if (known.rip == rip && known.tag == cpu_.lookupTag_)
+    if (known.rip == linear && known.tag == cpu_.lookupTag_)
         b = known.block;
     else if (e.page == page && e.tag == cpu_.lookupTag_)
-        b = cpu_.io.code.find(e.phys + (rip & kPageMask), cpu_.codeMode_, false);
-    if (!b || !b->host) {
+        b = cpu_.io.code.find(e.phys + (linear & kPageMask), cpu_.codeMode_, false);
+    if (!b || !b->host || b->hostFor != now_.hostFor(rip)) {
         (b ? statistics_.coldTarget : statistics_.noTarget)++;
         return nullptr;
     }
     if (f.jumpCount == HostFrame::kMostJumps) f.generation = 0, refresh(f);
-    const auto index = uint16_t(rip);
+    const auto index = uint16_t(linear);
     JumpTarget& t = jumpTargets(f)[index];
     if (!t.host) f.jumpList[f.jumpCount++] = index;
-    t = {rip, b->host};
+    t = {linear | now_.key, b->host};
     setMark(f, page, b->start.page());
     return b;
 }
@@ -60,11 +60,11 @@ uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
 // The way from one block to another of the same page holds as long as both live; a dead one leaves.
 const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
     const Site& s = sites_[number];
-    const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
+    const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     passes(f, rip);
     if (f.slice <= 0) return leave(f, rip, 0, Exit::Slice);
     Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
-    if (!b || !b->host) return leave(f, rip, 0, Exit::Untranslated);
+    if (!b || !b->host || b->hostFor != now_.hostFor(rip)) return leave(f, rip, 0, Exit::Untranslated);
     if (s.patch) linkTo(number, *b, 0);  // else a loop, whose slice was over
     return static_cast<const uint8_t*>(b->host);
 }
@@ -95,12 +95,12 @@ void Translator::unlink(const Site& s) {
 
 // The page behind the one that a block's only instruction begins on must still be the same.
 const uint8_t* Translator::second(HostFrame& f, const Site& s) {
-    const uint64_t next = (f.page + kPageSize) & cpu_.ipMask_;
+    const uint64_t next = (f.page + kPageSize) & cpu_.linearMask_;
     if (cpu_.mayFetch(next) && cpu_.fetchPage(next) == s.block->second) {
         buffer_.setWord(buffer_.at(s.mark) - 4, setMark(f, next, s.block->second));
         return resume(f, s);
     }
-    return leave(f, f.page + uint64_t(s.target), 0, Exit::Untranslated);
+    return leave(f, ripOf(f.page + uint64_t(s.target)), 0, Exit::Untranslated);
 }
 
 }  // namespace kiln

@@ -43,9 +43,14 @@ std::string Translator::hostCode(uint64_t rip) {
     name(p.flags, "cpu.flags");
     name(p.cr4, "cpu.cr4");
     name(p.kernelGsBase, "cpu.kernelGsBase");
-    for (unsigned n = 0; n < 2; n++) {
-        name(p.segmentBase[n], n ? "cpu.gs.base" : "cpu.fs.base");
-        name(p.fastBase[n], n ? "cpu.fastGs.base" : "cpu.fastFs.base");
+    static constexpr const char* kSegments[] = {"es", "cs", "ss", "ds", "fs", "gs"};
+    for (unsigned n = 0; n < 6; n++) {
+        const Segment* s = p.segment[n];
+        name(&s->selector, fmt::format("cpu.{}.selector", kSegments[n]));
+        name(&s->rights, fmt::format("cpu.{}.rights", kSegments[n]));
+        name(&s->base, fmt::format("cpu.{}.base", kSegments[n]));
+        name(&s->unusable, fmt::format("cpu.{}.unusable", kSegments[n]));
+        name(p.fastBase[n], fmt::format("cpu.{}.fastBase", kSegments[n]));
     }
     name(p.pendingDebug, "cpu.pendingDebug");
     name(p.attention, "apic.attention");
@@ -66,9 +71,8 @@ std::string Translator::hostCode(uint64_t rip) {
                              code.starts},
                             guest);
     };
-    std::string out = text(known->second.code, [&](unsigned n) {
-        return c.disassemble(begin + found->insns[n].offset) + "\n";
-    });
+    std::string out = text(known->second.code,
+                           [&](unsigned n) { return c.disassemble(begin + found->insns[n].offset) + "\n"; });
     for (const Trace& t : traces_) {
         if (t.head != found || t.dead) continue;
         std::vector<uint64_t> places;

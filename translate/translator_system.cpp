@@ -16,11 +16,15 @@ void Translator::notePlaces() {
                &c.flags.others(),
                &c.cr4,
                &c.msr.kernelGsBase,
-               {&c.seg[Fs].base, &c.seg[Gs].base},
-               {&c.fast_[Fs].base, &c.fast_[Gs].base},
+               {},
+               {},
                &c.pendingDebug,
                c.model.linearBits,
                &c.io.apic.attentionWord()};
+    for (unsigned r = 0; r < 6; r++) {
+        places_.segment[r] = &c.seg[r];
+        places_.fastBase[r] = &c.fast_[r].base;
+    }
 }
 
 const uint8_t* Translator::missed(HostFrame& f, Site& s) {
@@ -57,7 +61,7 @@ const uint8_t* Translator::withoutHandles(HostFrame& f, const Site& s, unsigned 
 const uint8_t* Translator::raised(HostFrame& f, const Site& s, const Fault& fault) {
     Cpu& c = cpu_;
     toCpu(f);
-    c.rip = (f.page + uint64_t(s.target)) & c.ipMask_;
+    c.rip = ripOf(f.page + uint64_t(s.target));
     c.slice_ = f.slice - s.index;
     c.block = nullptr;
     return faulted(f, fault);
@@ -79,10 +83,10 @@ const uint8_t* Translator::faulted(HostFrame& f, const Fault& fault) {
 // would end where this one does.
 const uint8_t* Translator::behindSti(HostFrame& f, uint32_t number) {
     Site& s = sites_[number];
-    const uint64_t rip = (f.page + uint64_t(s.target)) & cpu_.ipMask_;
+    const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     const Block* b = f.slice > 1 ? findTarget(f, rip) : nullptr;
     if (b && translated_.at(const_cast<Block*>(b)).beginsHarmlessly && b->count < Decoder::kMaxInsns) {
-        f.page = rip & ~kPageMask;
+        f.page = linearOf(rip) & ~kPageMask;
         if (s.kind == Site::Kind::Link)
             linkTo(number, *b, 0);
         else if (s.links < kMostLinks)
@@ -114,6 +118,7 @@ const uint8_t* Translator::changeAc(HostFrame& f, Site& s) {
     cpu_.flags.change(flag::AC, s.mnemonic == ZYDIS_MNEMONIC_STAC);
     cpu_.smapChanged();
     HostFrame& n = followContext(f);
+    if (cpu_.codeMode_ != CodeMode::Code64) segmentsToFrame(n);
     return s.spanned && &n != &f ? withoutHandles(n, s, s.index + 1) : resume(n, s);
 }
 

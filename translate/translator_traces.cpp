@@ -29,7 +29,7 @@ bool Translator::isDead(const Site& s) const {
 // is recorded at every edge, and when the slice is over.
 void Translator::passes(HostFrame& f, uint64_t rip) {
     if (recording_) return record(f, rip);
-    if (f.slice > 0 || !options_.tier2) return;
+    if (f.slice > 0 || !options_.tier2 || now_.segmented()) return;
     const Block* b = findTarget(f, rip);
     if (!b) return;
     Translated& t = translated_.at(const_cast<Block*>(b));
@@ -121,7 +121,7 @@ void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool l
     Translated& t = translated_.at(&head);
     if (head.host != t.code.main.data()) return;
     const CodeStep whole{&head, head.count};
-    if (!t.copy) t.copy = emit({&whole, 1}, 0, [](BlockEmitter& emitter) { emitter.emit(); });
+    if (!t.copy) t.copy = emit({&whole, 1}, 0, 0, [](BlockEmitter& emitter) { emitter.emit(); });
     if (!t.copy) return;
     std::vector<uint32_t> marks;
     for (const CodeStep& s : steps) {
@@ -135,7 +135,7 @@ void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool l
     trace.steps.assign(steps.begin(), steps.end());
     trace.loop = loop;
     const uint8_t* host =
-        emit(steps, number, [&](BlockEmitter& emitter) { emitter.emitTrace(loop, marks, t.copy); });
+        emit(steps, number, 0, [&](BlockEmitter& emitter) { emitter.emitTrace(loop, marks, t.copy); });
     if (!host) {
         traces_.pop_back();
         return;

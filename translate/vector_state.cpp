@@ -90,13 +90,14 @@ void VectorState::x87ToImage(HostFrame& f, const Cpu& c) {
 
 void VectorState::pointersToCpu(HostFrame& f, Cpu& c) {
     if (f.x87Offset != HostFrame::kNoOffset) {
-        c.fpu.instructionPointer = f.x87Page + uint64_t(f.x87Offset);
+        c.fpu.instructionPointer = (f.x87Page + uint64_t(f.x87Offset)) & c.ipMask();
         c.fpu.instructionSelector = c.seg[Cs].selector;
         f.x87Offset = HostFrame::kNoOffset;
     }
     if (f.x87DataSegment != HostFrame::kNoSegment) {
         c.fpu.dataPointer = f.x87Data;
-        c.fpu.dataSelector = c.seg[f.x87DataSegment].selector;
+        c.fpu.dataSelector = f.x87DataSegment == HostFrame::kGivenSelector ? f.x87DataSelector
+                                                                           : c.seg[f.x87DataSegment].selector;
         f.x87DataSegment = HostFrame::kNoSegment;
     }
 }
