@@ -289,6 +289,13 @@ bool PhysicalMemory::mayWriteDirectly(PhysAddr addr, unsigned cpu) {
     return !page->lines && !page->tables;
 }
 
+bool PhysicalMemory::isUnmarked(PhysAddr addr, uint64_t size) const {
+    const Target t = find(addr);
+    if (!t.host || !t.writable) return false;
+    const PageMarks& page = *marks(addr);
+    return !(page.lines & lineMask(addr.pageOffset(), size)) && !page.tables;
+}
+
 void PhysicalMemory::announce(PhysAddr addr, uint64_t size, uint32_t harmless) {
     while (size) {
         const uint64_t n = std::min(size, kPageSize - addr.pageOffset());

@@ -169,6 +169,9 @@ class PhysicalMemory {
     static void unmarkCode(PageMarks* marks);  // exclusively
     // Whether processor `cpu` may write to this page of RAM without anybody else knowing, until onMarkedPage.
     bool mayWriteDirectly(PhysAddr addr, unsigned cpu);
+    // Whether these bytes of one page are RAM, hold no decoded code and are in no tracked table: one thread
+    // may write there and tell nobody, though the page has marks.
+    bool isUnmarked(PhysAddr addr, uint64_t size) const;
     std::vector<std::function<void(PhysAddr, uint64_t size)>> onCodeWrite;
     // A RAM page got marks: writable translations of it that processor `cpu` (~0: any) has cached must go.
     std::vector<std::function<void(PhysAddr page, unsigned cpu)>> onMarkedPage;

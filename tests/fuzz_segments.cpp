@@ -64,8 +64,13 @@ class SegmentFuzz {
             code_.push_back(uint8_t(oneIn(random_, 3) ? random_() : below(random_, 0x40)));
     }
     uint16_t selector() {
-        if (!isProtected()) return uint16_t((kDataArea >> 4) + below(random_, kDataBytes / 16 - 0x100));
+        if (!isProtected()) return realSelector(random_);
         return oneIn(random_, 16) ? 0 : uint16_t(kFirstData + 8 * below(random_, kDatas));
+    }
+    // Sometimes of the code's own pages.
+    uint16_t realSelector(Random& r) const {
+        if (oneIn(r, 6)) return uint16_t((at_ >> 4) - below(r, 0x80));
+        return uint16_t((kDataArea >> 4) + below(r, kDataBytes / 16 - 0x100));
     }
     void modrm(bool memoryOnly = false) {
         const bool wide = (kind_ == Kind::Protected32) != addressPrefix_;
@@ -298,7 +303,8 @@ class SegmentFuzz {
             b.setGdt(c.selector, segment(oneIn(r, 4) ? kCodeXo : kCodeRx, uint32_t(c.base), uint32_t(c.limit),
                                          kind_ == Kind::Protected32 ? 4 : 0));
         for (unsigned n = 0; n < kDatas; n++) {
-            const auto base = uint32_t(kDataArea + below(r, kDataBytes / 2));
+            const auto base =
+                uint32_t(oneIn(r, 8) ? at_ - below(r, 0x800) : kDataArea + below(r, kDataBytes / 2));
             const uint64_t kind = below(r, 8);
             const unsigned big = oneIn(r, 2) ? 4 : 0;
             uint64_t d = segment(kDataRw, base, 0xffff, big);
@@ -316,7 +322,7 @@ class SegmentFuzz {
         c.setCr4(oneIn(r, 2) ? c.cr4 | cr4::VME : c.cr4 & ~cr4::VME);
         c.tr.limit = 0x68 + 32 + 8192;
         b.put<uint16_t>(SystemGuest::kTssAt + 102, 0x68 + 32);
-        auto data = [&] { return uint64_t(kDataArea >> 4) + below(r, kDataBytes / 16 - 0x100); };
+        auto data = [&] { return uint64_t(realSelector(r)); };
         const uint64_t iopl = oneIn(r, 3) ? below(r, 4) : 3;
         c.gpr[Rsp] = 0x80000;
         b.push<uint32_t>({ip, cs.selector, flag::VM | iopl << 12 | 2 | flag::IF | (r() & flag::Arithmetic),
@@ -359,8 +365,7 @@ class SegmentFuzz {
             c.rip = ip;
             if (kind_ == Kind::Real) {
                 c.setCr4(cr4::OSFXSR | cr4::OSXMMEXCPT);
-                for (SegReg s : {Es, Ss, Ds, Fs, Gs})
-                    c.loadSegment(s, uint16_t((kDataArea >> 4) + below(r, kDataBytes / 16 - 0x100)));
+                for (SegReg s : {Es, Ss, Ds, Fs, Gs}) c.loadSegment(s, realSelector(r));
                 if (oneIn(r, 6)) c.seg[Ds].limit = 0xffffffff;  // "unreal"
                 if (oneIn(r, 12)) c.seg[Es].limit = uint32_t(below(r, 0x10000));
                 c.seg[Cs].selector = cs.selector;

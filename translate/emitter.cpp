@@ -138,6 +138,7 @@ void BlockEmitter::tail(const Tail& t) {
     };
     place(t.resume, &Site::resume);
     place(t.again, &Site::again);
+    if (t.found.isValid() && t.map == kStandardMap) fixups_.push_back({t.site, t.found, &Site::found});
 }
 
 void BlockEmitter::settle(uint32_t base) {
@@ -351,7 +352,8 @@ bool BlockEmitter::faultsWithoutTraces() const {
     }
 }
 
-Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, const Label& again) {
+Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, const Label& again,
+                            const Label& found) {
     const size_t site = addSite(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss);
     Site& s = context_.sites[site];
     s.bytes = uint8_t(bytes);
@@ -361,7 +363,7 @@ Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, cons
     missTails_.push_back(tails_.size());
     addTail(a_.newLabel(), site, inFrame_ ? Recipe{} : recipe_);
     Tail& t = tails_.back();
-    if (faultsWithoutTraces()) t.operand = operand, t.again = again;
+    if (faultsWithoutTraces()) t.operand = operand, t.again = again, t.found = found;
     return t.label;
 }
 

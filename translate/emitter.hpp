@@ -124,6 +124,7 @@ class BlockEmitter {
         Label jump;                      // instead of calling: a jump there, to be led elsewhere
         Mem operand{};                   // that the TLB did not give
         Label again{};                   // where it is looked up
+        Label found{};                   // and where that is done, for one that is written
         RegisterMap map = kStandardMap;  // in force at the label
     };
     // Of a jump to another page that is not the one it was led to: a look-up of the target.
@@ -334,7 +335,8 @@ class BlockEmitter {
     void callOut(size_t site);
     Label slow(Site::Kind kind);  // the interpreter does this instruction, or all from it on
     // The same when it turns out that the operand's look-up, at `again`, is not worth another try.
-    Label missing(const Mem& operand, unsigned bytes, bool write, const Label& again);
+    Label missing(const Mem& operand, unsigned bytes, bool write, const Label& again,
+                  const Label& found = {});
     bool faultsWithoutTraces() const;
     void resumeSlow();
     unsigned bits() const { return code64_ ? 64 : 32; }

@@ -33,6 +33,8 @@ struct HostFrame {
     const void* hostTarget;  // and its host code
     uint64_t operand;        // on the way out: the address that the TLB did not give
     const void* resume;      // where host code goes on after a call
+    const void* found;       // the same, with the addend of an operand in rax:
+    uint64_t addend;
     Translator* owner;
     void* hostStack;
     uint64_t fsBase, gsBase;

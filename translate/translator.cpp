@@ -106,6 +106,10 @@ void Translator::makeThunks() {
     a.add(x86::al, 127);
     a.sahf();
     a.jmp(frame(offsetof(HostFrame, resume)));
+    const Label found = a.newLabel();
+    a.bind(found);
+    a.mov(x86::rax, frame(offsetof(HostFrame, addend)));
+    a.jmp(frame(offsetof(HostFrame, found)));
     vectors.subroutines(outAt);
 
     code.flatten();
@@ -114,6 +118,7 @@ void Translator::makeThunks() {
     enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(uintptr_t(base + code.labelOffset(enter)));
     exit_ = base + code.labelOffset(exit);
     callOut_ = base + code.labelOffset(out);
+    found_ = base + code.labelOffset(found);
     auto place = [&](const Label& l) { return l.isValid() ? base + code.labelOffset(l) : nullptr; };
     std::transform(vectors.load.begin(), vectors.load.end(), load_.begin(), place);
     loadX87_ = place(vectors.loadX87);
@@ -194,10 +199,10 @@ std::string Translator::report() const {
         "of {} KiB, {} times full\n"
         "  {} careful versions; entered {} times; {} links, {} look-ups of targets, {} operands that missed, "
         "{} "
-        "TLB entries filled, {} faults\n",
+        "TLB entries filled, {} faults, {} writes beside code\n",
         s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
         buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.links, s.lookUps,
-        s.misses, s.fills, s.faults);
+        s.misses, s.fills, s.faults, s.besideCode);
     out += fmt::format(
         "  {} traces of {} instructions, {} of them loops; {} ways followed, {} traces lost a block\n",
         s.traces, s.traced, s.loops, s.recordings, s.tracesEnded);
