@@ -159,6 +159,8 @@ void Decoder::putFields(Insn& out, const Known& known, const uint8_t* bytes, con
     if (layout.dispBytes) {
         out.disp = int32_t(signedField(bytes + layout.dispAt, layout.dispBytes));
         if (known.toBlock) out.disp += offset + layout.length;
+    } else if (known.toBlock) {  // a distance that belongs to the shape, counted from another block's begin
+        out.disp += offset - known.insn.offset;
     }
     if (!layout.immBytes) return;
     const uint8_t* imm = bytes + layout.immAt;
