@@ -163,6 +163,48 @@ class ProgramFuzz {
         for (size_t n = from; n < p.code.size(); n++) p.listing += fmt::format(" {:02x}", p.code[n]);
         p.listing += "\n";
     }
+    // A loop over arrays: operands from one and two registers that move by constants.
+    void addWalk(Program& p, size_t label) {
+        static constexpr unsigned kBases[] = {Rbx, Rsi, Rdi, Rbp, R8, R10, R13, R15};
+        const unsigned count = code64_ ? 8 : 4;
+        const unsigned bases[] = {kBases[below(random_, count)], kBases[below(random_, count)]};
+        const unsigned index = code64_ && oneIn(random_, 2) ? unsigned(R14) : unsigned(Rdx);
+        const size_t from = p.code.size();
+        if (code64_ || oneIn(random_, 2)) putRegister(p, 0x83, 4, index), put(p, {0x78});  // AND index, 78h
+        if (oneIn(random_, 3)) p.labels.back() = p.code.size();
+        for (uint64_t k = 2 + below(random_, 6); k; k--) {
+            const unsigned base = bases[below(random_, 2)],
+                           other = unsigned(below(random_, code64_ ? 16 : 8));
+            const unsigned to = other == Rsp ? unsigned(Rax) : other;
+            const int disp = int(below(random_, 16)) * 4 - 32, step = int(below(random_, 33)) * 4 - 64;
+            const unsigned scale = unsigned(below(random_, 4));
+            switch (below(random_, 9)) {
+                case 0: putMemory(p, {0x8b}, to, base, disp); break;
+                case 1: putMemory(p, {0x89}, other, base, disp); break;
+                case 2: putIndexed(p, {0x8b}, to, base, index, scale, disp); break;
+                case 3: putIndexed(p, {0x89}, other, base, index, scale, disp); break;
+                case 4: putIndexed(p, {0x03}, to, base, index, scale, disp); break;
+                case 5:
+                    putIndexed(p, {0x0f, oneIn(random_, 2) ? 0x10 : 0x29}, other & 7, base, index, scale,
+                               disp);
+                    break;
+                case 6: putRegister(p, 0x83, 0, base), put(p, {step & 0xff}); break;
+                case 7: putRegister(p, 0x83, 0, index), put(p, {(step / 4) & 0xff}); break;
+                default: putMemory(p, {0x8d}, base, base, step / 2); break;
+            }
+        }
+        putRegister(p, 0x83, 5, Rcx), put(p, {1});  // SUB rCX, 1
+        put(p, {0x0f, 0x85}), putTarget(p, label);  // JNZ
+        p.listing += fmt::format("  {:x}: a walk:", kCode + from);
+        for (size_t n = from; n < p.code.size(); n++) p.listing += fmt::format(" {:02x}", p.code[n]);
+        p.listing += "\n";
+    }
+    void putIndexed(Program& p, std::initializer_list<int> opcode, unsigned reg, unsigned base,
+                    unsigned index, unsigned scale, int disp) {
+        if (code64_) put(p, {int(0x48 | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3)});
+        put(p, opcode);
+        put(p, {int(0x44 | (reg & 7) << 3), int(scale << 6 | (index & 7) << 3 | (base & 7)), disp & 0xff});
+    }
     void putRex(Program& p, unsigned reg, unsigned rm) {
         if (code64_) put(p, {int(0x48 | (reg >> 3) << 2 | rm >> 3)});
     }
@@ -228,6 +270,10 @@ class ProgramFuzz {
             p.labels.push_back(p.code.size());
             for (uint64_t k = 1 + below(random_, 8); k; k--)
                 oneIn(random_, 6) ? addNeighbours(p) : addInstruction(p);
+            if (oneIn(random_, 5)) {
+                p.labels.back() = p.code.size();
+                addWalk(p, n);
+            }
             addEnd(p, blocks);
         }
         put(p, {0xf4});

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
+#include <tuple>
 
 #include "translate/knowledge.hpp"
 
@@ -35,7 +37,7 @@ class Planner {
         const auto atFirst = registers_;
         for (n_ = 0; n_ < code_.size(); n_++) {
             const Decoded& d = code_[n_];
-            if (n_ == loop_) forgetWhatDiffersFrom(atFirst);
+            if (n_ == loop_) nextRound(atFirst);
             if (!d.valid) {
                 forgetAll();
                 continue;
@@ -56,10 +58,29 @@ class Planner {
     void forgetAll() {
         for (unsigned r = 0; r < kStarts; r++) forget(r);
     }
-    // What a round of the loop changes has another value in each round.
-    void forgetWhatDiffersFrom(const std::array<Symbolic, kStarts>& before) {
-        for (unsigned r = 0; r < kStarts; r++)
-            if (registers_[r] != before[r]) forget(r);
+    // What a round of the loop changes has another value in each round. A constant that it adds is the same
+    // for all that starts from the register.
+    void nextRound(const std::array<Symbolic, kStarts>& before) {
+        for (unsigned r = 0; r < kStarts; r++) {
+            const int64_t stride = registers_[r].plus - before[r].plus;
+            const bool far = stride > AccessPlan::kLongestStride || stride < -AccessPlan::kLongestStride;
+            const bool strides = code64_ || !stride;
+            if (registers_[r].value != before[r].value || far || !strides) {
+                forget(r);
+            } else {
+                registers_[r] = before[r];
+                strides_[r] = stride;
+            }
+        }
+        // The handle of a sum holds its base.
+        std::erase_if(sums_, [&](const auto& sum) {
+            const unsigned base = std::get<0>(sum.first);
+            return base >= kStarts || strides_[base];
+        });
+        for (AccessPlan::Group& g : groups_) {
+            if (g.base >= 0) g.stride = strides_[size_t(g.base)];
+            if (g.index >= 0) g.stride += strides_[size_t(g.index)] << g.scale;
+        }
     }
 
     static int general(ZydisRegister r) {
@@ -105,19 +126,41 @@ class Planner {
     struct Address {
         Start start;
         Symbolic at;
+        int base = -1, index = -1;
+        unsigned scale = 0;
+        int64_t basePlus = 0;
     };
     Address plus(unsigned guest, int64_t n) const {
-        return {Start::Register, {registers_[guest].value, registers_[guest].plus + n}};
+        const Symbolic& s = registers_[guest];
+        return {Start::Register, {s.value, s.plus + n}, s.value < 16 ? int(s.value) : -1};
+    }
+    std::optional<Address> sum(const Symbolic& base, const Symbolic& index, unsigned scale, int64_t disp) {
+        constexpr int64_t kFar = 1ll << 29;  // the base's share is part of a displacement
+        if (std::max(std::abs(base.plus), std::abs(disp)) > kFar || std::abs(index.plus) > kFar) return {};
+        const auto [known, isNew] = sums_.try_emplace({base.value, index.value, scale}, next_);
+        next_ += isNew;
+        const bool atBegin = base.value < 16 && index.value < 16;
+        return Address{Start::Sum,
+                       {known->second, base.plus + (index.plus << scale) + disp},
+                       atBegin ? int(base.value) : -1,
+                       atBegin ? int(index.value) : -1,
+                       scale,
+                       base.plus};
     }
 
-    std::optional<Address> addressOf(const Decoded& d, const ZydisDecodedOperandMem& m) const {
-        if (m.index != ZYDIS_REGISTER_NONE || d.z.address_width != (code64_ ? 64 : 32)) return {};
+    std::optional<Address> addressOf(const Decoded& d, const ZydisDecodedOperandMem& m) {
+        if (d.z.address_width != (code64_ ? 64 : 32)) return {};
         const ZydisRegister base = baseOf(d.z, m);
         const int64_t disp = displacementOf(d.z, m);
         const bool fs = m.segment == ZYDIS_REGISTER_FS, gs = m.segment == ZYDIS_REGISTER_GS;
         // FDP wants the operand's offset.
         const bool alone = (fs || gs || base == ZYDIS_REGISTER_RIP) && isX87(d.z);
         if (alone) return {};
+        if (m.index != ZYDIS_REGISTER_NONE) {
+            if (!code64_ || fs || gs || general(base) < 0 || general(m.index) < 0) return {};
+            const unsigned scale = m.scale == 8 ? 3 : m.scale / 2;
+            return sum(registers_[size_t(general(base))], registers_[size_t(general(m.index))], scale, disp);
+        }
         if (fs || gs) {
             if (base != ZYDIS_REGISTER_NONE || !code64_) return {};
             return Address{fs ? Start::Fs : Start::Gs, {registers_[fs ? kFs : kGs].value, disp}};
@@ -146,6 +189,9 @@ class Planner {
             groups_.push_back({});
             groups_.back().start = a->start;
             groups_.back().first = n_;
+            groups_.back().base = a->base;
+            groups_.back().index = a->index;
+            groups_.back().scale = a->scale;
             groups_.back().low = low;
             groups_.back().high = high;
         }
@@ -155,7 +201,7 @@ class Planner {
         g.writes |= writes;
         g.count++;
         g.last = n_ >= loop_ && g.first < loop_ ? unsigned(code_.size()) : n_;
-        access = {open, low};
+        access = {open, low, a->basePlus};
     }
 
     // -- what the instruction does to registers
@@ -246,7 +292,9 @@ class Planner {
     std::vector<AccessPlan::Access>&memory_, &stack_;
     unsigned n_ = 0, next_ = 0;
     std::array<Symbolic, kStarts> registers_;
-    std::vector<int> open_;  // by value: the group that goes on
+    std::array<int64_t, kStarts> strides_{};
+    std::map<std::tuple<unsigned, unsigned, unsigned>, unsigned> sums_;  // of two values: base, index, scale
+    std::vector<int> open_;                                              // by value: the group that goes on
 };
 
 }  // namespace

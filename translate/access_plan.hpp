@@ -1,8 +1,8 @@
 // Which memory operands of a block can share one look-up in the TLB: those a constant distance apart, because
-// their addresses start from the same value of a register (pushes, pops, additions of constants and copies
-// are followed), or from RIP, FS or GS alone. The first of a group that comes checks the whole range, which
-// must lie on one page; the others find the addend in the frame. A range that crosses pages, or is not there,
-// sends the rest of the block to code that checks each operand for itself.
+// their addresses start from the same value of a register, or of two of them (pushes, pops, additions of
+// constants and copies are followed), or from RIP, FS or GS alone. The first of a group that comes checks the
+// whole range, which must lie on one page; the others find the addend in the frame. A range that crosses
+// pages, or is not there, sends the rest of the block to code that checks each operand for itself.
 #pragma once
 #include <Zydis/Zydis.h>
 
@@ -32,9 +32,16 @@ class AccessPlan {
     static constexpr int kNone = -1;
     static constexpr int64_t kWidest = 512;  // bytes: a wider range would cross pages too often
 
-    enum class Start : uint8_t { Register, Rip, Fs, Gs };
+    static constexpr int64_t kLongestStride = 1024;
+
+    enum class Start : uint8_t { Register, Sum, Rip, Fs, Gs };
     struct Group {
         Start start = Start::Register;
+        // Of a Register or a Sum: which of them the value was in at the code's begin, if it was; `index` and
+        // `shift` are a Sum's.
+        int base = -1, index = -1;
+        unsigned scale = 0;
+        int64_t stride = 0;  // in a loop, what a round adds
         bool writes = false;
         int64_t low = 0, high = 0;  // first byte and the one behind the last, from the start
         unsigned count = 0;         // accesses
@@ -49,7 +56,8 @@ class AccessPlan {
     };
     struct Access {
         int group = kNone;
-        int64_t at = 0;  // from the group's start
+        int64_t at = 0;    // from the group's start
+        int64_t base = 0;  // of a Sum: what the base register has more than the start's has
     };
 
     // Of code that runs from its first instruction to its last, and then on from instruction `loop` if that
@@ -61,6 +69,8 @@ class AccessPlan {
     Access memory(unsigned instruction) const { return of(memory_, instruction); }  // the explicit operand
     Access stack(unsigned instruction) const { return of(stack_, instruction); }    // the implied one
     Group& group(int n) { return groups_[size_t(n)]; }
+    std::span<Group> groups() { return groups_; }
+    size_t size() const { return memory_.size(); }  // instructions
     // The instruction was done in another way: what it checked itself is not checked.
     void withdraw(unsigned instruction);
     // Whether an addend that was found at or before `instruction` is wanted behind it.

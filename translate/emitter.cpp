@@ -67,9 +67,10 @@ void BlockEmitter::leavings() {
     for (size_t n = 0; n < edges_.size(); n++) {
         const Edge e = edges_[n];
         a_.bind(e.label);
-        inHost_ = true, inFrame_ = e.flagsInFrame, recipe_ = e.recipe;
+        inHost_ = true, inFrame_ = e.flagsInFrame, recipe_ = e.recipe, limited_ = e.limited;
         edge(e.target, e.executed, e.rest);
     }
+    limited_ = false;
     a_.section(context_.cold);
     for (const Detour& d : detours_) detour(d);
     for (const Downward& d : downward_) expandDown(d);
@@ -114,9 +115,10 @@ void BlockEmitter::tail(const Tail& t) {
     moveRegisters(t.map, kStandardMap);
     if (t.jump.isValid()) {
         // Leads to code of a block, which knows of no trace.
+        if (s.limited) unlimit();
         if (s.executed) a_.sub(KILN_FRAME(slice), s.executed);
         if (s.pages) a_.add(KILN_FRAME(page), int64_t(s.pages) * int64_t(kPageSize));
-        s.executed = 0, s.pages = 0;
+        s.executed = s.pages = 0, s.limited = false;
         const Label patch = a_.newLabel();
         a_.bind(patch);
         fixups_.push_back({t.site, patch, &Site::patchSaved});
@@ -270,6 +272,7 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.trace = context_.trace;
     s.executed = int32_t(int64_t(stepBegin_) - int64_t(roundBegin_) - bias_);
     s.pages = int32_t(step_->page / int64_t(kPageSize));
+    s.limited = limited_;
     s.mnemonic = insn_ && decoded_ ? uint16_t(z_.mnemonic) : uint16_t(ZYDIS_MNEMONIC_INVALID);
     s.target = (insn_ ? offset() : pageOffset_) - step_->page;
     s.usesX87 = insn_ && usesX87();

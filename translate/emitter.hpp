@@ -143,6 +143,7 @@ class BlockEmitter {
         // Not from a block's end: where the block goes on when the slice is over, which nobody looks at
         // there.
         std::optional<size_t> rest{};
+        bool limited = false;
     };
 
     // Of an operand that the segment does not plainly allow: it may expand down.
@@ -221,13 +222,22 @@ class BlockEmitter {
     Mem slot(unsigned guest, unsigned bytes = 8) const;
     void loadGuest(const Gp& scratch, unsigned guest);
     void storeGuest(unsigned guest, const Gp& scratch);
-    Gp baseRegister(ZydisRegister r, const Gp& scratch);
+    Gp baseRegister(ZydisRegister r, const Gp& scratch) {
+        return baseRegisterOf(ZydisRegisterGetId(r), scratch);
+    }
+    Gp baseRegisterOf(int guest, const Gp& scratch);
     bool addressable(const ZydisDecodedOperandMem& m) const;
     // Flags stay as they are but for FS and GS. rdx and rcx are used on the way.
     void linearAddress(const ZydisDecodedOperandMem& m, const Gp& out);
     // An operand of a group: `base` and `disp` where the group starts from a register.
     Address grouped(const AccessPlan::Access& access, unsigned base, int64_t disp, unsigned bytes);
+    Address groupedSum(const AccessPlan::Access& access, const ZydisDecodedOperandMem& m, unsigned bytes);
     void checkGroup(const AccessPlan::Access& access, const Gp& base, int64_t disp);
+    bool knownAligned(const AccessPlan::Access& access, unsigned bytes);
+    void checkAlignment(const AccessPlan::Access& access, const Mem& mem, unsigned bytes);
+    void loadHandle(const AccessPlan::Access& access);
+    void noteHandle(const AccessPlan::Access& access);
+    Mem handle(const AccessPlan::Group& group) const;
     Label careful();
     Gp startOf(const AccessPlan::Group& group, unsigned base);
     Address access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write);
@@ -306,6 +316,8 @@ class BlockEmitter {
         Label label;
         Recipe recipe;  // of flags to be saved first
     };
+    void limitRounds(const Label& again, unsigned count);
+    void unlimit();
     void checkPages(std::span<const uint32_t> marks, const uint8_t* otherwise);
     bool round(bool loops);
     bool fallsToNext() const;
@@ -363,6 +375,7 @@ class BlockEmitter {
     // left for the next one, in front of its last instruction.
     unsigned roundBegin_ = 0;
     int64_t bias_ = 0;
+    bool limited_ = false;  // part of the slice is in HostFrame::beyond
     std::optional<int64_t> next_;
     bool followed_ = false;
     RegisterMap map_ = kStandardMap;

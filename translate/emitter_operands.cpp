@@ -48,10 +48,9 @@ void BlockEmitter::storeGuest(unsigned guest, const Gp& scratch) {
 }
 
 // The 64-bit host register with an address register's value; `scratch` where it is in the frame.
-x86::Gp BlockEmitter::baseRegister(ZydisRegister r, const Gp& scratch) {
-    const auto guest = unsigned(ZydisRegisterGetId(r));
-    if (!inFrame(int(guest))) return pinned(guest, 64);
-    a_.mov(scratch, slot(guest));
+x86::Gp BlockEmitter::baseRegisterOf(int guest, const Gp& scratch) {
+    if (!inFrame(guest)) return pinned(unsigned(guest), 64);
+    a_.mov(scratch, slot(unsigned(guest)));
     return scratch;
 }
 
@@ -103,9 +102,11 @@ void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out)
 }
 
 BlockEmitter::Address BlockEmitter::access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write) {
-    if (const AccessPlan::Access shared = plan_.memory(index_); shared.group >= 0)
+    if (const AccessPlan::Access shared = plan_.memory(index_); shared.group >= 0) {
+        if (plan_.group(shared.group).start == AccessPlan::Start::Sum) return groupedSum(shared, m, bytes);
         return grouped(shared, unsigned(std::max(ZydisRegisterGetId(baseOf(z_, m)), ZyanI8(0))),
                        displacementOf(z_, m), bytes);
+    }
     keepFlags();
     const int64_t disp = displacementOf(z_, m);
     constexpr int64_t kNear = 1 << 20;  // outside 64-bit code a larger one may be meant to wrap
@@ -150,6 +151,7 @@ BlockEmitter::Address BlockEmitter::stack(int32_t disp, unsigned bytes, bool wri
 x86::Gp BlockEmitter::startOf(const AccessPlan::Group& group, unsigned base) {
     switch (group.start) {
         case AccessPlan::Start::Register:
+        case AccessPlan::Start::Sum:  // its base
             if (!inFrame(int(base))) return pinned(base, 64);
             a_.mov(kLinear, slot(base));
             break;
@@ -167,31 +169,76 @@ BlockEmitter::Address BlockEmitter::grouped(const AccessPlan::Access& access, un
     AccessPlan::Group& g = plan_.group(access.group);
     const bool fromRegister = g.start == AccessPlan::Start::Register;
     if (!fromRegister) disp = access.at;
-    const bool aligned =
-        !mustBeAligned(bytes) || (g.alignment >= bytes && (access.at - g.aligned) % int64_t(bytes) == 0);
+    const bool aligned = knownAligned(access, bytes);
     if (!g.checked || !aligned) keepFlags();
     Gp start;
     if (!g.checked) {
         start = startOf(g, base);
         checkGroup(access, start, disp);
+        if (!fromRegister) a_.add(kIndex, start);
+        noteHandle(access);
     } else {
-        if (a_.raxHolds() != access.group) {
-            a_.mov(kIndex, inFrameAt(offsetof(HostFrame, handles) + g.handle * 8));
-            a_.nowRaxHolds(access.group);
-        }
+        loadHandle(access);
         if (fromRegister) start = startOf(g, base);
     }
     const Mem mem =
         fromRegister ? x86::ptr(kIndex, start, 0, int32_t(disp)) : x86::ptr(kIndex, int32_t(disp));
-    if (!aligned) {
-        a_.lea(kTag, mem);
-        a_.test(x86::cl, uint8_t(bytes - 1));
-        a_.jnz(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss));
-        inHost_ = false;
-        g.alignment = bytes;
-        g.aligned = access.at;
-    }
+    if (!aligned) checkAlignment(access, mem, bytes);
     return {mem, fromRegister && start == kLinear};
+}
+
+// Of two registers: what the group finds is the host address of its base.
+BlockEmitter::Address BlockEmitter::groupedSum(const AccessPlan::Access& access,
+                                               const ZydisDecodedOperandMem& m, unsigned bytes) {
+    AccessPlan::Group& g = plan_.group(access.group);
+    const bool aligned = knownAligned(access, bytes);
+    if (!g.checked || !aligned) keepFlags();
+    if (!g.checked) {
+        linearAddress(m, kLinear);
+        checkGroup(access, kLinear, 0);
+        const auto base = unsigned(ZydisRegisterGetId(m.base));
+        inFrame(int(base)) ? a_.add(kIndex, slot(base)) : a_.add(kIndex, pinned(base, 64));
+        if (access.base) a_.sub(kIndex, access.base);
+        noteHandle(access);
+    } else {
+        loadHandle(access);
+    }
+    const Gp index = baseRegister(m.index, kLinear);
+    const Mem mem = x86::ptr(kIndex, index, g.scale, int32_t(access.base + displacementOf(z_, m)));
+    if (!aligned) checkAlignment(access, mem, bytes);
+    return {mem, index == kLinear};
+}
+
+bool BlockEmitter::knownAligned(const AccessPlan::Access& access, unsigned bytes) {
+    const AccessPlan::Group& g = plan_.group(access.group);
+    return !mustBeAligned(bytes) || (g.alignment >= bytes && (access.at - g.aligned) % int64_t(bytes) == 0);
+}
+
+void BlockEmitter::checkAlignment(const AccessPlan::Access& access, const Mem& mem, unsigned bytes) {
+    AccessPlan::Group& g = plan_.group(access.group);
+    a_.lea(kTag, mem);
+    a_.test(x86::cl, uint8_t(bytes - 1));
+    a_.jnz(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss));
+    inHost_ = false;
+    g.alignment = bytes;
+    g.aligned = access.at;
+}
+
+void BlockEmitter::loadHandle(const AccessPlan::Access& access) {
+    if (a_.raxHolds() == access.group) return;
+    a_.mov(kIndex, handle(plan_.group(access.group)));
+    a_.nowRaxHolds(access.group);
+}
+
+// Has what rax holds kept for the others.
+void BlockEmitter::noteHandle(const AccessPlan::Access& access) {
+    const AccessPlan::Group& g = plan_.group(access.group);
+    if (g.last > index_ || plan_.stack(index_).group == access.group) a_.mov(handle(g), kIndex);
+    a_.nowRaxHolds(access.group);
+}
+
+x86::Mem BlockEmitter::handle(const AccessPlan::Group& group) const {
+    return inFrameAt(offsetof(HostFrame, handles) + group.handle * 8);
 }
 
 void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start, int64_t disp) {
@@ -204,10 +251,6 @@ void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start,
     a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, g.writes ? Tlb::kWriteTags : Tlb::kReadTags));
     a_.jne(careful());
     a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
-    if (g.start != AccessPlan::Start::Register) a_.add(kIndex, start);
-    if (g.last > index_ || plan_.stack(index_).group == access.group)
-        a_.mov(inFrameAt(offsetof(HostFrame, handles) + g.handle * 8), kIndex);
-    a_.nowRaxHolds(access.group);
     g.checked = true;
     g.checkedBy = index_;
     inHost_ = false;

@@ -33,7 +33,7 @@ void BlockEmitter::emitTrace(bool loop, std::span<const uint32_t> marks, const u
     map_ = chooseMap(code.first(count), loop);
 
     bias_ = count - steps_.back().count;
-    const Label short_ = a_.newLabel(), top = a_.newLabel();
+    const Label short_ = a_.newLabel(), again = a_.newLabel(), top = a_.newLabel();
     checkPages(marks, otherwise);
     if (bias_) {
         a_.sub(KILN_FRAME(slice), bias_);
@@ -41,13 +41,15 @@ void BlockEmitter::emitTrace(bool loop, std::span<const uint32_t> marks, const u
     }
     moveRegisters(kStandardMap, map_);
     std::vector<RoundEnd> ends;
+    a_.bind(again);
     bool goesOn = round(loop);
     if (goesOn && loop) {
         ends.push_back(endRound(count));
         a_.jle(ends.back().label);
+        inHost_ = false, inFrame_ = true, recipe_ = {};
+        limitRounds(again, count);
         a_.align(AlignMode::kCode, 16);
         a_.bind(top);
-        inHost_ = false, inFrame_ = true, recipe_ = {};
         a_.nowRaxHolds(HostAssembler::kNothing);
         roundBegin_ = count;
         const VectorLevel vectors = vectors_;
@@ -58,8 +60,13 @@ void BlockEmitter::emitTrace(bool loop, std::span<const uint32_t> marks, const u
         } else if (goesOn) {
             ends.push_back(endRound(count));
             a_.jg(top);
+            if (limited_) {
+                unlimit();
+                a_.jg(again);
+            }
             a_.jmp(ends.back().label);
         }
+        limited_ = false;
     } else if (goesOn) {
         edge(pageOffset_ + block_->bytes, count);
     }
@@ -132,6 +139,7 @@ size_t BlockEmitter::restOfBlock() {
     Site& s = context_.sites[site];
     s.index++;
     s.executed = -int32_t(s.index);
+    s.limited = false;
     return site;
 }
 
@@ -142,6 +150,63 @@ BlockEmitter::RoundEnd BlockEmitter::endRound(unsigned count) {
     if (!unsaved) saveFlags();
     a_.sub(KILN_FRAME(slice), count);
     return {a_.newLabel(), unsaved ? recipe_ : Recipe{}};
+}
+
+// Operands whose registers move by a constant in each round stay on their pages for a number of rounds: what
+// the slice has beyond those waits in the frame. If an operand leaves its page at once the first round's code
+// looks it up anew.
+void BlockEmitter::limitRounds(const Label& again, unsigned count) {
+    constexpr size_t kMost = 8;
+    size_t limits = 0;
+    for (AccessPlan::Group& g : plan_.groups()) {
+        if (!g.checked || !g.stride || g.last != plan_.size()) continue;
+        if (g.alignment && g.stride % int64_t(g.alignment)) g.alignment = 0;
+        if (limits == kMost) {
+            g.checked = false;
+            continue;
+        }
+        // ecx: bytes from what the last round used to the end of the page that the stride leads to.
+        const Gp base = baseRegisterOf(g.base, kIndex);
+        Mem first = x86::ptr(base, int32_t(g.low - g.stride));
+        if (g.index >= 0) first.setIndex(baseRegisterOf(g.index, kTag), g.scale);
+        a_.lea(x86::ecx, first);
+        a_.and_(x86::ecx, uint32_t(kPageMask));
+        if (g.stride > 0) {
+            a_.neg(x86::ecx);
+            a_.add(x86::ecx, int32_t(int64_t(kPageSize) - (g.high - g.low)));
+        }
+        const auto stride = uint32_t(std::abs(g.stride));
+        if ((stride & (stride - 1)) == 0) {
+            if (stride > 1) a_.shr(x86::ecx, unsigned(__builtin_ctz(stride)));
+        } else {  // never too many
+            a_.imul(x86::ecx, x86::ecx, (1u << 20) / stride);
+            a_.shr(x86::ecx, 20);
+        }
+        if (limits++) {
+            a_.cmp(x86::ecx, x86::edx);
+            a_.cmovb(x86::edx, x86::ecx);
+        } else {
+            a_.mov(x86::edx, x86::ecx);
+        }
+    }
+    a_.nowRaxHolds(HostAssembler::kNothing);
+    if (!limits) return;
+    limited_ = true;
+    a_.imul(x86::edx, x86::edx, count);
+    a_.test(x86::edx, x86::edx);
+    a_.jz(again);
+    a_.xor_(x86::eax, x86::eax);
+    a_.mov(x86::rcx, KILN_FRAME(slice));
+    a_.sub(x86::rcx, x86::rdx);
+    a_.cmovl(x86::rcx, x86::rax);
+    a_.mov(KILN_FRAME(beyond), x86::rcx);
+    a_.sub(KILN_FRAME(slice), x86::rcx);
+}
+
+// Flags are those of the slice that is left then.
+void BlockEmitter::unlimit() {
+    a_.mov(x86::rcx, KILN_FRAME(beyond));
+    a_.add(KILN_FRAME(slice), x86::rcx);
 }
 
 // The slice may be over before the next round is.

@@ -33,6 +33,7 @@ bool BlockEmitter::branchIf(InstId id) {
 void BlockEmitter::branchAway(InstId id, int64_t target) {
     Edge e{a_.newLabel(), target, executed(), inFrame_, {}};
     e.recipe = recipe_;
+    e.limited = limited_;
     a_.emit(id, e.label);
     edges_.push_back(e);
 }
@@ -52,6 +53,7 @@ bool BlockEmitter::loop() {
     const Label zero = a_.newLabel(), done = a_.newLabel();
     Edge e{a_.newLabel(), *target(), executed(), inFrame_, {}};
     e.recipe = recipe_;
+    e.limited = limited_;
     edges_.push_back(e);
     followed_ = fallsToNext();
     if (z_.address_width == 16) a_.movzx(x86::ecx, x86::cx);
@@ -235,6 +237,8 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     const size_t site = addSite(Site::Kind::Over);
     if (!targetInRdx) a_.mov(x86::rdx, KILN_FRAME(target));
     context_.sites[site].executed = context_.sites[site].pages = 0;
+    context_.sites[site].limited = false;
+    if (limited_) unlimit();
     a_.sub(KILN_FRAME(slice), int64_t(executed()) - bias_);
     a_.jle(over);
     toPage();
@@ -258,8 +262,10 @@ void BlockEmitter::leaveTo(int64_t target, unsigned executed, std::optional<size
     s.block = steps_[0].block;
     s.target = target;
     s.executed = s.pages = 0;
+    s.limited = false;
     s.behindSti = behindSti_;
     const Label over = a_.newLabel();
+    if (limited_) unlimit();
     a_.sub(KILN_FRAME(slice), int64_t(executed) - bias_);
     // A block of its own from there on would end elsewhere.
     const bool alone = rest && context_.sites[*rest].block->count == Decoder::kMaxInsns;

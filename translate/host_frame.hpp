@@ -26,6 +26,7 @@ struct HostFrame {
     uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
     uint64_t flags;          // bits 0: OF; 8..15: SF, ZF, AF, PF, CF as LAHF gives them
     int64_t slice;           // instructions left
+    int64_t beyond;          // more of them, in a loop whose rounds are limited: see emitter_trace.cpp
     uint64_t page;           // linear address of the page that the running block began on
     uint64_t rip;            // on the way out: where to go on, or a target as the table of those has it
     uint64_t value;          // of a push while its place is looked up

@@ -50,9 +50,10 @@ struct Site {
     // In a trace, from the trace's start: instructions that HostFrame::slice does not show yet, and pages up
     // to the block's.
     int32_t executed = 0, pages = 0;
-    uint32_t trace = 0;  // number
-    uint32_t alone = 0;  // block of the instruction and a pseudo-instruction that returns, + 1
-    int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
+    uint32_t trace = 0;    // number
+    bool limited = false;  // in a loop, HostFrame::beyond is to be added as well
+    uint32_t alone = 0;    // block of the instruction and a pseudo-instruction that returns, + 1
+    int64_t target = 0;    // of a direct jump, from HostFrame::page; of others: the instruction's offset
     Block* block = nullptr;
 };
 

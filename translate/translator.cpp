@@ -459,6 +459,7 @@ Translator::Continuation Translator::callOut(Translator& self, uint32_t site) {
 const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
     Site& s = sites_[number];
     f.slice -= s.executed;
+    if (s.limited) f.slice += f.beyond;
     f.page += uint64_t(int64_t(s.pages) * int64_t(kPageSize));
     const uint64_t here = ripOf(f.page + uint64_t(s.target));
     f.vectorsNext = VectorLevel::None;
@@ -518,6 +519,7 @@ const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
 // Back to a place in a trace, whose count and page are the first block's.
 void Translator::intoTrace(HostFrame& f, const Site& s) {
     f.slice += s.executed;
+    if (s.limited) f.slice -= f.beyond;
     f.page -= uint64_t(int64_t(s.pages) * int64_t(kPageSize));
 }
 
