@@ -179,6 +179,7 @@ bool BlockEmitter::decode() {
 
 bool BlockEmitter::instruction() {
     slowTail_ = ~size_t(0);
+    unchecked_ = false;
     missTails_.clear();
     decoded_ = decode();
     if (index_ == 0) harmless_ = decoded_ && !block_->crosses && isHarmless();
@@ -334,7 +335,8 @@ void BlockEmitter::before() {
     callOut(addSite(Site::Kind::Before));
 }
 
-Label BlockEmitter::slow(Site::Kind kind) {
+Label BlockEmitter::slow(Site::Kind kind, bool checked) {
+    unchecked_ |= !checked;
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
         addTail(a_.newLabel(), addSite(kind), inFrame_ ? Recipe{} : recipe_);
@@ -363,6 +365,7 @@ Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, cons
     s.write = write;
     s.aligned = mustBeAligned(bytes);
     s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;
+    unchecked_ = true;
     missTails_.push_back(tails_.size());
     addTail(a_.newLabel(), site, inFrame_ ? Recipe{} : recipe_);
     Tail& t = tails_.back();
@@ -385,7 +388,7 @@ void BlockEmitter::resumeSlow() {
     if (!resume.isValid()) return;
     a_.bind(resume);
     a_.nowRaxHolds(HostAssembler::kNothing);
-    plan_.withdraw(index_);
+    if (unchecked_) plan_.withdraw(index_);
 }
 
 }  // namespace kiln

@@ -110,6 +110,10 @@ class BlockEmitter {
         int guestA = -1, guestB = -1;  // registers it depends on
 
         explicit operator bool() const { return kind != Kind::None; }
+        bool operator==(const Recipe& o) const {
+            return kind == o.kind && guestA == o.guestA && guestB == o.guestB && a == o.a && b == o.b &&
+                   hasImmediate == o.hasImmediate && immediate == o.immediate;
+        }
     };
     struct Address {
         Mem mem;
@@ -316,7 +320,7 @@ class BlockEmitter {
         Label label;
         Recipe recipe;  // of flags to be saved first
     };
-    void limitRounds(const Label& again, unsigned count);
+    void limitRounds(const Label& anew, unsigned count);
     void unlimit();
     void checkPages(std::span<const uint32_t> marks, const uint8_t* otherwise);
     bool round(bool loops);
@@ -345,7 +349,9 @@ class BlockEmitter {
     Tail& addTail(const Label& label, size_t site, const Recipe& recipe);
     Tail& addTail(const Label& label, size_t site) { return addTail(label, site, Recipe{}); }
     void callOut(size_t site);
-    Label slow(Site::Kind kind);  // the interpreter does this instruction, or all from it on
+    // The interpreter does this instruction, or all from it on. `checked`: what operands share was looked up
+    // before.
+    Label slow(Site::Kind kind, bool checked = false);
     // The same when it turns out that the operand's look-up, at `again`, is not worth another try.
     Label missing(const Mem& operand, unsigned bytes, bool write, const Label& again,
                   const Label& found = {});
@@ -394,6 +400,7 @@ class BlockEmitter {
     ZydisDecodedInstruction z_;  // only when it is decoded_
     ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];
     size_t slowTail_ = ~size_t(0);   // of this instruction, if there is one
+    bool unchecked_ = false;         // some of its tails come from in front of a look-up
     std::vector<size_t> missTails_;  // of this instruction's operands
     bool behindSti_ = false, harmless_ = false;
     std::vector<uint32_t> starts_;

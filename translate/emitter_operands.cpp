@@ -218,7 +218,8 @@ void BlockEmitter::checkAlignment(const AccessPlan::Access& access, const Mem& m
     AccessPlan::Group& g = plan_.group(access.group);
     a_.lea(kTag, mem);
     a_.test(x86::cl, uint8_t(bytes - 1));
-    a_.jnz(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss));
+    // Only an atomic one goes on behind it, and is not aligned then.
+    a_.jnz(slow(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss, !isAtomic()));
     inHost_ = false;
     g.alignment = bytes;
     g.aligned = access.at;

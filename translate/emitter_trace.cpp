@@ -33,7 +33,7 @@ void BlockEmitter::emitTrace(bool loop, std::span<const uint32_t> marks, const u
     map_ = chooseMap(code.first(count), loop);
 
     bias_ = count - steps_.back().count;
-    const Label short_ = a_.newLabel(), again = a_.newLabel(), top = a_.newLabel();
+    const Label short_ = a_.newLabel(), again = a_.newLabel(), anew = a_.newLabel(), top = a_.newLabel();
     checkPages(marks, otherwise);
     if (bias_) {
         a_.sub(KILN_FRAME(slice), bias_);
@@ -46,8 +46,9 @@ void BlockEmitter::emitTrace(bool loop, std::span<const uint32_t> marks, const u
     if (goesOn && loop) {
         ends.push_back(endRound(count));
         a_.jle(ends.back().label);
-        inHost_ = false, inFrame_ = true, recipe_ = {};
-        limitRounds(again, count);
+        const Recipe recipe = ends.back().recipe;
+        inHost_ = false, inFrame_ = !recipe, recipe_ = recipe;
+        limitRounds(anew, count);
         a_.align(AlignMode::kCode, 16);
         a_.bind(top);
         a_.nowRaxHolds(HostAssembler::kNothing);
@@ -55,16 +56,23 @@ void BlockEmitter::emitTrace(bool loop, std::span<const uint32_t> marks, const u
         const VectorLevel vectors = vectors_;
         const bool x87 = x87_;
         goesOn = round(true);
-        if (goesOn && (vectors_ < vectors || x87_ < x87)) {
+        const bool same = vectors_ >= vectors && x87_ >= x87 && (!recipe || recipe_ == recipe);
+        if (goesOn && !same) {
             edge(int64_t(steps_[0].block->start.pageOffset()), count);
         } else if (goesOn) {
+            if (!recipe) saveFlags();
             ends.push_back(endRound(count));
             a_.jg(top);
-            if (limited_) {
-                unlimit();
-                a_.jg(again);
+            if (limited_) unlimit();
+            a_.jle(ends.back().label);
+        }
+        if (limited_) {
+            a_.bind(anew);
+            if (recipe) {
+                makeFlags(recipe);
+                storeFlags();
             }
-            a_.jmp(ends.back().label);
+            a_.jmp(again);
         }
         limited_ = false;
     } else if (goesOn) {
@@ -143,10 +151,10 @@ size_t BlockEmitter::restOfBlock() {
     return site;
 }
 
-// What the next round begins with: flags in the frame if anybody wants them, and the count made up. The jump
+// What the next round begins with: flags in the frame or a recipe for them, and the count made up. The jump
 // is the caller's.
 BlockEmitter::RoundEnd BlockEmitter::endRound(unsigned count) {
-    const bool unsaved = !inFrame_ && recipe_ && kills_ && !moved(recipe_);
+    const bool unsaved = !inFrame_ && recipe_;
     if (!unsaved) saveFlags();
     a_.sub(KILN_FRAME(slice), count);
     return {a_.newLabel(), unsaved ? recipe_ : Recipe{}};
@@ -155,14 +163,14 @@ BlockEmitter::RoundEnd BlockEmitter::endRound(unsigned count) {
 // Operands whose registers move by a constant in each round stay on their pages for a number of rounds: what
 // the slice has beyond those waits in the frame. If an operand leaves its page at once the first round's code
 // looks it up anew.
-void BlockEmitter::limitRounds(const Label& again, unsigned count) {
+void BlockEmitter::limitRounds(const Label& anew, unsigned count) {
     constexpr size_t kMost = 8;
     size_t limits = 0;
     for (AccessPlan::Group& g : plan_.groups()) {
         if (!g.checked || !g.stride || g.last != plan_.size()) continue;
         if (g.alignment && g.stride % int64_t(g.alignment)) g.alignment = 0;
         if (limits == kMost) {
-            g.checked = false;
+            g.checked = false, g.alignment = 0;
             continue;
         }
         // ecx: bytes from what the last round used to the end of the page that the stride leads to.
@@ -194,7 +202,7 @@ void BlockEmitter::limitRounds(const Label& again, unsigned count) {
     limited_ = true;
     a_.imul(x86::edx, x86::edx, count);
     a_.test(x86::edx, x86::edx);
-    a_.jz(again);
+    a_.jz(anew);
     a_.xor_(x86::eax, x86::eax);
     a_.mov(x86::rcx, KILN_FRAME(slice));
     a_.sub(x86::rcx, x86::rdx);

@@ -1,8 +1,8 @@
 // Which ways through the guest's code are hot, and the traces made of them. The run loop's slices end where
 // time is spent: the blocks that they end in front of are counted, and one that is found often enough is
-// followed once, edge by edge, with its slice withheld so that every edge comes to the translator. What is
-// found is a loop, or a way up to where a trace goes on or a block is not translated. A trace covers the head
-// of its first block's code with a jump.
+// followed, edge by edge, with its slice withheld so that every edge comes to the translator. What is found
+// is a loop, if some rounds of it are the same, or a way up to where a trace goes on or a block is not
+// translated. A trace covers the head of its first block's code with a jump.
 #include <algorithm>
 #include <cstring>
 
@@ -13,10 +13,38 @@ namespace kiln {
 
 namespace {
 
-constexpr size_t kMostSteps = 64;
-constexpr unsigned kMostInstructions = 256;
-constexpr int64_t kFarthest = 1 << 30;  // bytes between pages
-constexpr size_t kRoom = 128 << 10;     // in the code buffer
+constexpr size_t kMostSteps = 256;           // that are recorded
+constexpr unsigned kMostRecorded = 2048;     // instructions of them
+constexpr unsigned kMostInstructions = 256;  // of a trace
+constexpr size_t kRounds = 4;                // of a loop that are the same
+constexpr int64_t kFarthest = 1 << 30;       // bytes between pages
+constexpr size_t kRoom = 128 << 10;          // in the code buffer
+
+// The last rounds, of so many steps each.
+bool repeats(std::span<const CodeStep> steps, size_t length) {
+    for (size_t n = steps.size() - length * (kRounds - 1); n < steps.size(); n++) {
+        const CodeStep &a = steps[n], &b = steps[n - length];
+        if (a.block != b.block || a.page != b.page || a.count != b.count) return false;
+    }
+    return true;
+}
+
+unsigned instructionsOf(std::span<const CodeStep> steps) {
+    unsigned count = 0;
+    for (const CodeStep& s : steps) count += s.count;
+    return count;
+}
+
+// How many steps are not too much for a trace: if possible, up to where the first one comes again.
+size_t firstPart(std::span<const CodeStep> steps) {
+    size_t part = 0, again = 0;
+    for (unsigned count = 0; part < steps.size(); part++) {
+        count += steps[part].count;
+        if (count > kMostInstructions) break;
+        if (part && steps[part].block == steps[0].block && steps[part].page == steps[0].page) again = part;
+    }
+    return again ? again : part;
+}
 
 }  // namespace
 
@@ -70,12 +98,13 @@ void Translator::record(HostFrame& f, uint64_t rip) {
     int64_t page = int64_t((rip & ~kPageMask) - r.page);
     if (last.block->mode != CodeMode::Code64) page = int32_t(page);
     if (b)
-        for (size_t n = 0; n < all; n++)
-            if (r.steps[n].block == b && r.steps[n].page == page) return finishRecording(f, n, all, true);
+        for (size_t length = 1; length * kRounds <= all; length++)
+            if (r.steps[all - length].block == b && r.steps[all - length].page == page &&
+                repeats(r.steps, length))
+                return finishRecording(f, all - length, all, true);
     const bool far = page > kFarthest || page < -kFarthest;
     if (!b || b->crosses || b->mode != last.block->mode || far || all == kMostSteps ||
-        r.instructions + b->count > kMostInstructions ||
-        b->host != translated_.at(const_cast<Block*>(b)).code.main.data())
+        r.instructions > kMostRecorded || b->host != translated_.at(const_cast<Block*>(b)).code.main.data())
         return finishRecording(f, 0, all, false);
     r.steps.push_back({const_cast<Block*>(b), b->count, page});
 }
@@ -104,10 +133,9 @@ void Translator::finishRecording(HostFrame& f, size_t first, size_t end, bool lo
     if (end < first + (loop ? 1 : 2) || buffer_.left() < kRoom) return;
     std::vector<CodeStep> steps(r.steps.begin() + long(first), r.steps.begin() + long(end));
     // A function that calls itself is no loop: what it calls returns.
-    if (loop && callDepth(steps) != 0) {
-        if (steps.size() < 2) return;
-        loop = false;
-    }
+    if (loop && (callDepth(steps) != 0 || instructionsOf(steps) > kMostInstructions)) loop = false;
+    if (!loop) steps.resize(firstPart(steps));
+    if (!loop && steps.size() < 2) return;
     const int64_t from = steps[0].page;
     for (CodeStep& s : steps) s.page -= from;
     if (!loop) steps.back().count = steps.back().block->count;
