@@ -591,11 +591,12 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     toFrame(n);
     if (!reachedEnd_) return goOn(n);
     n.slice = c.slice_ + b.count;
-    const bool same = !isDead(s) && n.lookupTag == tag && c.ways_->forgotten == forgotten &&
-                      now_.key == key && !nowhere_ && c.codeMode_ == b.mode;
-    if (!same)
-        return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count,
-                     isDead(s) ? Exit::Dead : Exit::Events);
+    const bool same = n.lookupTag == tag && c.ways_->forgotten == forgotten && now_.key == key && !nowhere_ &&
+                      c.codeMode_ == b.mode;
+    if (b.dead) return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count, Exit::Dead);
+    // The block goes on to its end, which is where slices end.
+    if (isDead(s)) return leaveInBlock(n, s, Exit::Dead, s.count);
+    if (!same) return leaveInBlock(n, s, Exit::Events, s.count);
     if (refuses(n, s)) return leaveInBlock(n, s, Exit::Vectors, s.count);
     if (s.spanned && (c.dataTlb_ != tlb || tlb->generation() != generation))
         return withoutHandles(n, s, s.index + s.count);
