@@ -55,6 +55,7 @@ struct Site {
     uint32_t alone = 0;    // block of the instruction and a pseudo-instruction that returns, + 1
     int64_t target = 0;    // of a direct jump, from HostFrame::page; of others: the instruction's offset
     Block* block = nullptr;
+    const Block* leadsTo = nullptr;  // that `patch` was last led to
 };
 
 }  // namespace kiln

@@ -75,6 +75,7 @@ void Translator::linkTo(uint32_t number, const Block& target, uint32_t mark) {
     leadTo(s, target);
     if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, mark);
     t.incoming.push_back(number);
+    s.leadsTo = &target;
     s.links++;
     statistics_.links++;
 }

@@ -172,7 +172,8 @@ void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool l
     std::memcpy(trace.covered.data(), t.code.main.data(), trace.covered.size());
     buffer_.setJump(t.code.main.data(), host);
     head.host = host;
-    for (const uint32_t n : t.incoming) leadTo(sites_[n], head);
+    for (const uint32_t n : t.incoming)
+        if (sites_[n].leadsTo == &head) leadTo(sites_[n], head);
     const uint64_t rip = page + head.start.pageOffset();
     JumpTarget& target = jumpTargets(f)[uint16_t(rip)];
     if (target.rip == rip && target.host) target.host = host;
