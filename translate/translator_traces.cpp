@@ -176,7 +176,7 @@ void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool l
         if (sites_[n].leadsTo == &head) leadTo(sites_[n], head);
     const uint64_t rip = page + head.start.pageOffset();
     JumpTarget& target = jumpTargets(f)[uint16_t(rip)];
-    if (target.rip == rip && target.host) target.host = host;
+    if (target.rip == rip && target.host == t.code.main.data()) target.host = host;
     statistics_.traces++;
     statistics_.loops += loop;
     for (const CodeStep& s : steps) {
