@@ -364,7 +364,8 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace, 
             sites_.resize(firstSite);
         }
     }
-    for (const auto& [block, handler] : handlers) block->insns[0].run = handler;
+    // In the other order: a block may come several times.
+    for (size_t n = handlers.size(); n--;) handlers[n].first->insns[0].run = handlers[n].second;
     if (!host) sites_.resize(firstSite);
     return host;
 }
