@@ -115,19 +115,26 @@ TEST_CASE("traces: a page that is not there stops a loop at the right item") {
     CHECK(b.cpu.gpr[Rax] == b.sum(kArray));
 }
 
-TEST_CASE("traces: blocks of a loop of two rounds go on as host code") {
+TEST_CASE("traces: blocks of a loop of three rounds go on as host code") {
     Bench b;
     b.cpu.gpr[Rbp] = 20'000;
     b.cpu.gpr[Rax] = 0;
-    const unsigned slices = b.slices({0xb9, 2, 0, 0, 0,  // mov ecx, 2
+    const unsigned slices = b.slices({0xb9, 3, 0, 0, 0,  // mov ecx, 3
                                       0x48, 0xff, 0xc0,  // inc rax
                                       0xff, 0xc9,        // dec ecx
                                       0x75, 0xf9,        // jnz to inc
                                       0x48, 0xff, 0xcd,  // dec rbp
                                       0x75, 0xef});      // jnz
-    CHECK(b.cpu.gpr[Rax] == 40'000);
+    CHECK(b.cpu.gpr[Rax] == 60'000);
     CHECK(b.statistics().traces > 0);
     CHECK(b.exitsAtSlices() > slices - 10);
+    // One that comes several times in a trace, by itself.
+    const uint64_t before = b.exitsAtSlices();
+    b.cpu.gpr[Rbp] = 1;
+    b.cpu.gpr[Rcx] = 100'000;
+    b.cpu.rip = kCode + 5;
+    CHECK(b.slices() < 610);
+    CHECK(b.exitsAtSlices() - before > 590);
 }
 
 TEST_CASE("traces: calls and returns are followed, other returns are not lost") {
