@@ -324,6 +324,7 @@ class BlockEmitter {
     void unlimit();
     void checkPages(std::span<const uint32_t> marks, const uint8_t* otherwise);
     bool round(bool loops);
+    std::vector<RoundEnd> rounds(unsigned count);
     bool fallsToNext() const;
     bool inMidBlock() const;
     size_t restOfBlock();

@@ -33,57 +33,65 @@ void BlockEmitter::emitTrace(bool loop, std::span<const uint32_t> marks, const u
     map_ = chooseMap(code.first(count), loop);
 
     bias_ = count - steps_.back().count;
-    const Label short_ = a_.newLabel(), again = a_.newLabel(), anew = a_.newLabel(), top = a_.newLabel();
+    const Label over = a_.newLabel();
     checkPages(marks, otherwise);
     if (bias_) {
         a_.sub(KILN_FRAME(slice), bias_);
-        a_.jle(short_);
+        a_.jle(over);
     }
     moveRegisters(kStandardMap, map_);
     std::vector<RoundEnd> ends;
-    a_.bind(again);
-    bool goesOn = round(loop);
-    if (goesOn && loop) {
-        ends.push_back(endRound(count));
-        a_.jle(ends.back().label);
-        const Recipe recipe = ends.back().recipe;
-        inHost_ = false, inFrame_ = !recipe, recipe_ = recipe;
-        limitRounds(anew, count);
-        a_.align(AlignMode::kCode, 16);
-        a_.bind(top);
-        a_.nowRaxHolds(HostAssembler::kNothing);
-        roundBegin_ = count;
-        const VectorLevel vectors = vectors_;
-        const bool x87 = x87_;
-        goesOn = round(true);
-        const bool same = vectors_ >= vectors && x87_ >= x87 && (!recipe || recipe_ == recipe);
-        if (goesOn && !same) {
+    if (loop)
+        ends = rounds(count);
+    else if (round(false))
+        edge(pageOffset_ + block_->bytes, count);
+    leavings();
+    for (const RoundEnd& e : ends) leaveLoop(e, otherwise);
+    if (!bias_) return;
+    a_.bind(over);
+    a_.add(KILN_FRAME(slice), bias_);
+    a_.jmp(Imm(uint64_t(otherwise)));
+}
+
+// The first round of a loop and the one that goes on with itself, which begins with what is known behind the
+// first; where it ends it is known again, since it is the same code.
+std::vector<BlockEmitter::RoundEnd> BlockEmitter::rounds(unsigned count) {
+    std::vector<RoundEnd> ends;
+    const Label first = a_.newLabel(), anew = a_.newLabel(), top = a_.newLabel();
+    a_.bind(first);
+    if (!round(true)) return ends;
+    ends.push_back(endRound(count));
+    a_.jle(ends[0].label);
+    const Recipe recipe = ends[0].recipe;
+    inHost_ = false, inFrame_ = !recipe, recipe_ = recipe;
+    limitRounds(anew, count);
+    a_.align(AlignMode::kCode, 16);
+    a_.bind(top);
+    a_.nowRaxHolds(HostAssembler::kNothing);
+    roundBegin_ = count;
+    const VectorLevel vectors = vectors_;
+    const bool x87 = x87_;
+    if (round(true)) {
+        if (vectors_ < vectors || x87_ < x87 || (recipe && recipe_ != recipe)) {
             edge(int64_t(steps_[0].block->start.pageOffset()), count);
-        } else if (goesOn) {
+        } else {
             if (!recipe) saveFlags();
             ends.push_back(endRound(count));
             a_.jg(top);
             if (limited_) unlimit();
-            a_.jle(ends.back().label);
+            a_.jle(ends[1].label);
         }
-        if (limited_) {
-            a_.bind(anew);
-            if (recipe) {
-                makeFlags(recipe);
-                storeFlags();
-            }
-            a_.jmp(again);
-        }
-        limited_ = false;
-    } else if (goesOn) {
-        edge(pageOffset_ + block_->bytes, count);
     }
-    leavings();
-    for (const RoundEnd& e : ends) leaveLoop(e, otherwise);
-    if (!bias_) return;
-    a_.bind(short_);
-    a_.add(KILN_FRAME(slice), bias_);
-    a_.jmp(Imm(uint64_t(otherwise)));
+    if (limited_) {
+        a_.bind(anew);
+        if (recipe) {
+            makeFlags(recipe);
+            storeFlags();
+        }
+        a_.jmp(first);
+    }
+    limited_ = false;
+    return ends;
 }
 
 // Each page of the trace but the first must have the mark it had when the trace was recorded.
