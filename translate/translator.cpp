@@ -245,6 +245,7 @@ void Translator::flush() {
     sites_.clear();
     alone_.clear();
     marks_.clear();
+    lastMarks_ = {};
     careful_.clear();
     traces_.clear();
     stopRecording();
@@ -475,20 +476,21 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
         case Site::Kind::OtherPage: {
             if (s.behindSti) return behindSti(f, number);
             passes(f, here);
-            const Block* b = f.slice > 0 ? findTarget(f, here) : nullptr;
+            const Block* b = f.slice > 0 ? findTarget(f, here, true) : nullptr;
             if (!b) return leave(f, here, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
             f.page = linearOf(here) & ~kPageMask;
             if (s.links < kMostLinks) linkTo(number, *b, markOf(f.page, b->start.page()));
             return static_cast<const uint8_t*>(b->host);
         }
         case Site::Kind::LookUp:
-            if (findTarget(f, ripOfKey(f.rip))) return resume(f, s);
+            // (A call may still fault when it pushes.)
+            if (findTarget(f, ripOfKey(f.rip), s.mnemonic != ZYDIS_MNEMONIC_CALL)) return resume(f, s);
             return leaveInBlock(f, s, Exit::Untranslated);
         case Site::Kind::Vectors: return vectors(f, s);
         case Site::Kind::Over: {
             const uint64_t rip = ripOfKey(f.rip);
             passes(f, rip);
-            const Block* b = f.slice > 0 ? findTarget(f, rip) : nullptr;
+            const Block* b = f.slice > 0 ? findTarget(f, rip, true) : nullptr;
             if (!b) return leave(f, rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
             f.page = linearOf(rip) & ~kPageMask;
             return static_cast<const uint8_t*>(b->host);
@@ -633,7 +635,7 @@ const uint8_t* Translator::goOn(HostFrame& f) {
         const JumpTarget& t = jumpTargets(f)[uint16_t(linear)];
         const void* host = t.rip == (linear | now_.key) ? t.host : nullptr;
         if (!host)
-            if (const Block* b = findTarget(f, c.rip)) host = b->host;
+            if (const Block* b = findTarget(f, c.rip, true)) host = b->host;
         f.page = linear & ~kPageMask;
         if (host) return static_cast<const uint8_t*>(host);
     }

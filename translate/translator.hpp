@@ -163,7 +163,7 @@ class Translator final : public HotCode {
     void noteExit(Exit why) { statistics_.exits[size_t(why)]++; }
     const uint8_t* vectors(HostFrame& frame, Site& site);
     bool refuses(const HostFrame& frame, const Site& site) const;
-    const Block* findTarget(HostFrame& frame, uint64_t rip);
+    const Block* findTarget(HostFrame& frame, uint64_t rip, bool runsNext = false);
     void toCpu(const HostFrame& frame);
     void toFrame(HostFrame& frame);
 
@@ -187,6 +187,7 @@ class Translator final : public HotCode {
         };
     };
     std::unordered_map<Pages, uint32_t, Pages::Hash> marks_;
+    std::array<std::pair<Pages, uint32_t>, 256> lastMarks_{};  // of marks_; 0: none
     // Where emitted code lies.
     struct Code {
         std::span<const uint8_t> main, cold;

@@ -19,18 +19,21 @@ void Translator::refresh(HostFrame& f) {
     f.generation = generation_;
 }
 
-// The translated block at `rip`, which is then in the table of jump targets, and its page is marked.
-const Block* Translator::findTarget(HostFrame& f, uint64_t rip) {
+// The translated block at `rip`, which is then in the table of jump targets, and its page is marked. Who is
+// sure to run it next has its page looked up if need be: behind every flush of translations they all are.
+const Block* Translator::findTarget(HostFrame& f, uint64_t rip, bool runsNext) {
     statistics_.lookUps++;
     if (!mayRun(rip)) return nullptr;
     const uint64_t linear = linearOf(rip), page = linear & ~kPageMask;
-    const Cpu::JumpEntry& known = cpu_.ways_->jumps[Cpu::jumpIndex(linear)];
+    Cpu::JumpEntry& known = cpu_.ways_->jumps[Cpu::jumpIndex(linear)];
     const Cpu::FetchEntry& e = cpu_.fetchEntry(linear);
     const Block* b = nullptr;
-    if (known.rip == linear && known.tag == cpu_.lookupTag_)
+    if (known.rip == linear && known.tag == cpu_.lookupTag_) {
         b = known.block;
-    else if (e.page == page && e.tag == cpu_.lookupTag_)
+    } else if ((e.page == page && e.tag == cpu_.lookupTag_) || (runsNext && cpu_.mayFetch(linear))) {
         b = cpu_.io.code.find(e.phys + (linear & kPageMask), cpu_.codeMode_, false);
+        if (b && !b->crosses && rip + b->bytes <= cpu_.codeEnd_) known = {linear, cpu_.lookupTag_, b};
+    }
     if (!b || !b->host || b->hostFor != now_.hostFor(rip)) {
         (b ? statistics_.coldTarget : statistics_.noTarget)++;
         return nullptr;
@@ -54,7 +57,13 @@ uint32_t Translator::setMark(HostFrame& f, uint64_t linearPage, PhysAddr page) {
 }
 
 uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
-    return marks_.try_emplace(Pages{linearPage, page.value}, uint32_t(marks_.size() + 1)).first->second;
+    const Pages pages{linearPage, page.value};
+    auto& [known, mark] = lastMarks_[(linearPage >> 12) % lastMarks_.size()];
+    if (!mark || known != pages) {
+        known = pages;
+        mark = marks_.try_emplace(pages, uint32_t(marks_.size() + 1)).first->second;
+    }
+    return mark;
 }
 
 // The way from one block to another of the same page holds as long as both live; a dead one leaves.
