@@ -405,7 +405,8 @@ class Cpu : public CpuState {
     void writeLinear(uint64_t linear, const void* in, unsigned size, bool user, bool implicit);
     uint64_t nextPage(uint64_t linear, bool implicit) const;
     Translation walk(uint64_t linear, Access access, bool user, bool implicit, Marking marking);
-    Translation walkWithoutThrowing(uint64_t linear, Access access, bool user, bool implicit, Marking marking);
+    Translation walkWithoutThrowing(uint64_t linear, Access access, bool user, bool implicit,
+                                    Marking marking);
     void fillBoth(uint64_t first, uint64_t second, Access access, bool user, bool implicit);
     void forgetCode(uint64_t linear);
     void forgetDeadBlocks();
@@ -695,8 +696,9 @@ inline const Insn* Cpu::enterNext() {
 [[gnu::always_inline]] inline const Insn* Cpu::branchTaken(const Insn& i, uint64_t mask) {
     const uint64_t uncut = gpr.slot[17] + uint64_t(int64_t(i.disp)), target = uncut & mask;
     const Block* b = i.link;
-    // (One that wraps around at 64 KiB or 4 GiB does so under this base of CS only.)
-    if (!b || slice_ <= 0 || uncut + b->bytes > codeEnd_) [[unlikely]]
+    // (A link does not know of a branch that wraps around at 64 KiB or 4 GiB: it does so under some bases of
+    // CS only.)
+    if (!b || slice_ <= 0 || target + b->bytes > codeEnd_ || uncut != target) [[unlikely]]
         return branchUnlinked(i, target);
     refund(&i);
     slice_ -= b->count;

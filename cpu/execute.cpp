@@ -296,8 +296,7 @@ const Insn* Cpu::branchUnlinked(const Insn& i, uint64_t target) {
     rip = target;
     const Insn* n = enterNext();
     // On the same page the way to the target holds as long as both blocks live.
-    const bool wraps = i.width <= 1 && codeEnd_ > 0x10000;
-    if (n && !wraps && block->start.page() == here->start.page() && ((target ^ from) & ~kPageMask) == 0) i.link = block;
+    if (n && block->start.page() == here->start.page() && ((target ^ from) & ~kPageMask) == 0) i.link = block;
     return n;
 }
 

@@ -445,13 +445,15 @@ class SegmentFuzz {
             const bool fresh = start % 8 == 0;
             if (runs(seed, fresh, 12, 400)) continue;
             // Once more, closely.
-            random_ = Random(1);
-            runs(seed, true, 4000, 1);
+            const std::vector<uint8_t> data = data_;
+            for (SystemGuest* b : both()) restore(*b, kDataArea, data.data(), data.size());
+            runs(seed, fresh, 4000, 1);
             return false;
         }
         return true;
     }
     bool runs(uint64_t seed, bool fresh, int slices, uint64_t longest) {
+        data_.assign(plain_.host(kDataArea), plain_.host(kDataArea) + kDataBytes);
         randomState(seed, fresh);
         bool equal = true;
         for (int n = 0; n < slices && equal; n++) {
@@ -481,6 +483,7 @@ class SegmentFuzz {
     SystemGuest plain_, translated_;
     std::unique_ptr<Translator> translator_;
     std::vector<uint8_t> memory_;  // as it was: from kCodeArea on, nothing
+    std::vector<uint8_t> data_;    // as the last run found it
     std::vector<uint8_t> code_;
     uint64_t at_ = 0;  // where it lies
     bool addressPrefix_ = false;

@@ -146,6 +146,9 @@ constexpr const char* kLong[] = {
     // system
     "0f01f8",
     "fa",
+    "fc",
+    "0f01ee",
+    "0f01e8",
     "fb",
     "f3480faec3",
     "f3480faeda",
@@ -186,9 +189,9 @@ constexpr const char* kCompat[] = {
 };
 
 constexpr const char* kReal[] = {
-    "89d8", "8b07", "8a4001", "26890d", "668b07", "678b03", "8d4001", "8827",   "50",   "58", "c9",
-    "06",   "1f",   "8ec0",   "8cd8",   "c41f",   "e80010", "eb10",   "7410",   "e2fe", "c3", "cb",
-    "ffe0", "ff17", "ac",     "aa",     "a4",     "a6",     "f3a5",   "0fa307", "dd07",
+    "89d8", "8b07", "8a4001", "26890d", "668b07", "678b03", "8d4001", "8827", "50",     "58",   "c9",
+    "06",   "1f",   "8ec0",   "8cd8",   "c41f",   "e80010", "eb10",   "7410", "e2fe",   "c3",   "cb",
+    "ffe0", "ff17", "ac",     "aa",     "a4",     "a6",     "f3a5",   "9c",   "0fa307", "dd07",
 };
 // With a base and a limit.
 constexpr const char* kSegmented[] = {"8b07", "668b07", "0107", "50", "c3", "e8fb0f0000", "648b07"};

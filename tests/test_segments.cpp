@@ -522,3 +522,20 @@ TEST_CASE("64-bit mode: canonical addresses are #GP, on the stack #SS") {
     CHECK_RAISES(g.does({0xff, 0xe0}), kGP, 0);  // jmp rax
     CHECK_RAISES(g.does({0xff, 0xd0}), kGP, 0);  // call rax
 }
+
+TEST_CASE("a branch that wraps around at 64 KiB under one base of CS does not under another") {
+    SystemGuest g(Mode::Real16);
+    g.write(0x50100, std::vector<uint8_t>{0xe9, 0x00, 0x01});        // JMP +100h
+    g.write(0x50203, std::vector<uint8_t>{0xb8, 0x01, 0x00, 0xf4});  // MOV AX, 1; HLT
+    g.write(0x40203, std::vector<uint8_t>{0xb8, 0x02, 0x00, 0xf4});
+    auto from = [&](uint64_t base) {
+        g.setBase(Cs, base);
+        g.cpu.halted = false;
+        g.cpu.rip = 0x50100 - base;
+        g.cpu.run(3);
+        return uint16_t(g.cpu.gpr[Rax]);
+    };
+    for (int n = 0; n < 4; n++) CHECK(from(0x50000) == 1);
+    for (int n = 0; n < 4; n++) CHECK(from(0x40180) == 2);
+    CHECK(from(0x50000) == 1);
+}

@@ -215,6 +215,8 @@ class BlockEmitter {
     bool clearInterrupts();
     bool setInterrupts();
     bool pushFlags();
+    bool changeDirection(bool down);
+    bool readKeys();
     bool changeAc();
     bool stringInstruction();
 

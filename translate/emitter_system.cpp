@@ -1,6 +1,6 @@
 // System instructions as host code, where they do no more than move some of the processor's state: SWAPGS,
-// RDFSBASE and relatives, CLI, STI, PUSHF. What would fault, or what wants a look at interrupts, is the
-// interpreter's.
+// RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, RDPKRU, SERIALIZE. What would fault, or what wants a
+// look at interrupts, is the interpreter's.
 #include "cpu/state.hpp"
 #include "translate/emission.hpp"
 
@@ -37,7 +37,13 @@ bool BlockEmitter::system() {
         case ZYDIS_MNEMONIC_STI: return setInterrupts();
         case ZYDIS_MNEMONIC_STAC:
         case ZYDIS_MNEMONIC_CLAC: return changeAc();
+        case ZYDIS_MNEMONIC_PUSHF:
+        case ZYDIS_MNEMONIC_PUSHFD:
         case ZYDIS_MNEMONIC_PUSHFQ: return pushFlags();
+        case ZYDIS_MNEMONIC_CLD: return changeDirection(false);
+        case ZYDIS_MNEMONIC_STD: return changeDirection(true);
+        case ZYDIS_MNEMONIC_RDPKRU: return readKeys();
+        case ZYDIS_MNEMONIC_SERIALIZE: a_.mfence(); return true;
         default: return false;
     }
 }
@@ -131,10 +137,34 @@ bool BlockEmitter::changeAc() {
     return true;
 }
 
+bool BlockEmitter::changeDirection(bool down) {
+    toProcessor();
+    const Mem flags = ofProcessor(context_.places.flags, 4);
+    down ? a_.or_(flags, uint32_t(flag::DF)) : a_.and_(flags, ~uint32_t(flag::DF));
+    return true;
+}
+
+// RDPKRU.
+bool BlockEmitter::readKeys() {
+    toProcessor();
+    a_.test(ofProcessor(context_.places.cr4, 4), uint32_t(cr4::PKE));
+    a_.jz(slow(Site::Kind::Miss));
+    loadGuest(x86::rcx, 1);
+    a_.test(x86::ecx, x86::ecx);
+    a_.jnz(slow(Site::Kind::Miss));
+    a_.mov(x86::ecx, ofProcessor(context_.places.pkru, 4));
+    storeGuest(0, x86::rcx);
+    a_.mov(x86::ecx, 0);
+    storeGuest(2, x86::rcx);
+    return true;
+}
+
 bool BlockEmitter::pushFlags() {
-    if (inFrame(4)) return false;
+    const unsigned bytes = z_.operand_width / 8;
+    if (inFrame(4) || (segmented() ? context_.surroundings.v86 : z_.operand_width != bits())) return false;
     saveFlags();
-    const Address to = stack(-8, 8, true);
+    Address to = stack(-int32_t(bytes), bytes, true);
+    if (to.usesRdx) moveAddressTo(to, kIndex);
     a_.movzx(x86::ecx, inFrameAt(offsetof(HostFrame, flags) + 1, 1));
     a_.movzx(x86::edx, inFrameAt(offsetof(HostFrame, flags), 1));
     a_.and_(x86::edx, 1);
@@ -144,8 +174,8 @@ bool BlockEmitter::pushFlags() {
     a_.or_(x86::ecx, x86::dword_ptr(x86::rdx));
     a_.or_(x86::ecx, 2);
     a_.and_(x86::ecx, ~uint32_t(flag::RF | flag::VM));
-    a_.mov(to.mem.cloneResized(8), x86::rcx);
-    addToStack(-8);
+    a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bytes * 8));
+    addToStack(-int32_t(bytes));
     return true;
 }
 

@@ -14,7 +14,7 @@ struct ProcessorPlaces {
     uint64_t *cr4, *kernelGsBase;
     Segment* segment[6];    // by SegReg
     uint64_t* fastBase[6];  // the base once more
-    const uint32_t* pendingDebug;
+    const uint32_t *pendingDebug, *pkru;
     unsigned linearBits;                     // of what segment bases may be
     const std::atomic<uint32_t>* attention;  // of the local APIC
 };

@@ -53,6 +53,7 @@ std::string Translator::hostCode(uint64_t rip) {
         name(p.fastBase[n], fmt::format("cpu.{}.fastBase", kSegments[n]));
     }
     name(p.pendingDebug, "cpu.pendingDebug");
+    name(p.pkru, "cpu.pkru");
     name(p.attention, "apic.attention");
     listing.processor = uint64_t(uintptr_t(p.base));
     listing.processorSize = sizeof(Cpu);

@@ -19,6 +19,7 @@ void Translator::notePlaces() {
                {},
                {},
                &c.pendingDebug,
+               &c.pkru,
                c.model.linearBits,
                &c.io.apic.attentionWord()};
     for (unsigned r = 0; r < 6; r++) {
