@@ -204,8 +204,9 @@ std::string Translator::report() const {
         buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.links, s.lookUps,
         s.misses, s.fills, s.faults, s.besideCode);
     out += fmt::format(
-        "  {} traces of {} instructions, {} of them loops; {} ways followed, {} traces lost a block\n",
-        s.traces, s.traced, s.loops, s.recordings, s.tracesEnded);
+        "  {} traces of {} instructions, {} of them loops, made in {} ms; {} ways followed, {} traces lost a "
+        "block\n",
+        s.traces, s.traced, s.loops, s.traceNanoseconds / 1'000'000, s.recordings, s.tracesEnded);
     if (s.instructions)
         out += fmt::format(
             "  {} ns, {:.1f} bytes of host code and {:.1f} of cold code for a guest instruction\n",

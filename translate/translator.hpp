@@ -65,6 +65,7 @@ class Translator final : public HotCode {
         uint64_t careful = 0;                   // versions of blocks
         uint64_t traces = 0, loops = 0, traced = 0;  // loops are among them; instructions
         uint64_t tracesEnded = 0, recordings = 0;    // that lost a block; that were begun
+        uint64_t traceNanoseconds = 0;               // of making them
         uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
         uint64_t nanoseconds = 0;                                  // of translating
@@ -201,6 +202,7 @@ class Translator final : public HotCode {
         Code code;
         std::vector<uint32_t> incoming;  // sites that jump here
         uint32_t samples = 0;            // slices that ended in front of it
+        uint8_t recordings = 0;          // of ways from it: each makes the next one wait twice as long
         std::vector<uint32_t> traces;    // that it is part of
         const uint8_t* copy = nullptr;   // its code once more, for when its trace can't run
     };

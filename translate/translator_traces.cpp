@@ -4,6 +4,7 @@
 // is a loop, if some rounds of it are the same, or a way up to where a trace goes on or a block is not
 // translated. A trace covers the head of its first block's code with a jump.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "translate/emitter.hpp"
@@ -16,9 +17,10 @@ namespace {
 constexpr size_t kMostSteps = 256;           // that are recorded
 constexpr unsigned kMostRecorded = 2048;     // instructions of them
 constexpr unsigned kMostInstructions = 256;  // of a trace
-constexpr size_t kRounds = 4;                // of a loop that are the same
-constexpr int64_t kFarthest = 1 << 30;       // bytes between pages
-constexpr size_t kRoom = 128 << 10;          // in the code buffer
+constexpr uint8_t kMostPatience = 8;
+constexpr size_t kRounds = 4;           // of a loop that are the same
+constexpr int64_t kFarthest = 1 << 30;  // bytes between pages
+constexpr size_t kRoom = 128 << 10;     // in the code buffer
 
 // The last rounds, of so many steps each.
 bool repeats(std::span<const CodeStep> steps, size_t length) {
@@ -61,8 +63,9 @@ void Translator::passes(HostFrame& f, uint64_t rip) {
     const Block* b = findTarget(f, rip);
     if (!b) return;
     Translated& t = translated_.at(const_cast<Block*>(b));
-    if (b->host != t.code.main.data() || ++t.samples < options_.tier2) return;
+    if (b->host != t.code.main.data() || ++t.samples < uint64_t(options_.tier2) << t.recordings) return;
     t.samples = 0;
+    t.recordings += t.recordings < kMostPatience;
     wanted_ = b;
 }
 
@@ -148,6 +151,7 @@ void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool l
     Block& head = *steps[0].block;
     Translated& t = translated_.at(&head);
     if (head.host != t.code.main.data()) return;
+    const auto began = std::chrono::steady_clock::now();
     const CodeStep whole{&head, head.count};
     if (!t.copy) t.copy = emit({&whole, 1}, 0, 0, [](BlockEmitter& emitter) { emitter.emit(); });
     if (!t.copy) return;
@@ -177,6 +181,8 @@ void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool l
     const uint64_t rip = page + head.start.pageOffset();
     JumpTarget& target = jumpTargets(f)[uint16_t(rip)];
     if (target.rip == rip && target.host == t.code.main.data()) target.host = host;
+    statistics_.traceNanoseconds +=
+        uint64_t(std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count());
     statistics_.traces++;
     statistics_.loops += loop;
     for (const CodeStep& s : steps) {
