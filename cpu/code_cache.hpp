@@ -1,6 +1,10 @@
 // The decoded blocks of one processor, keyed by physical address and code mode. Overwriting code kills the
 // blocks it touches: every instruction of a dead block is replaced by one that leaves to the run loop, so
 // that even a block that overwrites itself stops before its next instruction.
+//
+// A dead block lies dormant where it was: code that changes is mostly entered where it was entered before,
+// and then the new instructions are put into the same block, to which all links and jump caches still lead.
+// What has stayed dormant when there are many is freed.
 #pragma once
 #include <boost/container/small_vector.hpp>
 #include <functional>
@@ -20,21 +24,26 @@ class CodeCache {
 
     Block* find(PhysAddr start, CodeMode mode, bool single) const;
     Block* insert(std::unique_ptr<Block> block);
+    // A dead block of this key, or null. When its instructions are anew what is at its address it lives
+    // again; not while it runs.
+    Block* dormant(PhysAddr start, CodeMode mode, bool single) const;
+    void revive(Block& block);
     void drop(Block* block) {
         memory_.threads.exclusively([&] { kill(block); });
     }
     void flush();  // all blocks die
 
-    // Frees dead blocks. Only when no processor is inside a block; the listeners forget their pointers first.
-    bool hasDead() const { return !dead_.empty(); }
+    // Frees dead blocks when that is worth while. Only when no processor is inside a block; the listeners
+    // forget their pointers first.
+    bool hasDead() const { return dormant_ + dead_.size() >= wanted_; }
     void collect();
-    // Called when blocks died: cached pointers to them lead to the leaving instruction, and must go before
-    // collect().
+    // Called before blocks are freed: cached pointers to them lead to the leaving instruction, and must go.
     std::vector<std::function<void()>> onDeath;
     HotCode* hot = nullptr;  // who else runs blocks
 
-    size_t blocks() const { return blocks_.size(); }
+    size_t blocks() const { return blocks_.size() - dormant_; }
     uint64_t killed() const { return killed_; }
+    uint64_t revived() const { return revived_; }
 
   private:
     using BlockList = boost::container::small_vector<Block*, 6>;  // most pages have few
@@ -44,8 +53,11 @@ class CodeCache {
     static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
         return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);
     }
+    Block* lookUp(uint64_t key) const;
+    void enter(Block& block);
     void codeWritten(PhysAddr addr, uint64_t size);
     void kill(Block* block);
+    void keepLines(PhysAddr page, PageMarks* marks);
     void unlink(Block* block, PhysAddr page);
 
     PhysicalMemory& memory_;
@@ -61,8 +73,13 @@ class CodeCache {
     Found& foundAt(uint64_t key) const { return found_[key * 0x9e3779b97f4a7c15 >> (64 - kFoundBits)]; }
     mutable std::vector<Found> found_ = std::vector<Found>(size_t(1) << kFoundBits);
     std::unordered_map<uint64_t, BlockList> pages_;  // page address -> blocks with bytes on it
-    std::vector<std::unique_ptr<Block>> dead_;
-    uint64_t killed_ = 0;
+    // Freeing means a look at what is left on the pages of the dead, and new jump caches: many at once cost
+    // little each.
+    static constexpr size_t kWorthIt = 2048;
+    size_t dormant_ = 0, wanted_ = kWorthIt;
+    std::vector<Block*> died_;                  // since the last collection, some of which live again
+    std::vector<std::unique_ptr<Block>> dead_;  // those whose place another one has taken
+    uint64_t killed_ = 0, revived_ = 0;
 };
 
 }  // namespace kiln

@@ -335,6 +335,8 @@ class Cpu : public CpuState {
     // Every processor has a host thread of its own. Then LOCK needs the host's atomic instructions, and what
     // is outside RAM needs the device lock.
     const bool threaded = io.memory.threads.several();
+    // Writes to pages of this memory that hold code may go past it by pointer (Tlb::kBeside). Null: none.
+    RamBlock* besideCode = nullptr;
     GuestThreads& threads() const { return io.memory.threads; }
     const CpuModel& model;
     const Decoder& decoder() const { return *decoder_; }
@@ -442,7 +444,10 @@ class Cpu : public CpuState {
     // Null: a page fault, which is in `fetchFault_`; other faults are thrown.
     const Block* findBlock(bool single);
     Block* decodeHere(PhysAddr start, bool single);
+    bool beginsBeside(const Tlb::Slot& e, uint64_t linear, unsigned size);
+    bool writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsigned size);
     Block* insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded);
+    Block* stillThere(Block* block, const uint8_t* decoded);
     void handleEvents();
     void step(bool alone);
     // What the debug registers watch for, by linear page; kNoPage where a register watches nothing.

@@ -259,22 +259,26 @@ std::unique_ptr<Block> Decoder::decodeBlock(PhysAddr start, CodeMode mode, std::
     block->start = start;
     block->mode = mode;
     block->single = single;
+    return decodeInto(*block, bytes, single) ? std::move(block) : nullptr;
+}
+
+bool Decoder::decodeInto(Block& block, std::span<const uint8_t> bytes, bool single) const {
     Insn insns[kMaxInsns + 1];
     unsigned count = 0;
+    size_t length = 0;
     bool ends = false;
-    while (!ends && count < (single ? 1 : kMaxInsns) && block->bytes < bytes.size()) {
-        Insn& i = insns[count];
-        if (!decode(bytes.subspan(block->bytes), mode, block->bytes, i, ends)) break;
-        count++;
-        block->bytes = uint16_t(block->bytes + i.length);
+    while (!ends && count < (single ? 1 : kMaxInsns) && length < bytes.size()) {
+        if (!decode(bytes.subspan(length), block.mode, uint16_t(length), insns[count], ends)) break;
+        length += insns[count++].length;
     }
-    if (!count) return nullptr;
-    block->count = uint16_t(count);
+    if (!count) return false;
+    block.bytes = uint16_t(length);
+    block.count = uint16_t(count);
     insns[count] = {};
     insns[count].run = single ? singleEnd : blockEnd;
-    insns[count].offset = block->bytes;
-    block->insns.assign(insns, insns + count + 1);
-    return block;
+    insns[count].offset = block.bytes;
+    block.insns.assign(insns, insns + count + 1);
+    return true;
 }
 
 }  // namespace kiln

@@ -31,6 +31,9 @@ class Decoder {
     std::unique_ptr<Block> decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes,
                                        bool single) const;
 
+    // The same into a block that is there; it stays as it is when there is none.
+    bool decodeInto(Block& block, std::span<const uint8_t> bytes, bool single) const;
+
     const InstructionSets& sets() const { return sets_; }
     const ZydisDecoder& zydis(CodeMode mode) const { return zydis_[unsigned(mode)]; }
 

@@ -107,10 +107,13 @@ void Cpu::handleEvents() {
 // What was decoded must still be there when its lines are marked: another processor may have written in
 // between without anybody knowing. Null: it is not, decode it anew.
 Block* Cpu::insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded) {
-    const PhysAddr start = block->start, second = block->second;
-    const uint64_t size = block->bytes, first = std::min<uint64_t>(size, kPageSize - start.pageOffset());
-    Block* b = io.code.insert(std::move(block));
+    return stillThere(io.code.insert(std::move(block)), decoded);
+}
+
+Block* Cpu::stillThere(Block* b, const uint8_t* decoded) {
     if (!threaded) return b;
+    const PhysAddr start = b->start, second = b->second;
+    const uint64_t size = b->bytes, first = std::min<uint64_t>(size, kPageSize - start.pageOffset());
     uint8_t now[kPageSize];
     io.memory.read(start, now, first);
     if (size > first) io.memory.read(second, now + first, size - first);
@@ -128,6 +131,13 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
     left = std::min<uint64_t>(left, inSegment);
     uint64_t wanted = std::min<uint64_t>(left, Decoder::kMaxInsns * Decoder::kMaxLength);
     io.memory.read(start, bytes, wanted);
+    // In the place of one that was overwritten, so that all ways to it lead here again.
+    if (Block* b = io.code.dormant(start, codeMode_, single); b && !b->crosses) {
+        if (decoder_->decodeInto(*b, {bytes, wanted}, single)) {
+            io.code.revive(*b);
+            return stillThere(b, bytes) ? b : decodeHere(start, single);
+        }
+    }
     if (auto block = decoder_->decodeBlock(start, codeMode_, {bytes, wanted}, single)) {
         Block* b = insertBlock(std::move(block), bytes);
         return b ? b : decodeHere(start, single);

@@ -66,6 +66,8 @@ struct Block {
     uint16_t count = 0;    // instructions, without the trailing pseudo-instruction
     bool single = false;   // one instruction for stepping: never entered from another block
     bool crosses = false;  // its only instruction continues on the page `second`
+    bool listed = false;   // CodeCache: died since the last collection
+    uint8_t deaths = 0;    // how often it was overwritten and decoded again, at most 255
     PhysAddr second;
     PageMarks *marks = nullptr, *secondMarks = nullptr;  // of its pages
     std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block

@@ -61,7 +61,8 @@ Translation Cpu::walkWithoutThrowing(uint64_t linear, Access access, bool user, 
 
 static bool cached(Tlb& tlb, uint64_t linear, Access access) {
     const Tlb::Slot e = tlb.at(linear);
-    return ((access == Access::Write ? e.writeTag : e.readTag) & ~Tlb::kSlow) == (linear & ~kPageMask);
+    return ((access == Access::Write ? e.writeTag : e.readTag) & ~(Tlb::kSlow | Tlb::kBeside)) ==
+           (linear & ~kPageMask);
 }
 
 // The entry for `linear`, walked anew unless it already allows this access.
@@ -79,24 +80,35 @@ Tlb::Slot Cpu::enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Transl
     Tlb::Entry fresh;
     fresh.page = phys.value;
     fresh.readTag = direct ? page : page | Tlb::kSlow;
-    if (t.writable)
-        fresh.writeTag =
-            direct && target.writable && io.memory.mayWriteDirectly(phys, id) ? page : page | Tlb::kSlow;
+    if (t.writable) {
+        const bool ram = direct && target.writable;
+        const uint64_t beside = ram && target.region->ram == besideCode ? Tlb::kBeside : 0;
+        fresh.writeTag = ram && io.memory.mayWriteDirectly(phys, id) ? page : page | Tlb::kSlow | beside;
+    }
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
     tlb.fill(linear, fresh, t);
     return tlb.at(linear);
 }
 
+// Whether host code has not been allowed yet to write there beside code, and is now: see PageMarks.
+bool Cpu::beginsBeside(const Tlb::Slot& e, uint64_t linear, unsigned size) {
+    return threaded && e.writeTag & Tlb::kBeside &&
+           io.memory.mayWriteBeside(PhysAddr((e.page & ~kPageMask) | (linear & kPageMask)), size, id);
+}
+
 Cpu::Probe Cpu::probe(uint64_t linear, unsigned size, Access access, Fault& fault) {
-    if (alignmentChecks_ || (linear & kPageMask) + size > kPageSize || (longMode() && !canonical(linear)) ||
-        cached(*dataTlb_, linear, access))
+    if (alignmentChecks_ || (linear & kPageMask) + size > kPageSize || (longMode() && !canonical(linear)))
         return Probe::Unclear;
+    if (cached(*dataTlb_, linear, access))
+        return access == Access::Write && beginsBeside(dataTlb_->at(linear), linear, size) ? Probe::Fills
+                                                                                           : Probe::Unclear;
     const Translation t = walkWithoutThrowing(linear, access, cpl == 3, false, Marking::SetsBits);
     if (t.fault) {
         fault = pageFault(linear, t.errorCode);
         return Probe::Faults;
     }
     const Tlb::Slot e = enterInTlb(*dataTlb_, linear, access, t);
+    if (access == Access::Write && e.writeTag & Tlb::kBeside && !threaded) return Probe::Fills;
     return ((access == Access::Write ? e.writeTag : e.readTag) & Tlb::kSlow) ? Probe::Unclear : Probe::Fills;
 }
 
@@ -129,12 +141,23 @@ void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool 
     }
 }
 
+// With one thread, what lies on a page of code without being code.
+bool Cpu::writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsigned size) {
+    if (!(e.writeTag & Tlb::kBeside) || threaded) return false;
+    auto* host = reinterpret_cast<uint8_t*>(linear + e.addend);
+    const PageMarks& marks = besideCode->marks()[uint64_t(host - besideCode->data()) / kPageSize];
+    if (marks.tables || marks.lines & PhysicalMemory::lineMask(linear & kPageMask, size)) return false;
+    writeGuest(host, in, size);
+    return true;
+}
+
 void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit) {
     const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
     if (!(e.writeTag & Tlb::kSlow)) {
         writeGuest(reinterpret_cast<void*>(linear + e.addend), in, size);
         return;
     }
+    if (writeBeside(e, linear, in, size)) return;
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
     if (io.apic.ownsPage(phys.page())) return writeApic(phys, in, size);
     if (registerSized(size)) {
@@ -147,7 +170,7 @@ void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user,
     // The last code on this page may just have died: then the next write goes the short way.
     if (!(e.readTag & Tlb::kSlow) && e.addend && io.memory.find(phys).writable &&
         io.memory.mayWriteDirectly(phys, id))
-        e.writeTag &= ~Tlb::kSlow;
+        e.writeTag &= ~(Tlb::kSlow | Tlb::kBeside);
 }
 
 // The local APIC's page belongs to its processor, whatever else is at the address (SDM vol. 3, 11.4.4).

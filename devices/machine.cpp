@@ -89,6 +89,7 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
     wires.serial = outputs_.serial;
     wires.debugConsole = outputs_.debugConsole;
     board_ = std::make_unique<Board>(wires, config_);
+    for (auto& p : processors_) addTranslator(*p);  // which want to know where memory is
     // A timer that comes before the end of the slice must not wait for it.
     clock_.onEarlierDeadline = [this] {
         if (config_.threads)
@@ -122,7 +123,6 @@ void Machine::addProcessor(unsigned n) {
     ports.model = config_.cpu;
     ports.entropy = [this] { return entropy(); };
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
-    addTranslator(p);
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
     p.apic->onAttention = [this, n] { config_.threads ? kick(n) : running().leave(); };

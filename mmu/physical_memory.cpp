@@ -141,6 +141,13 @@ PhysicalMemory::Target PhysicalMemory::find(PhysAddr addr) const {
     return {host, r->kind == RegionKind::Ram, r, PhysAddr(f->end)};
 }
 
+RamBlock* PhysicalMemory::largestRam() const {
+    RamBlock* largest = nullptr;
+    for (const Region* r : regions_)
+        if (r->kind == RegionKind::Ram && (!largest || r->ram->size() > largest->size())) largest = r->ram;
+    return largest;
+}
+
 // Bytes from `addr` to the end of what is there; no end can lie behind the last address.
 static uint64_t reach(const PhysicalMemory::Target& t, PhysAddr addr) {
     return std::max<uint64_t>(t.end.value - addr.value, 1);
@@ -236,12 +243,6 @@ PageMarks* PhysicalMemory::marks(PhysAddr addr) const {
     return &t.region->ram->marks_[uint64_t(t.host - t.region->ram->data()) / kPageSize];
 }
 
-// Bits of the 64-byte lines that `size` bytes at page offset `offset` touch; stays inside one page.
-static uint64_t lineMask(uint64_t offset, uint64_t size) {
-    uint64_t first = offset / 64, last = (offset + size - 1) / 64;
-    return (~0ull >> (63 - (last - first))) << first;
-}
-
 PageMarks* PhysicalMemory::markCode(PhysAddr addr, uint64_t size, unsigned cpu) {
     PageMarks* page = marks(addr);
     if (!page) return nullptr;
@@ -289,11 +290,12 @@ bool PhysicalMemory::mayWriteDirectly(PhysAddr addr, unsigned cpu) {
     return !page->lines && !page->tables;
 }
 
-bool PhysicalMemory::isUnmarked(PhysAddr addr, uint64_t size) const {
-    const Target t = find(addr);
-    if (!t.host || !t.writable) return false;
-    const PageMarks& page = *marks(addr);
-    return !(page.lines & lineMask(addr.pageOffset(), size)) && !page.tables;
+bool PhysicalMemory::mayWriteBeside(PhysAddr addr, uint64_t size, unsigned cpu) {
+    PageMarks* page = marks(addr);
+    const uint64_t self = 1ull << cpu;
+    if (!page || page->tables || page->writers & self) return false;
+    page->writers |= self;
+    return !(page->lines & lineMask(addr.pageOffset(), size)) && !page->tables;
 }
 
 void PhysicalMemory::announce(PhysAddr addr, uint64_t size, uint32_t harmless) {

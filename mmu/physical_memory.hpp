@@ -28,6 +28,10 @@ namespace kiln {
 // the two afterwards; who decodes or tracks sets `lines` or `tables` and looks at `writers` afterwards: one
 // of them sees the other. `lines` becomes 0 again only while no other thread is inside guest code, `tables`
 // under the lock under which it is set.
+//
+// Of a page with `lines`, a processor may write to the others directly, if its bit was in `writers` before it
+// looked at `lines`: who marks another line finds the bit and waits until that processor, too, is outside of
+// guest code. (With one thread nobody is inside while somebody marks, and the bit is not wanted.)
 struct PageMarks {
     std::atomic<uint64_t> lines, writers;
     std::atomic<uint32_t> blocks, tables;
@@ -46,6 +50,7 @@ class RamBlock {
 
     uint8_t* data() { return data_; }
     const uint8_t* data() const { return data_; }
+    PageMarks* marks() { return marks_.get(); }  // one a page
     uint64_t size() const { return size_; }
     const std::string& name() const { return name_; }
 
@@ -117,6 +122,7 @@ class PhysicalMemory {
         PhysAddr end;
     };
     Target find(PhysAddr addr) const;
+    RamBlock* largestRam() const;  // of those mapped as RAM; null: there is none
 
     // Copies between host and guest, as a bus master (DMA) does. Open bus reads all ones. Any length.
     void read(PhysAddr addr, void* out, uint64_t size);
@@ -167,11 +173,19 @@ class PhysicalMemory {
     // called once for each block; null where there is no RAM or ROM.
     PageMarks* markCode(PhysAddr addr, uint64_t size, unsigned cpu);
     static void unmarkCode(PageMarks* marks);  // exclusively
+    // `marks` of a page all of whose blocks are known: these lines of them hold code.
+    static void keepLines(PageMarks* marks, uint64_t lines) { marks->lines = lines; }
+    // Bits of the 64-byte lines that bytes at an offset of a page touch.
+    static constexpr uint64_t lineMask(uint64_t offset, uint64_t size) {
+        const uint64_t first = offset / 64, last = (offset + size - 1) / 64;
+        return (~0ull >> (63 - (last - first))) << first;
+    }
     // Whether processor `cpu` may write to this page of RAM without anybody else knowing, until onMarkedPage.
     bool mayWriteDirectly(PhysAddr addr, unsigned cpu);
-    // Whether these bytes of one page are RAM, hold no decoded code and are in no tracked table: one thread
-    // may write there and tell nobody, though the page has marks.
-    bool isUnmarked(PhysAddr addr, uint64_t size) const;
+    // The same for some bytes of a page that are not marked, as long as PageMarks::writers has this
+    // processor's bit, which it has not had before, and each time that their lines are not in ::lines, nor
+    // the page in ::tables.
+    bool mayWriteBeside(PhysAddr addr, uint64_t size, unsigned cpu);
     std::vector<std::function<void(PhysAddr, uint64_t size)>> onCodeWrite;
     // A RAM page got marks: writable translations of it that processor `cpu` (~0: any) has cached must go.
     std::vector<std::function<void(PhysAddr page, unsigned cpu)>> onMarkedPage;

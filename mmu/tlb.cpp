@@ -135,7 +135,7 @@ void Tlb::flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
 void Tlb::protectPage(PhysAddr page) {
     generation_++;
     for (uint32_t n = chains_[chainOf(page.value)]; n; n = nextInChain_[n - 1])
-        if ((pages_[n - 1] & ~kPageMask) == page.value) writeTags_[n - 1] |= kSlow;
+        if ((pages_[n - 1] & ~kPageMask) == page.value) writeTags_[n - 1] = kNone;
 }
 
 }  // namespace kiln

@@ -7,7 +7,9 @@
 //     hit   = readTags[index] == tag           host address = linear + addends[index]
 //
 // A tag that may not be used directly (registers, watched pages) has bit 11 set and so never matches, not
-// even when the lowest bits of an address that must be aligned take part in the comparison. The arrays take
+// even when the lowest bits of an address that must be aligned take part in the comparison. A write tag with
+// bit 9 as well is of plain memory whose page holds code, or a page table under watch: what lies beside those
+// may be written by pointer all the same. The arrays take
 // 36 MiB of address space, of which only touched pages cost memory: zero means empty. (Tag 0 is page 0's;
 // where that could match, at index 0 and at the last one for accesses that wrap, empty is kNone.) Large pages
 // are kept in fragments of 4 KiB, each of which knows the size of its page.
@@ -52,7 +54,7 @@ class Tlb {
   public:
     static constexpr unsigned kIndexBits = 20;
     static constexpr uint32_t kEntries = 1u << kIndexBits;
-    static constexpr uint64_t kNone = ~0ull, kSlow = 0x800;
+    static constexpr uint64_t kNone = ~0ull, kSlow = 0x800, kBeside = 0x200;
 
     struct Entry {
         uint64_t readTag = kNone, writeTag = kNone;  // linear page; with kSlow: known, but not by pointer
@@ -102,7 +104,7 @@ class Tlb {
     void flushPage(uint64_t linear, Scope scope);  // every fragment of the page that holds `linear`
     // The rights of these protection keys have changed: one bit a key.
     void flushKeys(uint16_t userKeys, uint16_t supervisorKeys);
-    // Withdraws direct write access to a physical page that has come under watch.
+    // Withdraws direct write access to a physical page that has come under watch: writes are looked up anew.
     void protectPage(PhysAddr page);
     // Changes whenever a translation or a right may have been withdrawn. (That a fill takes another page's
     // place withdraws nothing.)

@@ -201,3 +201,95 @@ TEST_CASE("thousands of dead blocks: their memory is collected, and nothing runs
     for (uint32_t n = 5000; n; n--) sum += n & 0xff;
     CHECK(g.cpu.gpr[Rdx] == sum);
 }
+
+TEST_CASE("stores of all sizes walk from data into code and out again") {
+    constexpr uint64_t kFunction = kCodeAt + 0x440, kSource = 0x60000, kAround = 0x60;
+    for (unsigned size : {1u, 2u, 4u, 8u})
+        for (unsigned shift : {0u, 1u, 3u, 6u}) {
+            CAPTURE(size);
+            CAPTURE(shift);
+            SystemGuest g(Mode::Long64);
+            const uint64_t to = kFunction - kAround + shift;
+            Bytes before(2 * kAround, 0x90), after(2 * kAround, 0xcc);
+            for (Bytes* b : {&before, &after})  // mov eax, imm32; ret
+                (*b)[kAround - shift] = 0xb8, (*b)[kAround - shift + 5] = 0xc3;
+            for (unsigned n = 1; n < 5; n++) after[kAround - shift + n] = uint8_t(0x10 * n);
+            g.write(to, before);
+            g.write(kSource, after);
+            // l: mov edx, [rsi + rcx]; mov [rbx + rcx], edx; call; add r8, rax; add rcx, size; cmp; jne l;
+            // hlt
+            Bytes load = {0x8b, 0x14, 0x0e}, store = {0x89, 0x14, 0x0b};
+            if (size == 1) load[0] = 0x8a, store[0] = 0x88;
+            if (size == 2) load.insert(load.begin(), 0x66), store.insert(store.begin(), 0x66);
+            if (size == 8) load.insert(load.begin(), 0x48), store.insert(store.begin(), 0x48);
+            Bytes code = join({load, store});
+            const auto d = uint32_t(kFunction - (kCodeAt + code.size() + 5));
+            code = join({code, {0xe8,
+                                uint8_t(d),
+                                uint8_t(d >> 8),
+                                0,
+                                0,
+                                0x49,
+                                0x01,
+                                0xc0,
+                                0x48,
+                                0x83,
+                                0xc1,
+                                uint8_t(size),
+                                0x48,
+                                0x81,
+                                0xf9,
+                                uint8_t(2 * kAround),
+                                0,
+                                0,
+                                0,
+                                0x75}});
+            code.push_back(uint8_t(-int(code.size() + 1)));
+            code.push_back(0xf4);
+            g.write(kCodeAt, code);
+            uint64_t sum = 0;
+            Bytes now = before;
+            for (unsigned at = 0; at < now.size(); at += size) {
+                std::copy_n(after.begin() + at, size, now.begin() + at);
+                uint32_t value;
+                std::memcpy(&value, &now[kAround - shift + 1], 4);
+                sum += value;
+            }
+            g.cpu.gpr[Rsi] = kSource, g.cpu.gpr[Rbx] = to, g.cpu.gpr[Rcx] = g.cpu.gpr[R8] = 0;
+            g.cpu.halted = false;
+            g.cpu.rip = kCodeAt;
+            g.cpu.run(10000);
+            CHECK(g.cpu.halted);
+            CHECK(g.cpu.gpr[R8] == sum);
+            Bytes there(now.size());
+            g.memory.read(PhysAddr(to), there.data(), there.size());
+            CHECK(there == after);
+        }
+}
+
+TEST_CASE("functions made anew, in old places and in new ones, of other lengths") {
+    SystemGuest g(Mode::Long64);
+    uint64_t wrong = 0;
+    for (unsigned made = 0; made < 6000; made++) {
+        // At one of few places, or at one that nothing has begun at before.
+        const uint64_t at = kCodeAt + 0x100 + (made % 3 ? made % 7 * 0x100 : made / 3);
+        const unsigned length = 1 + made * 2654435761u % 90;
+        Bytes function;
+        for (unsigned n = 0; n < length; n++) function.insert(function.end(), {0xff, 0xc0});  // inc eax
+        function.push_back(0xc3);
+        g.memory.write(PhysAddr(at), function.data(), function.size());
+        const auto d = uint32_t(at - (kCodeAt + 5));
+        const Bytes call = {0xe8, uint8_t(d), uint8_t(d >> 8), uint8_t(d >> 16), 0, 0xf4};
+        g.memory.write(PhysAddr(kCodeAt), call.data(), call.size());
+        for (unsigned times = 0; times < 2; times++) {
+            g.cpu.halted = false;
+            g.cpu.gpr[Rax] = 0;
+            g.cpu.rip = kCodeAt;
+            g.cpu.run(1000);
+            wrong += g.cpu.gpr[Rax] != length;
+        }
+    }
+    CHECK(wrong == 0);
+    CHECK(g.GuestBench::code.revived() > 1000);
+    CHECK(g.GuestBench::code.blocks() < 3000);
+}

@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "cpu/handlers.hpp"
 #include "translate/emission.hpp"
 
@@ -127,7 +129,15 @@ void BlockEmitter::tail(const Tail& t) {
         return;
     }
     const bool loads = s.kind == Site::Kind::Vectors;
-    loads ? load(t) : callOut(t.site);
+    if (t.behind.isValid()) {
+        a_.mov(kTag, KILN_FRAME(operand));
+        a_.call(Imm(uint64_t(context_.beside[t.log2Bytes])));
+        a_.embedUInt32(uint32_t(t.site));
+        moveRegisters(kStandardMap, t.map);
+        a_.jmp(t.behind);
+    } else {
+        loads ? load(t) : callOut(t.site);
+    }
     // Back where registers are elsewhere.
     auto place = [&](const Label& to, uint32_t Site::*place) {
         if (!to.isValid()) return;
@@ -140,7 +150,6 @@ void BlockEmitter::tail(const Tail& t) {
     };
     place(t.resume, &Site::resume);
     place(t.again, &Site::again);
-    if (t.found.isValid() && t.map == kStandardMap) fixups_.push_back({t.site, t.found, &Site::found});
 }
 
 void BlockEmitter::settle(uint32_t base) {
@@ -162,9 +171,8 @@ void BlockEmitter::decodeStep(const CodeStep& step, size_t at) {
         const Insn& i = block.insns[n];
         Decoded& d = context_.decoded[at + n];
         d.valid = i.run != undefinedOpcode && i.run != tooLong && i.run != absentFpu &&
-                  ZYAN_SUCCESS(ZydisDecoderDecodeFull(&context_.decoder.zydis(block.mode),
-                                                      step.bytes.data() + i.offset,
-                                                      step.bytes.size() - i.offset, &d.z, d.operands));
+                  context_.shapes.decode(context_.decoder.zydis(block.mode), block.mode,
+                                         step.bytes.subspan(i.offset), d);
         d.next = step.page + int64_t(block.start.pageOffset()) + i.offset + i.length;
     }
 }
@@ -358,7 +366,7 @@ bool BlockEmitter::faultsWithoutTraces() const {
 }
 
 Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, const Label& again,
-                            const Label& found) {
+                            Label* behind) {
     const size_t site = addSite(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss);
     Site& s = context_.sites[site];
     s.bytes = uint8_t(bytes);
@@ -369,7 +377,12 @@ Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, cons
     missTails_.push_back(tails_.size());
     addTail(a_.newLabel(), site, inFrame_ ? Recipe{} : recipe_);
     Tail& t = tails_.back();
-    if (faultsWithoutTraces()) t.operand = operand, t.again = again, t.found = found;
+    if (!faultsWithoutTraces()) return t.label;
+    t.operand = operand, t.again = again;
+    const auto size = unsigned(std::countr_zero(bytes));
+    if (behind && write && !s.aligned && std::has_single_bit(bytes) && size < kBesideSizes &&
+        context_.beside[size])
+        t.behind = *behind = a_.newLabel(), t.log2Bytes = size;
     return t.label;
 }
 

@@ -33,6 +33,7 @@
 #pragma once
 #include <asmjit/x86.h>
 
+#include <boost/container/small_vector.hpp>
 #include <deque>
 #include <optional>
 #include <set>
@@ -41,6 +42,7 @@
 #include "cpu/decoder.hpp"
 #include "translate/access_plan.hpp"
 #include "translate/code_step.hpp"
+#include "translate/decoded_shapes.hpp"
 #include "translate/host_assembler.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/processor_places.hpp"
@@ -52,11 +54,15 @@ namespace kiln {
 
 struct EmitterContext {
     const Decoder& decoder;
+    DecodedShapes& shapes;
     std::deque<Site>& sites;
     const uint8_t* callOut;  // a subroutine with a site's number (four bytes) behind the call
     // Subroutines that load registers (see VectorCode); null: the host has none.
     std::array<const uint8_t*, kVectorLevels> load;
     const uint8_t* loadX87;
+    // Subroutines that see whether a write of 1, 2, 4, ... 64 bytes at rcx lies beside code: called like
+    // callOut, which they go on with if not; otherwise they come back behind the number with the TLB's index.
+    std::array<const uint8_t*, kBesideSizes> beside;
     asmjit::Section* cold;              // for what seldom runs
     bool threaded;                      // LOCK matters
     bool pauseLeaves;                   // PAUSE lets another processor run
@@ -85,7 +91,7 @@ class BlockEmitter {
 
     bool overwritesFlagsFirst() const { return kills_; }
     // Of each instruction's code, from the start.
-    const std::vector<uint32_t>& starts() const { return starts_; }
+    std::span<const uint32_t> starts() const { return {starts_.data(), starts_.size()}; }
     // The first instruction touches neither memory nor anything but general registers and flags.
     bool beginsHarmlessly() const { return harmless_; }
     unsigned index() const { return index_; }  // of the instruction it is at
@@ -123,12 +129,13 @@ class BlockEmitter {
     struct Tail {
         Label label;
         size_t site;
-        Label resume;                    // where the main line goes on, if it does
-        Recipe recipe;                   // of flags to be saved first
-        Label jump;                      // instead of calling: a jump there, to be led elsewhere
-        Mem operand{};                   // that the TLB did not give
-        Label again{};                   // where it is looked up
-        Label found{};                   // and where that is done, for one that is written
+        Label resume;    // where the main line goes on, if it does
+        Recipe recipe;   // of flags to be saved first
+        Label jump;      // instead of calling: a jump there, to be led elsewhere
+        Mem operand{};   // that the TLB did not give
+        Label again{};   // where it is looked up
+        Label behind{};  // where a write beside code goes on, of `log2Bytes`
+        unsigned log2Bytes = 0;
         RegisterMap map = kStandardMap;  // in force at the label
     };
     // Of a jump to another page that is not the one it was led to: a look-up of the target.
@@ -356,8 +363,9 @@ class BlockEmitter {
     // before.
     Label slow(Site::Kind kind, bool checked = false);
     // The same when it turns out that the operand's look-up, at `again`, is not worth another try.
+    // A write beside code comes back with the index to `behind`, if that is to be bound.
     Label missing(const Mem& operand, unsigned bytes, bool write, const Label& again,
-                  const Label& found = {});
+                  Label* behind = nullptr);
     bool faultsWithoutTraces() const;
     void resumeSlow();
     unsigned bits() const { return code64_ ? 64 : 32; }
@@ -402,27 +410,29 @@ class BlockEmitter {
     bool decoded_ = false;
     ZydisDecodedInstruction z_;  // only when it is decoded_
     ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];
-    size_t slowTail_ = ~size_t(0);   // of this instruction, if there is one
-    bool unchecked_ = false;         // some of its tails come from in front of a look-up
-    std::vector<size_t> missTails_;  // of this instruction's operands
+    size_t slowTail_ = ~size_t(0);  // of this instruction, if there is one
+    bool unchecked_ = false;        // some of its tails come from in front of a look-up
+    template <class T, size_t kUsual>
+    using List = boost::container::small_vector<T, kUsual>;
+    List<size_t, 8> missTails_;  // of this instruction's operands
     bool behindSti_ = false, harmless_ = false;
-    std::vector<uint32_t> starts_;
+    List<uint32_t, Decoder::kMaxInsns> starts_;
     bool nearBranchInstruction_ = false;  // whose slow way is to leave in front of it
 
     // The last call of the interpreter in the main line; instructions behind it may join it.
     size_t interpreted_ = 0, interpretedEnd_ = ~size_t(0);
 
     Label entry_;
-    std::vector<Tail> tails_;
-    std::vector<Detour> detours_;
-    std::vector<Edge> edges_;
+    List<Tail, 32> tails_;
+    List<Detour, 8> detours_;
+    List<Edge, 8> edges_;
     std::vector<Downward> downward_;
     struct Fixup {
         size_t site;
         Label label;
         uint32_t Site::*place;
     };
-    std::vector<Fixup> fixups_;
+    List<Fixup, 128> fixups_;
 };
 
 }  // namespace kiln

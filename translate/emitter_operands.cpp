@@ -290,10 +290,10 @@ BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, boo
     // One that must be aligned crosses no page, and its low address bits take part in the comparison.
     a_.and_(kTag, mustBeAligned(bytes) ? -4096 | int32_t(bytes - 1) : -4096);
     a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
-    const Label found = write ? a_.newLabel() : Label();
-    a_.jne(missing(simple ? *simple : x86::ptr(kLinear), bytes, write, again, found));
+    Label behind;
+    a_.jne(missing(simple ? *simple : x86::ptr(kLinear), bytes, write, again, &behind));
+    if (behind.isValid()) a_.bind(behind);
     a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
-    if (write) a_.bind(found);
     inHost_ = false;
     if (!simple) return {x86::ptr(kIndex, kLinear), true};
     Mem mem = *simple;

@@ -34,8 +34,6 @@ struct HostFrame {
     const void* hostTarget;  // and its host code
     uint64_t operand;        // on the way out: the address that the TLB did not give
     const void* resume;      // where host code goes on after a call
-    const void* found;       // the same, with the addend of an operand in rax:
-    uint64_t addend;
     Translator* owner;
     void* hostStack;
     uint64_t fsBase, gsBase;
@@ -84,6 +82,9 @@ struct HostFrame {
     uint32_t markCount;
     uint32_t markList[kMostMarks];
 };
+
+// Writes of 1, 2, 4, ... 64 bytes may find out without C++ that they lie beside code.
+constexpr unsigned kBesideSizes = 7;
 
 // Targets of indirect jumps and of jumps to other pages: by the low 16 bits of the linear address.
 struct JumpTarget {

@@ -138,6 +138,11 @@ bool within(const HostCode::Part& p, uint64_t at) { return at >= p.at && at < p.
 
 }  // namespace
 
+bool HostListing::isNumbered(uint64_t target) const {
+    return target == callOut ||
+           std::find(writesBeside.begin(), writesBeside.end(), target) != writesBeside.end();
+}
+
 std::vector<HostListing::Line> HostListing::lines(const HostCode::Part& part,
                                                   std::map<uint64_t, unsigned>& labels,
                                                   const HostCode& all) const {
@@ -155,11 +160,12 @@ std::vector<HostListing::Line> HostListing::lines(const HostCode::Part& part,
         const std::string mnemonic = ZydisMnemonicGetString(d.z.mnemonic);
         if (const auto target = d.target(here)) {
             std::string name;
-            if (*target == callOut && at + 4 <= part.bytes.size()) {
+            if (isNumbered(*target) && at + 4 <= part.bytes.size()) {
                 uint32_t number;
                 std::memcpy(&number, &part.bytes[at], 4);
                 at += 4;
-                out.push_back({here, "call out: " + site(number)});
+                const char* how = *target == callOut ? "call out: " : "unless beside code, call out: ";
+                out.push_back({here, how + site(number)});
                 continue;
             }
             if (within(all.main, *target) || within(all.cold, *target))
@@ -207,7 +213,7 @@ std::string HostListing::text(const HostCode& code, const std::function<std::str
             }
             const auto target = d.target(part->at + at);
             at += d.z.length;
-            if (target && *target == callOut) at += 4;
+            if (target && isNumbered(*target)) at += 4;
             if (target && (within(code.main, *target) || within(code.cold, *target))) labels[*target] = 0;
         }
     unsigned number = 0;

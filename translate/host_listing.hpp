@@ -24,7 +24,9 @@ struct HostCode {
 class HostListing {
   public:
     std::map<uint64_t, std::string> names;  // of addresses: subroutines, parts of the processor
-    uint64_t callOut = 0;                   // a call of it has a number of four bytes behind it:
+    // Calls of these have a number of four bytes behind them.
+    uint64_t callOut = 0;
+    std::vector<uint64_t> writesBeside;
     std::function<std::string(uint32_t)> site;
     uint64_t processor = 0, processorSize = 0;  // names within are shown for [rax + distance]
 
@@ -32,6 +34,7 @@ class HostListing {
     std::string text(const HostCode& code, const std::function<std::string(unsigned)>& guest) const;
 
   private:
+    bool isNumbered(uint64_t target) const;
     struct Line {
         uint64_t at;
         std::string text;

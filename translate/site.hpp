@@ -41,7 +41,6 @@ struct Site {
     bool behindSti = false;  // who leaves here leaves in the shadow of STI
     uint32_t resume = 0;
     uint32_t again = 0;  // looks the operand up once more
-    uint32_t found = 0;  // has its addend in rax
     // A jump to be led to a target; it leads `out` as long as there is none. One that has `patchSaved` is
     // taken with flags that are nowhere but in what they came from; for a target that needs them that is a
     // second jump, behind code that saves them, which leads `over` as long as there is none.

@@ -11,6 +11,7 @@
 #include "cpu/handlers.hpp"
 #include "translate/emitter.hpp"
 #include "translate/vector_state.hpp"
+#include "translate/writes_beside.hpp"
 
 namespace kiln {
 
@@ -39,8 +40,15 @@ uint64_t arithmeticFlags(uint64_t image) { return (image >> 8 & 0xd5) | (image &
 
 }  // namespace
 
+struct Translator::Assembly {
+    Refusal refusal;
+    CodeHolder code;
+    DecodedShapes shapes;
+};
+
 Translator::Translator(Cpu& cpu, const TranslatorOptions& options)
-    : cpu_(cpu), options_(options), buffer_(options.bufferBytes) {
+    : cpu_(cpu), options_(options), buffer_(options.bufferBytes), assembly_(std::make_unique<Assembly>()) {
+    cpu.besideCode = cpu.io.memory.largestRam();
     notePlaces();
     makeThunks();
     cpu.io.code.hot = this;
@@ -106,11 +114,8 @@ void Translator::makeThunks() {
     a.add(x86::al, 127);
     a.sahf();
     a.jmp(frame(offsetof(HostFrame, resume)));
-    const Label found = a.newLabel();
-    a.bind(found);
-    a.mov(x86::rax, frame(offsetof(HostFrame, addend)));
-    a.jmp(frame(offsetof(HostFrame, found)));
     vectors.subroutines(outAt);
+    const auto beside = emitWritesBeside(a, cpu_, out);
 
     code.flatten();
     const auto& text = code.sectionById(0)->buffer();
@@ -118,10 +123,10 @@ void Translator::makeThunks() {
     enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(uintptr_t(base + code.labelOffset(enter)));
     exit_ = base + code.labelOffset(exit);
     callOut_ = base + code.labelOffset(out);
-    found_ = base + code.labelOffset(found);
     auto place = [&](const Label& l) { return l.isValid() ? base + code.labelOffset(l) : nullptr; };
     std::transform(vectors.load.begin(), vectors.load.end(), load_.begin(), place);
     loadX87_ = place(vectors.loadX87);
+    std::transform(beside.begin(), beside.end(), beside_.begin(), place);
     thunkBytes_ = buffer_.used();
 }
 
@@ -171,11 +176,14 @@ bool Translator::knows(ZydisMnemonic mnemonic) { return BlockEmitter::knows(mnem
 void Translator::born(Block& block) {
     if (block.single) return;
     block.plain = block.insns[0].run;
-    block.heat = options_.tier1;
+    // What changes often is seldom worth translating, unless it runs often in between.
+    block.heat = options_.tier1 << std::min<unsigned>(block.deaths, 3);
     block.insns[0].run = counting;
 }
 
-void Translator::died(Block& block) { takeBack(block); }
+void Translator::died(Block& block) {
+    if (block.host) takeBack(block);
+}
 
 // The block's host code must not be entered any more.
 void Translator::takeBack(Block& block) {
@@ -199,10 +207,10 @@ std::string Translator::report() const {
         "of {} KiB, {} times full\n"
         "  {} careful versions; entered {} times; {} links, {} look-ups of targets, {} operands that missed, "
         "{} "
-        "TLB entries filled, {} faults, {} writes beside code\n",
+        "TLB entries filled, {} faults\n",
         s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
         buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.links, s.lookUps,
-        s.misses, s.fills, s.faults, s.besideCode);
+        s.misses, s.fills, s.faults);
     out += fmt::format(
         "  {} traces of {} instructions, {} of them loops, made in {} ms; {} ways followed, {} traces lost a "
         "block\n",
@@ -324,17 +332,19 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace, 
     std::set<unsigned> refused;
     const uint8_t* host = nullptr;
     while (!host) {
-        CodeHolder code;
-        Refusal refusal;
+        CodeHolder& code = assembly_->code;
+        code.reset();
         code.init(Environment::host());
-        code.setErrorHandler(&refusal);
+        code.setErrorHandler(&assembly_->refusal);
         Section* cold = nullptr;
         code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
         const EmitterContext context{cpu_.decoder(),
+                                     assembly_->shapes,
                                      sites_,
                                      callOut_,
                                      load_,
                                      loadX87_,
+                                     beside_,
                                      cold,
                                      cpu_.threaded,
                                      cpu_.pauseLeaves,
@@ -356,7 +366,7 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace, 
             host = buffer_.append({text.data(), text.size()}, {rare.data(), rare.size()});
             last_ = {{host, text.size()},
                      {buffer_.at(buffer_.offsetOf(host) + uint32_t(cold->offset())), rare.size()},
-                     emitter.starts()};
+                     {emitter.starts().begin(), emitter.starts().end()}};
             emitter.settle(buffer_.offsetOf(host));
             statistics_.hostBytes += text.size();
             statistics_.coldBytes += rare.size();

@@ -69,7 +69,6 @@ class Translator final : public HotCode {
         uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
         uint64_t nanoseconds = 0;                                  // of translating
-        uint64_t besideCode = 0;                                   // writes to pages with code
         uint64_t fills = 0, faults = 0;  // operands that the TLB did not give, and then did or could not
         std::array<uint64_t, size_t(Exit::Count)> exits{};
     };
@@ -131,7 +130,6 @@ class Translator final : public HotCode {
     // -- where modes, frames and faults are at play (translator_system.cpp)
     void notePlaces();
     const uint8_t* missed(HostFrame& frame, Site& site);
-    const uint8_t* besideCode(HostFrame& frame, const Site& site);
     const uint8_t* raised(HostFrame& frame, const Site& site, const Fault& fault);
     const uint8_t* faulted(HostFrame& frame, const Fault& fault);
     const uint8_t* behindSti(HostFrame& frame, uint32_t site);
@@ -175,7 +173,8 @@ class Translator final : public HotCode {
     size_t thunkBytes_ = 0;
     void (*enter_)(HostFrame*, const void* code) = nullptr;
     std::array<const uint8_t*, kVectorLevels> load_{};
-    const uint8_t *loadX87_ = nullptr, *callOut_ = nullptr, *exit_ = nullptr, *found_ = nullptr;
+    const uint8_t *loadX87_ = nullptr, *callOut_ = nullptr, *exit_ = nullptr;
+    std::array<const uint8_t*, kBesideSizes> beside_{};
     std::deque<Site> sites_;
     std::vector<std::unique_ptr<Block>> alone_;  // see Site::alone
     struct Pages {
@@ -194,7 +193,9 @@ class Translator final : public HotCode {
         std::span<const uint8_t> main, cold;
         std::vector<uint32_t> starts;  // of instructions in `main`
     };
-    Code last_;  // emit()'s
+    Code last_;       // emit()'s
+    struct Assembly;  // what is used again for each block
+    std::unique_ptr<Assembly> assembly_;
     struct Translated {
         size_t deadSite = 0;
         bool overwritesFlags = false;   // before anybody looks at them

@@ -58,6 +58,7 @@ std::string Translator::hostCode(uint64_t rip) {
     listing.processor = uint64_t(uintptr_t(p.base));
     listing.processorSize = sizeof(Cpu);
     listing.callOut = uint64_t(uintptr_t(callOut_));
+    for (const uint8_t* place : beside_) listing.writesBeside.push_back(uint64_t(uintptr_t(place)));
     listing.site = [&](uint32_t number) -> std::string {
         static constexpr const char* kKinds[] = {"interpret", "miss",       "before",  "change AC",
                                                  "link",      "other page", "look-up", "over",

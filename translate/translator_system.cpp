@@ -43,31 +43,13 @@ const uint8_t* Translator::missed(HostFrame& f, Site& s) {
                 resume(f, s);
                 return buffer_.at(s.again);
             case Cpu::Probe::Faults: return raised(f, s, fault);
-            case Cpu::Probe::Unclear:
-                if (const uint8_t* code = besideCode(f, s)) return code;
-                break;
+            case Cpu::Probe::Unclear: break;
         }
     }
     if (s.kind == Site::Kind::Before) return leaveInBlock(f, s, Exit::Instruction);
     if (s.strings) return strings(f, s);
     statistics_.misses++;
     return interpret(f, s);
-}
-
-// A write to a page that holds code, or did, but to other lines than those it was read from: as programs do
-// whose data or stack lies beside their code. Among threads there is more to it.
-const uint8_t* Translator::besideCode(HostFrame& f, const Site& s) {
-    if (!s.found || cpu_.threaded) return nullptr;
-    const uint64_t page = f.operand & ~kPageMask, inPage = f.operand & kPageMask;
-    const Tlb::Slot e = cpu_.dataTlb_->at(f.operand);
-    if (e.readTag != page || e.writeTag != (page | Tlb::kSlow) || inPage + s.bytes > kPageSize)
-        return nullptr;
-    if (!cpu_.io.memory.isUnmarked(PhysAddr((e.page & ~kPageMask) | inPage), s.bytes)) return nullptr;
-    statistics_.besideCode++;
-    resume(f, s);
-    f.addend = e.addend;
-    f.found = buffer_.at(s.found);
-    return found_;
 }
 
 // From an instruction on without what operands of the block share: it may no longer hold.

@@ -1,0 +1,20 @@
+// Host code for writes to pages that hold code, beside it: data next to functions, and new functions next to
+// old ones. Without it each such write would be the interpreter's.
+#pragma once
+#include <asmjit/x86.h>
+
+#include <array>
+
+#include "cpu/cpu.hpp"
+#include "translate/host_frame.hpp"
+
+namespace kiln {
+
+// Subroutines for 1, 2, 4, ... 64 bytes; invalid labels where there is no memory to be written to. rcx is the
+// linear address, and the call is followed by four bytes for `out`, a subroutine to which they jump when the
+// write must go the long way. When it need not they come back behind those with the index of the page's TLB
+// entry in rax.
+std::array<asmjit::Label, kBesideSizes> emitWritesBeside(asmjit::x86::Assembler& a, const Cpu& cpu,
+                                                         const asmjit::Label& out);
+
+}  // namespace kiln
