@@ -25,7 +25,7 @@ uint64_t environment(const char* name, uint64_t otherwise) {
     return v ? std::strtoull(v, nullptr, 0) : otherwise;
 }
 
-constexpr uint64_t kCodeArea = 0x40000, kCodeBytes = 0x3000, kDataArea = 0x58000, kDataBytes = 0x28000;
+constexpr uint64_t kCodeArea = 0x40000, kDataArea = 0x58000, kDataBytes = 0x28000;
 constexpr uint16_t kFirstCode = 0x40, kCodes = 4, kFirstData = 0x60, kDatas = 12;
 
 class SegmentFuzz {
@@ -175,10 +175,7 @@ class SegmentFuzz {
                     put({0x0f, 0xb4 | (segment & 1)});
                 modrm(true);
                 break;
-            case 1:
-                put({0x8e}), modrm(true);
-                code_.back();
-                break;
+            case 1: put({0x8e}), modrm(true); break;
             case 2:  // PUSH imm; POP Sreg
                 code_.resize(starts_.back());
                 put({0x68, s & 0xff, s >> 8});

@@ -7,6 +7,7 @@
 // A processor's blocks are found by physical address alone: one that is run in other surroundings than its
 // host code is for is interpreted, and made anew when that happens often.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 #include <vector>

@@ -21,7 +21,6 @@ namespace {
 
 constexpr size_t kMostSites = 4'000'000;
 constexpr size_t kMostBytes = 64 << 10;  // of one block
-constexpr unsigned kMostLinks = 16;      // of a jump to another page
 
 // What could not be emitted is left to the interpreter: see translate().
 class Refusal final : public ErrorHandler {

@@ -9,7 +9,6 @@ using namespace asmjit;
 namespace {
 
 constexpr uint32_t kMxcsrMasks = 0x1f80;
-constexpr uint16_t kDefaultControl = 0x37f;
 
 // While a subroutine runs, rdx is the frame and rcx what is to be moved.
 x86::Mem frame(size_t offset, uint32_t bytes) { return x86::ptr(x86::rdx, int32_t(offset), bytes); }
