@@ -100,22 +100,29 @@ class Reader {
   private:
     bool more() const { return at_ < bytes_.size(); }
 
+    // Which of them are prefixes (SDM vol. 2, 2.1.1), REX aside.
+    static bool isPrefix(uint8_t byte) {
+        switch (byte) {
+            case 0x26:
+            case 0x2e:
+            case 0x36:
+            case 0x3e:
+            case 0x64:
+            case 0x65:
+            case 0x66:
+            case 0x67:
+            case 0xf0:
+            case 0xf2:
+            case 0xf3: return true;
+            default: return false;
+        }
+    }
+
     bool prefixes() {
         for (; more(); at_++) {
-            switch (bytes_[at_]) {
-                case 0x66: operandPrefix_ = true; break;
-                case 0x67: addressPrefix_ = true; break;
-                case 0x26:
-                case 0x2e:
-                case 0x36:
-                case 0x3e:
-                case 0x64:
-                case 0x65:
-                case 0xf0:
-                case 0xf2:
-                case 0xf3: break;
-                default: return rex();
-            }
+            if (!isPrefix(bytes_[at_])) return rex();
+            operandPrefix_ |= bytes_[at_] == 0x66;
+            addressPrefix_ |= bytes_[at_] == 0x67;
         }
         return false;
     }
@@ -125,21 +132,7 @@ class Reader {
         if (addressPrefix_) far_ = !far_ || code64_;
         if (!code64_ || (bytes_[at_] & 0xf0) != 0x40) return true;
         rexW_ = bytes_[at_++] & 8;
-        if (!more()) return false;
-        switch (bytes_[at_]) {
-            case 0x66:
-            case 0x67:
-            case 0x26:
-            case 0x2e:
-            case 0x36:
-            case 0x3e:
-            case 0x64:
-            case 0x65:
-            case 0xf0:
-            case 0xf2:
-            case 0xf3: return false;
-            default: return (bytes_[at_] & 0xf0) != 0x40;
-        }
+        return more() && !isPrefix(bytes_[at_]) && (bytes_[at_] & 0xf0) != 0x40;
     }
 
     // VEX and EVEX, which other modes tell by ModRM.mod = 3.

@@ -18,17 +18,13 @@
 #include "tests/cpu_bench.hpp"
 #include "tests/fuzz_forms.hpp"
 #include "tests/host_oracle.hpp"
+#include "tests/random.hpp"
 #ifdef KILN_TRANSLATES
 #include "translate/translator.hpp"
 #endif
 
 namespace kiln::test {
 namespace {
-
-uint64_t environment(const char* name, uint64_t otherwise) {
-    const char* v = std::getenv(name);
-    return v ? std::strtoull(v, nullptr, 0) : otherwise;
-}
 
 bool wantsDigest() { return std::getenv("KILN_FUZZ_DIGEST"); }
 

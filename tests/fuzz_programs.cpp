@@ -6,11 +6,10 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "tests/cpu_bench.hpp"
 #include "tests/differences.hpp"
 #include "tests/fuzz_forms.hpp"
+#include "tests/random.hpp"
 #include "translate/translator.hpp"
 
 namespace kiln::test {
@@ -18,11 +17,6 @@ namespace {
 
 constexpr uint64_t kCode = HostOracle::kCode, kCodePages = 3;
 constexpr uint64_t kData = HostOracle::kScratch, kDataSize = HostOracle::kScratchSize;
-
-uint64_t environment(const char* name, uint64_t otherwise) {
-    const char* v = std::getenv(name);
-    return v ? std::strtoull(v, nullptr, 0) : otherwise;
-}
 
 struct Program {
     std::vector<uint8_t> code;

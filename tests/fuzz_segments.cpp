@@ -7,8 +7,6 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "tests/differences.hpp"
 #include "tests/random.hpp"
 #include "tests/system_guest.hpp"
@@ -19,11 +17,6 @@ namespace {
 
 enum class Kind : uint8_t { Real, V86, Protected16, Protected32 };
 constexpr const char* kNames[] = {"real", "virtual-8086", "16-bit protected", "32-bit segmented"};
-
-uint64_t environment(const char* name, uint64_t otherwise) {
-    const char* v = std::getenv(name);
-    return v ? std::strtoull(v, nullptr, 0) : otherwise;
-}
 
 constexpr uint64_t kCodeArea = 0x40000, kDataArea = 0x58000, kDataBytes = 0x28000;
 constexpr uint16_t kFirstCode = 0x40, kCodes = 4, kFirstData = 0x60, kDatas = 12;

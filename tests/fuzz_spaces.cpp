@@ -7,8 +7,6 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "tests/cpu_bench.hpp"
 #include "tests/differences.hpp"
 #include "tests/random.hpp"
@@ -25,11 +23,6 @@ constexpr uint64_t kTables = 0x10000, kCode = 0x26000, kProcedures = 0x2a000, kS
 constexpr uint64_t kWindow = 0x4000'0000;  // the spaces' own: data, then procedures
 constexpr unsigned kSpaces = 5, kData = 6, kFunctions = 3, kFramesThere = 40;
 
-uint64_t environment(const char* name, uint64_t otherwise) {
-    const char* v = std::getenv(name);
-    return v ? std::strtoull(v, nullptr, 0) : otherwise;
-}
-
 class SpacesFuzz {
   public:
     SpacesFuzz(bool pcids, uint64_t seed)
@@ -39,7 +32,8 @@ class SpacesFuzz {
           translated_(GuestBench::Mode::Long64) {
         plain_.translator.reset();
         translated_.translator.reset();
-        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
+        translator_ =
+            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
         for (GuestBench* b : {&plain_, &translated_}) prepare(*b);
     }
     bool run(uint64_t programs) {

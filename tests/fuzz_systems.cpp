@@ -6,8 +6,6 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "tests/cpu_bench.hpp"
 #include "tests/differences.hpp"
 #include "tests/random.hpp"
@@ -19,11 +17,6 @@ namespace {
 constexpr uint64_t kUser = 0x200000, kKernel = 0x210000, kCodePages = 3;
 constexpr uint64_t kData = 0x400000, kDataPages = 16;
 constexpr uint64_t kKernelStack = 0x5f00, kSyscallStack = 0x5000, kUserStack = kData + 0x1800;
-
-uint64_t environment(const char* name, uint64_t otherwise) {
-    const char* v = std::getenv(name);
-    return v ? std::strtoull(v, nullptr, 0) : otherwise;
-}
 
 // Machine code put together piece by piece. Every piece begins by telling in r14 where it ends, which is
 // where a handler goes on that can't mend a fault.
@@ -79,7 +72,8 @@ class SystemFuzz {
             REQUIRE(b->apic.writeMsr(0x80f, 0x1ff));
             pte_ = pteOf(*b, kData);
         }
-        translator_ = std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
+        translator_ =
+            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
     }
 
     bool run(uint64_t systems) {

@@ -1,6 +1,7 @@
-// Random numbers that are the same everywhere.
+// Random numbers that are the same everywhere, and what people choose of them.
 #pragma once
 #include <cstdint>
+#include <cstdlib>
 
 namespace kiln::test {
 
@@ -20,5 +21,11 @@ class Random {
 };
 inline uint64_t below(Random& r, uint64_t n) { return r() % n; }
 inline bool oneIn(Random& r, unsigned n) { return below(r, n) == 0; }
+
+// A number from the environment, such as KILN_FUZZ_SEED.
+inline uint64_t environment(const char* name, uint64_t otherwise) {
+    const char* v = std::getenv(name);
+    return v ? std::strtoull(v, nullptr, 0) : otherwise;
+}
 
 }  // namespace kiln::test

@@ -8,8 +8,6 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "tests/cpu_bench.hpp"
 #include "tests/random.hpp"
 #include "tests/table_model.hpp"
@@ -27,11 +25,6 @@ constexpr unsigned kPoolPages = 32, kSpaces = 4;
 constexpr uint64_t kStamp = 0xff0, kNote = 0xfe8;
 
 enum class Paging { Legacy, Pae, FourLevel, FourLevelPcid };
-
-uint64_t environment(const char* name, uint64_t otherwise) {
-    const char* v = std::getenv(name);
-    return v ? std::strtoull(v, nullptr, 0) : otherwise;
-}
 
 class Gang {
   public:
