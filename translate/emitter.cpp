@@ -104,10 +104,7 @@ BlockEmitter::Tail& BlockEmitter::addTail(const Label& label, size_t site, const
 
 void BlockEmitter::tail(const Tail& t) {
     a_.bind(t.label);
-    if (t.recipe) {
-        makeFlags(t.recipe);
-        storeFlags();
-    }
+    saveBy(t.recipe);
     Site& s = context_.sites[t.site];
     if (t.operand.hasBase()) {
         const bool asItIs = t.operand.baseId() == kLinear.id() && !t.operand.offset();

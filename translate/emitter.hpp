@@ -310,6 +310,7 @@ class BlockEmitter {
     void flagsWritten() { inHost_ = true, inFrame_ = false, recipe_ = {}; }
     void makeFlags(const Recipe& recipe);
     void storeFlags();
+    void saveBy(const Recipe& recipe);  // if there is one
     void keepFlags();  // somewhere else than in the host's
     void noteRecipe();
     bool writesOperandOf(const Recipe& recipe) const;

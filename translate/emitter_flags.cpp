@@ -11,6 +11,12 @@ void BlockEmitter::storeFlags() {
     a_.mov(KILN_FRAME(flags).cloneResized(4), x86::eax);
 }
 
+void BlockEmitter::saveBy(const Recipe& recipe) {
+    if (!recipe) return;
+    makeFlags(recipe);
+    storeFlags();
+}
+
 void BlockEmitter::saveFlags() {
     if (inFrame_) return;
     if (!inHost_) makeFlags(recipe_);

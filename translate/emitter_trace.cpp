@@ -84,10 +84,7 @@ std::vector<BlockEmitter::RoundEnd> BlockEmitter::rounds(unsigned count) {
     }
     if (limited_) {
         a_.bind(anew);
-        if (recipe) {
-            makeFlags(recipe);
-            storeFlags();
-        }
+        saveBy(recipe);
         a_.jmp(first);
     }
     limited_ = false;
@@ -228,10 +225,7 @@ void BlockEmitter::unlimit() {
 // The slice may be over before the next round is.
 void BlockEmitter::leaveLoop(const RoundEnd& end, const uint8_t* otherwise) {
     a_.bind(end.label);
-    if (end.recipe) {
-        makeFlags(end.recipe);
-        storeFlags();
-    }
+    saveBy(end.recipe);
     moveRegisters(map_, kStandardMap);
     const size_t site = addSite(Site::Kind::Link);
     Site& s = context_.sites[site];

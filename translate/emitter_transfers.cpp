@@ -329,10 +329,7 @@ Label BlockEmitter::checkPage(size_t site, int64_t target) {
 
 void BlockEmitter::detour(const Detour& d) {
     a_.bind(d.label);
-    if (d.recipe) {
-        makeFlags(d.recipe);
-        storeFlags();
-    }
+    saveBy(d.recipe);
     a_.mov(x86::rdx, d.target);
     a_.add(x86::rdx, KILN_FRAME(page));
     if (!code64_) a_.mov(x86::edx, x86::edx);
