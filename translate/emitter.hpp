@@ -212,7 +212,7 @@ class BlockEmitter {
     // -- system instructions
     bool system();
     void toProcessor();
-    Mem ofProcessor(const void* place, unsigned bytes) const;
+    Mem ofProcessor(const void* place, unsigned bytes, const Gp& base = asmjit::x86::rax) const;
     void requireCpl0();
     void requireFsGsBase();
     void setBase(bool gs, const Gp& value);

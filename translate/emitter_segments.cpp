@@ -83,14 +83,14 @@ bool BlockEmitter::moveSegment() {
             if (!addressable(to.mem)) return false;
             Address place = access(to.mem, 2, true);
             moveAddressTo(place, kLinear);
-            a_.mov(kIndex, uint64_t(context_.places.base));
+            a_.mov(kIndex, KILN_FRAME(processor));
             a_.movzx(x86::ecx, selector);
             a_.mov(place.mem.cloneResized(2), x86::cx);
             return true;
         }
         const int guest = guestOf(to.reg.value);
         if (guest < 0) return false;
-        a_.mov(kIndex, uint64_t(context_.places.base));
+        a_.mov(kIndex, KILN_FRAME(processor));
         a_.movzx(x86::ecx, selector);
         if (to.size != 16)
             storeGuest(unsigned(guest), x86::rcx);
@@ -118,7 +118,7 @@ void BlockEmitter::putSegment(unsigned segment) {
     const Segment* s = context_.places.segment[segment];
     keepFlags();
     inHost_ = false;
-    a_.mov(kIndex, uint64_t(context_.places.base));
+    a_.mov(kIndex, KILN_FRAME(processor));
     a_.mov(ofProcessor(&s->selector, 2), x86::dx);
     if (!context_.surroundings.v86) {
         a_.movzx(x86::ecx, ofProcessor(&s->rights, 2));
@@ -137,7 +137,7 @@ bool BlockEmitter::pushSegment(unsigned segment) {
     const unsigned bytes = z_.operand_width / 8;
     Address to = stack(-int32_t(bytes), bytes, true);
     moveAddressTo(to, kLinear);
-    a_.mov(kIndex, uint64_t(context_.places.base));
+    a_.mov(kIndex, KILN_FRAME(processor));
     a_.movzx(x86::ecx, ofProcessor(&context_.places.segment[segment]->selector, 2));
     a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bytes * 8));
     addToStack(-int32_t(bytes));
@@ -204,8 +204,8 @@ bool BlockEmitter::stringElement() {
     const unsigned bytes = z_.operand_width / 8;
     keepFlags();
     inHost_ = false;
-    a_.mov(kIndex, uint64_t(context_.places.flags));
-    a_.test(x86::dword_ptr(kIndex), uint32_t(flag::DF));
+    a_.mov(kIndex, KILN_FRAME(processor));
+    a_.test(ofProcessor(context_.places.flags, 4), uint32_t(flag::DF));
     a_.jnz(slow(Site::Kind::Miss));
     const Gp accumulator = pinned(0, bytes * 8), value = sized(int(x86::rcx.id()), bytes * 8);
     auto note = [&](const Address& source) {

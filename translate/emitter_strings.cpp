@@ -59,8 +59,8 @@ bool BlockEmitter::stringInstruction() {
     inHost_ = false;
     const Label again = a_.newLabel(), done = a_.newLabel();
     a_.bind(again);
-    a_.mov(kIndex, uint64_t(context_.places.flags));
-    a_.test(x86::dword_ptr(kIndex), uint32_t(flag::DF));
+    a_.mov(kIndex, KILN_FRAME(processor));
+    a_.test(ofProcessor(context_.places.flags, 4), uint32_t(flag::DF));
     a_.jnz(slow(Site::Kind::Miss));
     if (repeats) {
         a_.cmp(count, uint32_t(kPageSize / bytes));

@@ -12,12 +12,12 @@ using namespace asmjit;
 void BlockEmitter::toProcessor() {
     keepFlags();
     inHost_ = false;
-    a_.mov(kIndex, uint64_t(context_.places.base));
+    a_.mov(kIndex, KILN_FRAME(processor));
 }
 
-x86::Mem BlockEmitter::ofProcessor(const void* place, unsigned bytes) const {
+x86::Mem BlockEmitter::ofProcessor(const void* place, unsigned bytes, const Gp& base) const {
     const auto distance = static_cast<const char*>(place) - static_cast<const char*>(context_.places.base);
-    return x86::ptr(kIndex, int32_t(distance), bytes);
+    return x86::ptr(base, int32_t(distance), bytes);
 }
 
 void BlockEmitter::requireCpl0() {
@@ -114,7 +114,7 @@ bool BlockEmitter::setInterrupts() {
     a_.jnz(slow(Site::Kind::Miss));
     a_.cmp(ofProcessor(p.pendingDebug, 4), 0);
     a_.jne(slow(Site::Kind::Miss));
-    a_.mov(x86::rcx, uint64_t(p.attention));
+    a_.mov(x86::rcx, KILN_FRAME(attention));
     a_.cmp(x86::dword_ptr(x86::rcx), 0);
     a_.jne(slow(Site::Kind::Miss));
     a_.or_(flags, uint32_t(flag::IF));
@@ -170,8 +170,8 @@ bool BlockEmitter::pushFlags() {
     a_.and_(x86::edx, 1);
     a_.shl(x86::edx, 11);
     a_.or_(x86::ecx, x86::edx);
-    a_.mov(x86::rdx, uint64_t(context_.places.flags));
-    a_.or_(x86::ecx, x86::dword_ptr(x86::rdx));
+    a_.mov(x86::rdx, KILN_FRAME(processor));
+    a_.or_(x86::ecx, ofProcessor(context_.places.flags, 4, x86::rdx));
     a_.or_(x86::ecx, 2);
     a_.and_(x86::ecx, ~uint32_t(flag::RF | flag::VM));
     a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bytes * 8));

@@ -141,8 +141,8 @@ void BlockEmitter::noteData(const ZydisDecodedOperandMem& m, const Address& at) 
         a_.mov(KILN_FRAME(x87DataSegment), uint8_t(segmentOf(m.segment)));
         return;
     }
-    a_.mov(kTag, uint64_t(&context_.places.segment[segmentOf(m.segment)]->selector));
-    a_.movzx(x86::ecx, x86::word_ptr(kTag));
+    a_.mov(kTag, KILN_FRAME(processor));
+    a_.movzx(x86::ecx, ofProcessor(&context_.places.segment[segmentOf(m.segment)]->selector, 2, kTag));
     a_.mov(KILN_FRAME(x87DataSelector), x86::cx);
     a_.mov(KILN_FRAME(x87DataSegment), HostFrame::kGivenSelector);
 }

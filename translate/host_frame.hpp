@@ -4,6 +4,7 @@
 // part is the processor's and moves there when the translation context changes, the rest stays with the
 // context.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -35,6 +36,9 @@ struct HostFrame {
     uint64_t operand;        // on the way out: the address that the TLB did not give
     const void* resume;      // where host code goes on after a call
     Translator* owner;
+    const void* processor;                   // the Cpu
+    const std::atomic<uint32_t>* attention;  // of its local APIC
+    uint64_t writer;                         // its bit of PageMarks::writers
     void* hostStack;
     uint64_t fsBase, gsBase;
     static constexpr unsigned kHandles = 16;

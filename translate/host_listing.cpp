@@ -35,6 +35,8 @@ constexpr FrameMember kMembers[] = {
     KILN_MEMBER(handles),
     KILN_MEMBER(resume),
     KILN_MEMBER(owner),
+    KILN_MEMBER(processor),
+    KILN_MEMBER(attention),
     KILN_MEMBER(hostStack),
     KILN_MEMBER(fsBase),
     KILN_MEMBER(gsBase),
@@ -147,6 +149,7 @@ std::vector<HostListing::Line> HostListing::lines(const HostCode::Part& part,
                                                   std::map<uint64_t, unsigned>& labels,
                                                   const HostCode& all) const {
     std::vector<Line> out;
+    ZydisRegister atProcessor = ZYDIS_REGISTER_NONE;  // which register points there
     for (size_t at = 0; at < part.bytes.size();) {
         Decoded d;
         const uint64_t here = part.at + at;
@@ -181,12 +184,16 @@ std::vector<HostListing::Line> HostListing::lines(const HostCode::Part& part,
                 indexed ? fmt::format("+{}*{}", ZydisRegisterGetString(m->mem.index), m->mem.scale) : "";
             if (m->mem.base == ZYDIS_REGISTER_RSP) {
                 if (auto name = frameName(m->mem.disp.value)) replaceBetween(text, '[', ']', *name + index);
-            } else if (m->mem.base == ZYDIS_REGISTER_RAX && !indexed) {
+            } else if (m->mem.base == atProcessor && !indexed) {
                 auto known = names.find(processor + uint64_t(m->mem.disp.value));
                 if (m->mem.disp.value && known != names.end() && known->first - processor < processorSize)
                     replaceBetween(text, '[', ']', known->second);
             }
         }
+        if (d.z.mnemonic == ZYDIS_MNEMONIC_MOV && d.operands[1].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+            d.operands[1].mem.base == ZYDIS_REGISTER_RSP &&
+            d.operands[1].mem.disp.value == int64_t(offsetof(HostFrame, processor)))
+            atProcessor = d.operands[0].reg.value;
         // Addresses and numbers of marks differ from run to run.
         for (unsigned n = 0; n < d.z.operand_count_visible; n++) {
             const auto& op = d.operands[n];

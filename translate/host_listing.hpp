@@ -28,7 +28,7 @@ class HostListing {
     uint64_t callOut = 0;
     std::vector<uint64_t> writesBeside;
     std::function<std::string(uint32_t)> site;
-    uint64_t processor = 0, processorSize = 0;  // names within are shown for [rax + distance]
+    uint64_t processor = 0, processorSize = 0;  // names within are shown for [register + distance]
 
     // Before each guest instruction's code `guest(its number)`, a line or several.
     std::string text(const HostCode& code, const std::function<std::string(unsigned)>& guest) const;

@@ -1,6 +1,6 @@
-// Where the parts of a processor's state lie that host code reads and writes by itself.
+// Where the parts of a processor's state lie that host code reads and writes by itself: their distances from
+// `base` are the same for all processors.
 #pragma once
-#include <atomic>
 #include <cstdint>
 
 namespace kiln {
@@ -8,15 +8,14 @@ namespace kiln {
 struct Segment;
 
 struct ProcessorPlaces {
-    const void* base;  // near all but the last
+    const void* base;  // the processor
     const unsigned* cpl;
     uint32_t* flags;  // those that are not arithmetic
     uint64_t *cr4, *kernelGsBase;
     Segment* segment[6];    // by SegReg
     uint64_t* fastBase[6];  // the base once more
     const uint32_t *pendingDebug, *pkru;
-    unsigned linearBits;                     // of what segment bases may be
-    const std::atomic<uint32_t>* attention;  // of the local APIC
+    unsigned linearBits;  // of what segment bases may be
 };
 
 }  // namespace kiln

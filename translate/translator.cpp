@@ -416,6 +416,9 @@ Translator::Outcome Translator::run(const Block& block) {
     f.slice = c.slice_ + block.count;  // host code counts when it leaves a block
     f.page = linearOf(c.gpr.slot[17]) & ~kPageMask;
     f.owner = this;
+    f.processor = &c;
+    f.attention = &c.io.apic.attentionWord();
+    f.writer = 1ull << (c.id & 63);
     f.vectors = VectorLevel::None;
     f.x87 = X87Place::InCpu;
     f.hostMxcsr = kHostMxcsr;

@@ -54,7 +54,6 @@ std::string Translator::hostCode(uint64_t rip) {
     }
     name(p.pendingDebug, "cpu.pendingDebug");
     name(p.pkru, "cpu.pkru");
-    name(p.attention, "apic.attention");
     listing.processor = uint64_t(uintptr_t(p.base));
     listing.processorSize = sizeof(Cpu);
     listing.callOut = uint64_t(uintptr_t(callOut_));

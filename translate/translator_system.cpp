@@ -11,17 +11,8 @@ namespace kiln {
 
 void Translator::notePlaces() {
     Cpu& c = cpu_;
-    places_ = {&c,
-               &c.cpl,
-               &c.flags.others(),
-               &c.cr4,
-               &c.msr.kernelGsBase,
-               {},
-               {},
-               &c.pendingDebug,
-               &c.pkru,
-               c.model.linearBits,
-               &c.io.apic.attentionWord()};
+    places_ = {&c, &c.cpl, &c.flags.others(), &c.cr4,  &c.msr.kernelGsBase,
+               {}, {},     &c.pendingDebug,   &c.pkru, c.model.linearBits};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
         places_.fastBase[r] = &c.fast_[r].base;

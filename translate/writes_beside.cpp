@@ -51,8 +51,9 @@ std::array<Label, kBesideSizes> emitWritesBeside(x86::Assembler& a, const Cpu& c
     a.cmp(ofMarks(offsetof(PageMarks, tables), 4), 0);
     a.jne(no);
     if (cpu.threaded) {  // see PageMarks
-        a.bt(ofMarks(offsetof(PageMarks, writers), 8), cpu.id);
-        a.jnc(no);
+        a.mov(x86::rbx, x86::qword_ptr(x86::rsp, int32_t(offsetof(HostFrame, writer)) + kPushed));
+        a.test(ofMarks(offsetof(PageMarks, writers), 8), x86::rbx);
+        a.jz(no);
     }
     a.mov(x86::rdx, ofMarks(offsetof(PageMarks, lines), 8));
     a.mov(x86::ebx, x86::ecx);
