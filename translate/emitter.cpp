@@ -7,8 +7,9 @@ namespace kiln {
 
 using namespace asmjit;
 
-BlockEmitter::BlockEmitter(CodeHolder& code, const EmitterContext& context, std::span<const CodeStep> steps)
-    : a_(&code), context_(context), steps_(steps), code64_(steps[0].block->mode == CodeMode::Code64) {
+BlockEmitter::BlockEmitter(HostAssembler& assembler, const EmitterContext& context,
+                           std::span<const CodeStep> steps)
+    : a_(assembler), context_(context), steps_(steps), code64_(steps[0].block->mode == CodeMode::Code64) {
     enterStep(0, 0);
 }
 
@@ -73,7 +74,7 @@ void BlockEmitter::leavings() {
         edge(e.target, e.executed, e.rest);
     }
     limited_ = false;
-    a_.section(context_.cold);
+    a_.section(HostAssembler::Part::Cold);
     for (const Detour& d : detours_) detour(d);
     for (const Downward& d : downward_) expandDown(d);
     for (const Tail& t : tails_) tail(t);
@@ -150,8 +151,7 @@ void BlockEmitter::tail(const Tail& t) {
 }
 
 void BlockEmitter::settle(uint32_t base) {
-    for (const Fixup& f : fixups_)
-        context_.sites[f.site].*f.place = base + uint32_t(a_.code()->labelOffsetFromBase(f.label));
+    for (const Fixup& f : fixups_) context_.sites[f.site].*f.place = base + uint32_t(a_.distanceTo(f.label));
 }
 
 void BlockEmitter::decodeAll() {

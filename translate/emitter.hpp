@@ -63,7 +63,6 @@ struct EmitterContext {
     // Subroutines that see whether a write of 1, 2, 4, ... 64 bytes at rcx lies beside code: called like
     // callOut, which they go on with if not; otherwise they come back behind the number with the TLB's index.
     std::array<const uint8_t*, kBesideSizes> beside;
-    asmjit::Section* cold;              // for what seldom runs
     bool threaded;                      // LOCK matters
     bool pauseLeaves;                   // PAUSE lets another processor run
     bool portable;                      // see TranslatorOptions
@@ -77,7 +76,7 @@ struct EmitterContext {
 
 class BlockEmitter {
   public:
-    BlockEmitter(asmjit::CodeHolder& code, const EmitterContext& context, std::span<const CodeStep> steps);
+    BlockEmitter(HostAssembler& assembler, const EmitterContext& context, std::span<const CodeStep> steps);
 
     // Emits the block; the careful version from instruction `first` on, with flags in the frame. The sites'
     // places are set by settle(), when it is known where it lies.
@@ -377,7 +376,7 @@ class BlockEmitter {
     int64_t offset() const { return pageOffset_ + insn_->offset; }
     int64_t nextOffset() const { return offset() + insn_->length; }
 
-    HostAssembler a_;
+    HostAssembler& a_;
     AccessPlan plan_;
     const EmitterContext& context_;
     const std::span<const CodeStep> steps_;

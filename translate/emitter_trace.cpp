@@ -65,7 +65,7 @@ std::vector<BlockEmitter::RoundEnd> BlockEmitter::rounds(unsigned count) {
     const Recipe recipe = ends[0].recipe;
     inHost_ = false, inFrame_ = !recipe, recipe_ = recipe;
     limitRounds(anew, count);
-    a_.align(AlignMode::kCode, 16);
+    a_.align16();
     a_.bind(top);
     a_.nowRaxHolds(HostAssembler::kNothing);
     roundBegin_ = count;

@@ -144,11 +144,11 @@ void BlockEmitter::followIndirect(Code otherwise) {
     const int raxHolds = a_.raxHolds();
     const AccessPlan plan = plan_;
     const size_t slowTail = slowTail_;
-    a_.section(context_.cold);
+    a_.section(HostAssembler::Part::Cold);
     a_.bind(other);
     saveFlags();
     inStandardMap(otherwise);
-    a_.section(a_.code()->textSection());
+    a_.section(HostAssembler::Part::Main);
     slowTail_ = slowTail;
     plan_ = plan;
     a_.nowRaxHolds(raxHolds);

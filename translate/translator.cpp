@@ -22,7 +22,6 @@ namespace {
 constexpr size_t kMostSites = 4'000'000;
 constexpr size_t kMostBytes = 64 << 10;  // of one block
 
-// What could not be emitted is left to the interpreter: see translate().
 class Refusal final : public ErrorHandler {
   public:
     void handleError(Error, const char* message, BaseEmitter*) override { throw std::runtime_error(message); }
@@ -40,8 +39,7 @@ uint64_t arithmeticFlags(uint64_t image) { return (image >> 8 & 0xd5) | (image &
 }  // namespace
 
 struct Translator::Assembly {
-    Refusal refusal;
-    CodeHolder code;
+    HostAssembler code;
     DecodedShapes shapes;
 };
 
@@ -331,41 +329,22 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace, 
     std::set<unsigned> refused;
     const uint8_t* host = nullptr;
     while (!host) {
-        CodeHolder& code = assembly_->code;
+        HostAssembler& code = assembly_->code;
         code.reset();
-        code.init(Environment::host());
-        code.setErrorHandler(&assembly_->refusal);
-        Section* cold = nullptr;
-        code.newSection(&cold, "cold", SIZE_MAX, SectionFlags::kExecutable);
-        const EmitterContext context{cpu_.decoder(),
-                                     assembly_->shapes,
-                                     sites_,
-                                     callOut_,
-                                     load_,
-                                     loadX87_,
-                                     beside_,
-                                     cold,
-                                     cpu_.threaded,
-                                     cpu_.pauseLeaves,
-                                     options_.portable,
-                                     trace,
-                                     refused,
-                                     decoded_,
-                                     places_,
-                                     now_,
-                                     ip};
+        const EmitterContext context{
+            cpu_.decoder(),   assembly_->shapes, sites_, callOut_, load_,    loadX87_, beside_, cpu_.threaded,
+            cpu_.pauseLeaves, options_.portable, trace,  refused,  decoded_, places_,  now_,    ip};
         BlockEmitter emitter(code, context, steps);
         try {
             how(emitter);
-            const auto &text = code.sectionById(0)->buffer(), &rare = cold->buffer();
+            const auto text = code.bytes(HostAssembler::Part::Main),
+                       rare = code.bytes(HostAssembler::Part::Cold);
             if (text.size() + rare.size() > kMostBytes) break;
-            cold->setOffset(uint64_t(buffer_.nextCold(rare.size()) - buffer_.next()));
-            code.resolveUnresolvedLinks();
-            code.relocateToBase(uint64_t(buffer_.next()));
-            host = buffer_.append({text.data(), text.size()}, {rare.data(), rare.size()});
-            last_ = {{host, text.size()},
-                     {buffer_.at(buffer_.offsetOf(host) + uint32_t(cold->offset())), rare.size()},
-                     {emitter.starts().begin(), emitter.starts().end()}};
+            const uint8_t* cold = buffer_.nextCold(rare.size());
+            code.resolve(buffer_.next(), cold);
+            host = buffer_.append(text, rare);
+            last_ = {
+                {host, text.size()}, {cold, rare.size()}, {emitter.starts().begin(), emitter.starts().end()}};
             emitter.settle(buffer_.offsetOf(host));
             statistics_.hostBytes += text.size();
             statistics_.coldBytes += rare.size();
