@@ -71,7 +71,7 @@ class Cpu : public CpuState {
     // -- running (execute.cpp)
     // Executes about `instructions` of them, less when the processor halts or somebody calls leave().
     void run(int64_t instructions);
-    void leave();  // stop at the end of the current block
+    void leave();  // stop where the current block ends or is left
     uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
     bool idle() const { return halted || waitingForSipi; }
     bool wakeable() const;     // an interrupt, NMI, INIT or SIPI would be taken or ends HLT

@@ -30,12 +30,15 @@ Cpu::~Cpu() = default;
 
 uint64_t Cpu::tsc() { return io.clock.ticks(kTscHz) + uint64_t(tscOffset_); }
 
+// What the running block gives back where it is left early must not be enough to go on with: whether the run
+// loop, and with it what has come, is met next would be a matter of which ways are at hand.
 void Cpu::leave() {
+    constexpr int64_t kOver = -int64_t(Decoder::kMaxInsns);
     sliceLength_ -= held_;
     held_ = 0;
-    if (slice_ > 0) {
-        sliceLength_ -= slice_;
-        slice_ = 0;
+    if (slice_ > kOver) {
+        sliceLength_ -= slice_ - kOver;
+        slice_ = kOver;
     }
 }
 

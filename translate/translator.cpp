@@ -554,7 +554,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     else if (f.x87 != X87Place::InCpu)
         VectorState::pointersToCpu(f, c);
     c.gpr.slot[17] = ripOf(f.page + b.start.pageOffset());
-    c.slice_ = f.slice - b.count;
+    const int64_t left = c.slice_ = f.slice - b.count;
     if (!s.alone) {
         alone_.push_back(aloneIn(b, s.index, s.count, interpretedAlone));
         s.alone = uint32_t(alone_.size());
@@ -591,7 +591,9 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     if (b.dead) return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count, Exit::Dead);
     // The block goes on to its end, which is where slices end.
     if (isDead(s)) return leaveInBlock(n, s, Exit::Dead, s.count);
-    if (!same) return leaveInBlock(n, s, Exit::Events, s.count);
+    // (A trace looks at its slice only where it ends.)
+    const bool over = s.trace && c.slice_ < left;
+    if (!same || over) return leaveInBlock(n, s, Exit::Events, s.count);
     if (refuses(n, s)) return leaveInBlock(n, s, Exit::Vectors, s.count);
     if (s.spanned && (c.dataTlb_ != tlb || tlb->generation() != generation))
         return withoutHandles(n, s, s.index + s.count);
