@@ -476,6 +476,7 @@ class Cpu : public CpuState {
     void faulted(const Fault& f);
     void frozen();
     void deliverFault(Fault f);
+    bool holds(uint64_t tag) const { return tag == lookupTag_ || tag == globalTag_; }
     static unsigned jumpIndex(uint64_t linear) { return (linear ^ linear >> 12) & (CodeWays::kJumps - 1); }
     FetchEntry& fetchEntry(uint64_t linear) {
         return ways_->fetches[linear >> 12 & (CodeWays::kFetches - 1)];
@@ -539,7 +540,9 @@ class Cpu : public CpuState {
     uint64_t stackMask_ = 0xffff, ipMask_ = 0xffff;
     uint64_t codeEnd_ = 0x10000;  // first offset behind CS
     bool flat_ = false;           // CS, DS, ES and SS are all of 4 GiB from 0 on, or it is 64-bit mode
-    uint64_t lookupTag_ = 0;      // epoch and mode: equal means a JumpEntry is still good
+    // Epoch and mode: one or the other means a JumpEntry or FetchEntry is still good. The second is for code
+    // of global pages.
+    uint64_t lookupTag_ = 0, globalTag_ = 0;
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;
     uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0, avxTrap_ = 0, avx512Trap_ = 0;
@@ -690,8 +693,7 @@ inline void Cpu::storeSystem(uint64_t linear, T value) {
 inline const Insn* Cpu::enterNext() {
     uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
     const JumpEntry& e = ways_->jumps[jumpIndex(linear)];
-    if (e.rip != linear || e.tag != lookupTag_ || slice_ <= 0 || rip + e.block->bytes > codeEnd_)
-        return nullptr;
+    if (e.rip != linear || !holds(e.tag) || slice_ <= 0 || rip + e.block->bytes > codeEnd_) return nullptr;
     slice_ -= e.block->count;
     block = e.block;
     gpr.slot[17] = rip;

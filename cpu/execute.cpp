@@ -180,7 +180,7 @@ const Block* Cpu::findBlock(bool single) {
         b = nullptr;
     }
     if (!b) b = decodeHere(start, single);
-    if (!b->crosses && !single) ways_->jumps[jumpIndex(linear)] = {linear, lookupTag_, b};
+    if (!b->crosses && !single) ways_->jumps[jumpIndex(linear)] = {linear, fetchEntry(linear).tag, b};
     return b;
 }
 
@@ -234,11 +234,14 @@ void Cpu::step(bool alone) {
     if (again || idle()) return leave();
     // One on the handler of #DB itself is met without end, and nothing is executed.
     if (breakpoints_.code && codeBreakpoint()) return leave();
-    if (shadow || alone || runAlone_ || flags.test(flag::TF | flag::RF) || watchesCode()) {
+    // RF matters to breakpoints on code alone, and goes when an instruction begins.
+    const bool resumes = flags.test(flag::RF) && breakpoints_.code;
+    if (shadow || alone || runAlone_ || flags.test(flag::TF) || resumes || watchesCode()) {
         if (alone && io.log.on(LogCategory::Exec)) io.log(LogCategory::Exec, "{}", disassemble(rip));
         runSingle();
     } else {
         committed_ = false;
+        flags.change(flag::RF, false);
         if (const Block* b = findBlock(false))
             runBlock(b);
         else

@@ -308,7 +308,7 @@ bool Cpu::translate(uint64_t linear, PhysAddr& out) {
 
 bool Cpu::mayFetch(uint64_t linear) {
     const uint64_t page = linear & ~kPageMask;
-    if (const FetchEntry& e = fetchEntry(linear); e.page == page && e.tag == lookupTag_) return true;
+    if (const FetchEntry& e = fetchEntry(linear); e.page == page && holds(e.tag)) return true;
     if (longMode() && !canonical(linear)) {
         fetchFault_ = {kGP, true};
         return false;
@@ -318,8 +318,9 @@ bool Cpu::mayFetch(uint64_t linear) {
         fetchFault_ = pageFault(linear, t.errorCode);
         return false;
     }
-    contexts_.noteFetch(linear, t.pageSize);
-    fetchEntry(linear) = {page, lookupTag_, physical(t.addr.page().value, Access::Fetch)};
+    contexts_.noteFetch(linear, t.pageSize, t.global);
+    fetchEntry(linear) = {page, t.global ? globalTag_ : lookupTag_,
+                          physical(t.addr.page().value, Access::Fetch)};
     return true;
 }
 
@@ -347,7 +348,9 @@ void Cpu::forgetDeadBlocks() {
 void Cpu::translationsChanged() {
     smapChanged();
     const TranslationContext& context = contexts_.current();
-    lookupTag_ = context.epoch << 4 | uint64_t(cpl == 3) << 2 | uint64_t(codeMode_);
+    const uint64_t mode = uint64_t(cpl == 3) << 2 | uint64_t(codeMode_);
+    lookupTag_ = context.epoch << 4 | mode;
+    globalTag_ = context.globalEpoch << 4 | mode;
     auto& ways = waysOf_[context.number];
     if (!ways) ways.reset(static_cast<CodeWays*>(std::calloc(1, sizeof(CodeWays))));
     if (!ways) throw std::bad_alloc();

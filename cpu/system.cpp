@@ -1,6 +1,7 @@
 // System instructions (SDM vol. 3, 2.8; vol. 2): descriptor tables, system calls, CPUID, MSRs, HLT, TLB and
 // caches.
 #include "cpu/body.hpp"
+#include "cpu/flat_segment.hpp"
 #include "cpu/handlers.hpp"
 
 namespace kiln {
@@ -178,16 +179,7 @@ void arpl(Cpu& c, const Insn& i) {
 }
 Handler arplForm(const Shape& s) { return s.isMem(0) ? straight<arpl<Mem>> : straight<arpl<RegA>>; }
 
-// -- system calls. Flat segments are built from the selector alone (SDM vol. 2, SYSCALL).
-
-Segment flat(uint16_t selector, unsigned dpl, bool code, bool is64) {
-    Segment s;
-    s.selector = selector;
-    s.limit = 0xffffffff;
-    s.rights = uint16_t(0x8093 | dpl << 5 | (code ? 8 : 0) | (is64 ? 0x2000 : 0x4000));
-    if (!code) s.rights = uint16_t((s.rights & ~0x2000) | 0x4000);
-    return s;
-}
+// -- system calls
 
 // Intel's processors know SYSCALL and SYSRET in 64-bit mode only, AMD's in compatibility and legacy mode too
 // (APM vol. 3, SYSCALL).
@@ -207,8 +199,8 @@ void syscall(Cpu& c, const Insn& i) {
     }
     c.writeFlags(c.flags.value() & ~((is64 ? c.msr.sfmask : flag::IF | flag::VM) | flag::RF), ~0ull);
     auto cs = uint16_t(c.msr.star >> 32 & 0xfffc);
-    c.seg[Cs] = flat(cs, 0, true, is64);
-    c.seg[Ss] = flat(uint16_t(cs + 8), 0, false, false);
+    c.seg[Cs] = flatSegment(cs, 0, true, is64);
+    c.seg[Ss] = flatSegment(uint16_t(cs + 8), 0, false, false);
     c.tracedByNewFlags();
     c.setCpl(0);
 }
@@ -221,8 +213,8 @@ void sysret(Cpu& c, const Insn& i) {
     // AMD's processors find out when they fetch from there.
     if (to64 && !c.model.isAmd() && !c.canonical(target)) raise(kGP, 0);
     auto base = uint16_t(c.msr.star >> 48);
-    c.seg[Cs] = flat(uint16_t((base + (to64 ? 16 : 0)) | 3), 3, true, to64);
-    c.seg[Ss] = flat(uint16_t((base + 8) | 3), 3, false, false);
+    c.seg[Cs] = flatSegment(uint16_t((base + (to64 ? 16 : 0)) | 3), 3, true, to64);
+    c.seg[Ss] = flatSegment(uint16_t((base + 8) | 3), 3, false, false);
     c.rip = to64 ? target : target & 0xffffffff;
     c.writeFlags(c.longMode() ? (c.gpr[R11] & 0x3c7fd7) | 2 : c.flags.value() | flag::IF, ~0ull);
     c.tracedByNewFlags();
@@ -240,8 +232,8 @@ void sysenter(Cpu& c, const Insn&) {
     c.writeFlags(c.flags.value() & ~(flag::VM | flag::IF | flag::RF), ~0ull);
     const bool is64 = c.longMode();
     auto cs = uint16_t(c.msr.sysenterCs & 0xfffc);
-    c.seg[Cs] = flat(cs, 0, true, is64);
-    c.seg[Ss] = flat(uint16_t(cs + 8), 0, false, false);
+    c.seg[Cs] = flatSegment(cs, 0, true, is64);
+    c.seg[Ss] = flatSegment(uint16_t(cs + 8), 0, false, false);
     c.gpr[Rsp] = is64 ? c.msr.sysenterEsp : uint32_t(c.msr.sysenterEsp);
     c.rip = is64 ? c.msr.sysenterEip : uint32_t(c.msr.sysenterEip);
     c.setCpl(0);
@@ -254,8 +246,8 @@ void sysexit(Cpu& c, const Insn& i) {
     const bool to64 = i.width == 3;
     if (to64 && !(c.canonical(c.gpr[Rcx]) && c.canonical(c.gpr[Rdx]))) raise(kGP, 0);
     auto base = uint16_t(c.msr.sysenterCs);
-    c.seg[Cs] = flat(uint16_t((base + (to64 ? 32 : 16)) | 3), 3, true, to64);
-    c.seg[Ss] = flat(uint16_t((base + (to64 ? 40 : 24)) | 3), 3, false, false);
+    c.seg[Cs] = flatSegment(uint16_t((base + (to64 ? 32 : 16)) | 3), 3, true, to64);
+    c.seg[Ss] = flatSegment(uint16_t((base + (to64 ? 40 : 24)) | 3), 3, false, false);
     c.gpr[Rsp] = to64 ? c.gpr[Rcx] : uint32_t(c.gpr[Rcx]);
     c.rip = to64 ? c.gpr[Rdx] : uint32_t(c.gpr[Rdx]);
     c.setCpl(3);

@@ -115,7 +115,7 @@ TranslationContext& TranslationContexts::take() {
     if (contexts_.size() < most_) {
         TranslationContext& c = *contexts_.emplace_back(std::make_unique<TranslationContext>());
         c.number = unsigned(contexts_.size() - 1);
-        newEpoch(c);
+        newEpoch(c, Tlb::Scope::All);
         return c;
     }
     TranslationContext& c = *oldest();
@@ -219,7 +219,7 @@ void TranslationContexts::dropStale(TranslationContext& c) {
     c.known.fill({});
     c.cost += 4 * stale_.size();
     for (auto& t : c.modes) statistics_.stale += t->flushRanges(stale_);
-    newEpoch(c);
+    newEpoch(c, Tlb::Scope::NonGlobal);
 }
 
 // All translations of the current context that are not global have to go.
@@ -231,7 +231,7 @@ void TranslationContexts::dropNonGlobal(TranslationContext& c) {
 }
 
 void TranslationContexts::lose(TranslationContext& c) {
-    if (!c.notGlobal() && c.fetched.none()) return;
+    if (!c.notGlobal() && !c.fetched.any()) return;
     const size_t gone = flush(c, Tlb::Scope::NonGlobal);
     statistics_.purged += gone;
     experienceOf(c.space.root).lost += gone;
@@ -262,24 +262,27 @@ void TranslationContexts::weigh(TranslationContext& c) {
 
 // -- invalidations
 
-void TranslationContexts::newEpoch(TranslationContext& c) {
+// No number is an epoch of both kinds.
+void TranslationContexts::newEpoch(TranslationContext& c, Tlb::Scope scope) {
+    if (scope != Tlb::Scope::NonGlobal) {
+        c.globalEpoch = ++lastEpoch_;
+        c.globalFetched.clear();
+    }
     c.epoch = ++lastEpoch_;
-    c.fetched.reset();
-    c.largeFetched.clear();
+    c.fetched.clear();
 }
 
 size_t TranslationContexts::flush(TranslationContext& c, Tlb::Scope scope) {
     size_t gone = 0;
     for (auto& t : c.modes) gone += t->flush(scope);
-    newEpoch(c);
+    newEpoch(c, scope);
     return gone;
 }
 
 void TranslationContexts::dropPage(TranslationContext& c, uint64_t linear, Tlb::Scope scope) {
     for (auto& t : c.modes) t->flushPage(linear, scope);
-    if (c.largeFetched.contains(linear) ||
-        (&c != current_ && c.fetched.test(TranslationContext::filterBit(linear))))
-        newEpoch(c);
+    const bool large = c.fetched.inLarge(linear) || c.globalFetched.inLarge(linear);
+    if (large || (&c != current_ && c.mayHaveFetched(linear))) newEpoch(c, Tlb::Scope::All);
 }
 
 // What a context has missed while it was not current.

@@ -24,7 +24,8 @@
 // that it has seen before in the same epoch. So interpreter and translator keep the same translations.
 //
 // A context's `epoch` stands for "the translations as they are now". Whoever remembers where code lies (the
-// fetch and jump caches) remembers the epoch with it; a new epoch makes all of that worthless at once.
+// fetch and jump caches) remembers the epoch with it; a new epoch makes all of that worthless at once. What
+// is remembered of global pages outlives invalidations that spare them: it goes with `globalEpoch`.
 //
 // Not modelled: contexts in common between processors. Host code reaches a TLB from the stack pointer, beside
 // the registers of the processor that runs it, so that each needs arrays of its own; what they share is which
@@ -56,7 +57,7 @@ struct TranslationContext : TableUser {
     static constexpr uint64_t kNoRoot = ~0ull;
     AddressSpace space{.root = kNoRoot};
     unsigned number = 0;  // among the processor's contexts
-    uint64_t epoch = 0;
+    uint64_t epoch = 0, globalEpoch = 0;
     uint64_t lastUsed = 0;
     uint32_t pkru = 0, pkrs = 0;  // rights under which the entries were made
 
@@ -76,11 +77,37 @@ struct TranslationContext : TableUser {
     static constexpr unsigned kKnown = 256;
     std::array<Known, kKnown> known;
 
-    // Pages that code may have been fetched from in this epoch: a Bloom filter of one hash.
-    static constexpr unsigned kFilterBits = 16384;
-    std::bitset<kFilterBits> fetched;
-    PageCover largeFetched;
-    static unsigned filterBit(uint64_t linear) { return unsigned(linear >> 12 ^ linear >> 26) % kFilterBits; }
+    // Pages that code may have been fetched from in this epoch, and global ones in this `globalEpoch`.
+    class Fetched {
+      public:
+        void add(uint64_t linear, uint64_t size) {
+            filter_.set(bit(linear));
+            if (size > kPageSize) large_.add(linear, size);
+            any_ = true;
+        }
+        bool mayHave(uint64_t linear) const { return filter_.test(bit(linear)); }
+        bool inLarge(uint64_t linear) const { return large_.contains(linear); }
+        bool any() const { return any_; }
+        void clear() {
+            filter_.reset();
+            large_.clear();
+            any_ = false;
+        }
+
+      private:
+        // A Bloom filter of one hash for each half of the address space.
+        static constexpr unsigned kBits = 8192;
+        static unsigned bit(uint64_t linear) {
+            return unsigned(linear >> 12 ^ linear >> 25) % kBits + unsigned(linear >> 63) * kBits;
+        }
+        std::bitset<2 * kBits> filter_;
+        PageCover large_;
+        bool any_ = false;
+    };
+    Fetched fetched, globalFetched;
+    bool mayHaveFetched(uint64_t linear) const {
+        return fetched.mayHave(linear) || globalFetched.mayHave(linear);
+    }
 
     size_t entries() const;
     size_t notGlobal() const;
@@ -119,15 +146,12 @@ class TranslationContexts {
     void protectPage(PhysAddr page);
 
     // Code was fetched from a page of `size` bytes by the current context.
-    void noteFetch(uint64_t linear, uint64_t size) {
-        current_->fetched.set(TranslationContext::filterBit(linear));
-        if (size > kPageSize) current_->largeFetched.add(linear, size);
+    void noteFetch(uint64_t linear, uint64_t size, bool global) {
+        (global ? current_->globalFetched : current_->fetched).add(linear, size);
     }
     // Whether something may remember code of the 4-KiB page at `linear`: flushPage() leaves that to the
     // caller for the current context. (For large pages and other contexts it begins a new epoch.)
-    bool mayHaveFetched(uint64_t linear) const {
-        return current_->fetched.test(TranslationContext::filterBit(linear));
-    }
+    bool mayHaveFetched(uint64_t linear) const { return current_->mayHaveFetched(linear); }
 
     // When an address space is tracked. Tests want it more often than is good.
     struct Policy {
@@ -173,7 +197,7 @@ class TranslationContexts {
     size_t resident() const;
     void settle(TranslationContext& c);
     void log(Edit edit);
-    void newEpoch(TranslationContext& c);
+    void newEpoch(TranslationContext& c, Tlb::Scope scope);
     size_t flush(TranslationContext& c, Tlb::Scope scope);
     void dropPage(TranslationContext& c, uint64_t linear, Tlb::Scope scope);
     void dropStale(TranslationContext& c);

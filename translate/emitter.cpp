@@ -311,6 +311,19 @@ bool BlockEmitter::mayBeFollowed() const {
     return true;
 }
 
+// What Translator::system has a way of its own for.
+bool BlockEmitter::isCrossing() const {
+    if (!decoded_) return false;
+    switch (z_.mnemonic) {
+        case ZYDIS_MNEMONIC_SYSCALL:
+        case ZYDIS_MNEMONIC_SYSRET:
+        case ZYDIS_MNEMONIC_IRETQ:
+        case ZYDIS_MNEMONIC_RDTSC:
+        case ZYDIS_MNEMONIC_RDTSCP: return true;
+        default: return false;
+    }
+}
+
 void BlockEmitter::interpret() {
     const bool joins =
         a_.offset() == interpretedEnd_ && context_.sites[interpreted_].block == block_ &&
@@ -320,7 +333,7 @@ void BlockEmitter::interpret() {
         context_.sites[interpreted_].usesX87 |= usesX87();
     } else {
         saveFlags();
-        interpreted_ = addSite(Site::Kind::Interpret);
+        interpreted_ = addSite(isCrossing() ? Site::Kind::System : Site::Kind::Interpret);
         moveRegisters(map_, kStandardMap);
         callOut(interpreted_);
         const Label resume = a_.newLabel();

@@ -175,6 +175,7 @@ class BlockEmitter {
     bool emitted();      // false: the interpreter must do it
     void interpret();
     bool mayBeFollowed() const;
+    bool isCrossing() const;
     void before();
     bool plain(InstId id);
     int operandInPlace() const;

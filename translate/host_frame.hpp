@@ -22,6 +22,30 @@ constexpr size_t kVectorLevels = 5;
 // Where the x87 registers are: in CpuState, in HostFrame::x87Image, in the host's.
 enum class X87Place : uint8_t { InCpu, InImage, InHost };
 
+// Indices of what has been filled in: from the front on what an invalidation of all but global pages empties,
+// from the back on the rest. What has been both is emptied by either.
+template <class Index, unsigned Size>
+struct FilledList {
+    uint32_t count, globalCount;
+    Index list[Size];
+
+    bool full() const { return count + globalCount == Size; }
+    void add(uint32_t index, bool wasEmpty, bool global) {
+        if (global && wasEmpty)
+            list[Size - ++globalCount] = Index(index);
+        else if (wasEmpty || (!global && globalCount))
+            list[count++] = Index(index);
+    }
+    template <class Empty>
+    void clear(bool globalToo, Empty empty) {
+        for (uint32_t n = 0; n < count; n++) empty(list[n]);
+        count = 0;
+        if (!globalToo) return;
+        for (uint32_t n = Size - globalCount; n < Size; n++) empty(list[n]);
+        globalCount = 0;
+    }
+};
+
 struct HostFrame {
     // -- the processor's
     uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
@@ -76,15 +100,11 @@ struct HostFrame {
     Downward downward[6];
     uint64_t surroundings;  // above bit 31 of what the table of jump targets knows (surroundings.hpp)
 
-    // -- the context's. Under which the jump table and the marks of pages were filled; another one empties
-    // them.
-    uint64_t lookupTag, forgotten, generation;
-    static constexpr unsigned kMostJumps = 8192;
-    uint32_t jumpCount;
-    uint16_t jumpList[kMostJumps];  // indices of filled entries
-    static constexpr unsigned kMostMarks = 8192;
-    uint32_t markCount;
-    uint32_t markList[kMostMarks];
+    // -- the context's. Under which the jump table and the marks of pages were filled: under another
+    // `lookupTag` they lose what does not belong to global pages, under another of the others everything.
+    uint64_t lookupTag, globalTag, forgotten, generation;
+    FilledList<uint16_t, 8192> jumps;
+    FilledList<uint32_t, 8192> marks;
 };
 
 // Writes of 1, 2, 4, ... 64 bytes may find out without C++ that they lie beside code.

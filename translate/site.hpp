@@ -11,6 +11,7 @@ namespace kiln {
 struct Site {
     enum class Kind : uint8_t {
         Interpret,  // the interpreter runs the instruction, then `resume`
+        System,     // the same, of one that the translator mostly does without it
         Miss,       // the same, for an instruction whose operand the TLB does not give or the host can't do
         Before,     // leaves in front of the instruction, if it is not an operand that the TLB gives now
         ChangeAc,   // STAC and CLAC: another TLB, and so another frame

@@ -10,6 +10,7 @@
 #include "cpu/body.hpp"
 #include "cpu/handlers.hpp"
 #include "translate/emitter.hpp"
+#include "translate/flag_image.hpp"
 #include "translate/vector_state.hpp"
 #include "translate/writes_beside.hpp"
 
@@ -29,12 +30,6 @@ class Refusal final : public ErrorHandler {
 
 constexpr uint32_t kHostMxcsr = 0x1f80;  // what C++ code expects
 constexpr uint16_t kHostX87Control = 0x37f;
-
-uint64_t flagsImage(const Flags& flags) {
-    const uint64_t v = flags.arithmetic();
-    return (v & 0xff) << 8 | v >> 11;
-}
-uint64_t arithmeticFlags(uint64_t image) { return (image >> 8 & 0xd5) | (image & 1) << 11; }
 
 }  // namespace
 
@@ -224,8 +219,9 @@ std::string Translator::report() const {
     for (size_t n = 0; n < kReasons.size(); n++)
         out += fmt::format("{} {} {}", n ? "," : "", kReasons[n], s.exits[n]);
     out += '\n';
-    static const char* const kKinds[] = {"interpret", "miss", "before",  "change ac", "link",   "other page",
-                                         "look-up",   "over", "vectors", "dead",      "second", "careful"};
+    static const char* const kKinds[] = {"interpret", "system",     "miss",    "before", "change ac",
+                                         "link",      "other page", "look-up", "over",   "vectors",
+                                         "dead",      "second",     "careful"};
     static_assert(std::size(kKinds) == Site::kKinds);
     out += "  calls:";
     for (size_t n = 0; n < Site::kKinds; n++) out += fmt::format(" {} {}", kKinds[n], s.calls[n]);
@@ -378,7 +374,7 @@ void Translator::toCpu(const HostFrame& f) {
 
 void Translator::toFrame(HostFrame& f) {
     std::memcpy(f.gpr, cpu_.gpr.slot, sizeof f.gpr);
-    f.flags = flagsImage(cpu_.flags);
+    f.flags = flagsImage(cpu_.flags.arithmetic());
     f.mxcsr = cpu_.mxcsr;
     f.refused = VectorState::refused(cpu_, cpu_.x87Trap_, cpu_.sseTrap_, cpu_.avxTrap_, cpu_.avx512Trap_);
     f.fsBase = cpu_.fast_[Fs].base;
@@ -461,6 +457,7 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
     statistics_.calls[size_t(s.kind)]++;
     switch (s.kind) {
         case Site::Kind::Interpret: interpreted_[s.mnemonic]++; return interpret(f, s);
+        case Site::Kind::System: return system(f, s);
         case Site::Kind::Miss:
         case Site::Kind::Before: return missed(f, s);
         case Site::Kind::ChangeAc: return changeAc(f, s);
@@ -620,20 +617,30 @@ const uint8_t* Translator::goOn(HostFrame& f) {
     f.rip = c.rip;
     if (recording_) finishRecording(f, 0, recording_->steps.size() - 1, false);
     const bool looksAround = c.slice_ <= 0 || c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow ||
-                             c.flags.test(flag::TF | flag::RF) || c.runAlone_ || c.breakpoints_.code ||
-                             nowhere_ || c.wakeable();
-    if (!looksAround && !c.io.log.on(LogCategory::Exec)) {
+                             c.flags.test(flag::TF) || c.runAlone_ || c.breakpoints_.code || nowhere_ ||
+                             c.wakeable() || c.io.log.on(LogCategory::Exec);
+    if (!looksAround) return enterNext(f);
+    noteExit(c.slice_ <= 0 ? Exit::Slice : Exit::Events);
+    outcome_ = Outcome::Left;
+    return exit_;
+}
+
+// What the run loop would do where it has nothing else to do.
+const uint8_t* Translator::enterNext(HostFrame& f) {
+    Cpu& c = cpu_;
+    if (f.slice > 0) {
         if (c.threaded) fenceGuest();
         c.committed_ = false;
-        const uint64_t linear = linearOf(c.rip);
+        c.flags.change(flag::RF, false);
+        const uint64_t linear = linearOf(f.rip);
         const JumpTarget& t = jumpTargets(f)[uint16_t(linear)];
         const void* host = t.rip == (linear | now_.key) ? t.host : nullptr;
         if (!host)
-            if (const Block* b = findTarget(f, c.rip, true)) host = b->host;
+            if (const Block* b = findTarget(f, f.rip, true)) host = b->host;
         f.page = linear & ~kPageMask;
         if (host) return static_cast<const uint8_t*>(host);
     }
-    noteExit(c.slice_ <= 0 ? Exit::Slice : looksAround ? Exit::Events : Exit::Untranslated);
+    noteExit(f.slice > 0 ? Exit::Untranslated : Exit::Slice);
     outcome_ = Outcome::Left;
     return exit_;
 }

@@ -111,9 +111,9 @@ class Translator final : public HotCode {
     uint64_t ripOf(uint64_t linear) const { return (linear - cpu_.fast_[Cs].base) & cpu_.ipMask_; }
     uint64_t ripOfKey(uint64_t key) const { return now_.segmented() ? ripOf(uint32_t(key)) : key; }
     // Of the modes it matters only whether addresses have 64 bits: the rest is in Surroundings::key.
-    uint64_t frameTag() const {
+    static uint64_t frameTag(uint64_t cpuTag) {
         static_assert(uint64_t(CodeMode::Code16) == 0 && uint64_t(CodeMode::Code32) == 1);
-        return cpu_.lookupTag_ & ~1ull;
+        return cpuTag & ~1ull;
     }
     Outcome run(const Block& block);
     void refresh(HostFrame& frame);
@@ -126,7 +126,18 @@ class Translator final : public HotCode {
     const uint8_t* serve(HostFrame& frame, uint32_t site);
     HostFrame& followContext(HostFrame& frame);
     const uint8_t* goOn(HostFrame& frame);
+    const uint8_t* enterNext(HostFrame& frame);
     const uint8_t* interpret(HostFrame& frame, Site& site);
+    // -- other privilege levels (translator_crossings.cpp)
+    const uint8_t* system(HostFrame& frame, Site& site);
+    bool readTsc(HostFrame& frame, const Site& site);
+    bool mayCross(const HostFrame& frame, const Site& site) const;
+    bool systemCall(HostFrame& frame, const Site& site);
+    bool systemReturn(HostFrame& frame, const Site& site);
+    uint64_t plainDescriptor(uint16_t selector) const;
+    bool interruptReturn(HostFrame& frame);
+    void setFlags(HostFrame& frame, uint64_t value);
+    const uint8_t* crossed(HostFrame& frame, const Site& site);
     // -- where modes, frames and faults are at play (translator_system.cpp)
     void notePlaces();
     const uint8_t* missed(HostFrame& frame, Site& site);
@@ -142,7 +153,7 @@ class Translator final : public HotCode {
     void unlink(const Site& site);
     void leadTo(const Site& site, const Block& target);
     const uint8_t* second(HostFrame& frame, const Site& site);
-    uint32_t setMark(HostFrame& frame, uint64_t linearPage, PhysAddr page);
+    uint32_t setMark(HostFrame& frame, uint64_t linearPage, PhysAddr page, bool global);
     uint32_t markOf(uint64_t linearPage, PhysAddr page);
     const uint8_t* resume(HostFrame& frame, const Site& site) const;
     static void intoTrace(HostFrame& frame, const Site& site);

@@ -5,16 +5,16 @@ namespace kiln {
 
 // Empties the table of jump targets and the marks of pages when they are no longer known to be right.
 void Translator::refresh(HostFrame& f) {
-    if (f.lookupTag == frameTag() && f.forgotten == cpu_.ways_->forgotten && f.generation == generation_)
-        return;
+    const bool all = f.globalTag != frameTag(cpu_.globalTag_) || f.forgotten != cpu_.ways_->forgotten ||
+                     f.generation != generation_;
+    if (!all && f.lookupTag == frameTag(cpu_.lookupTag_)) return;
     statistics_.refreshes++;
     JumpTarget* targets = jumpTargets(f);
-    for (uint32_t n = 0; n < f.jumpCount; n++) targets[f.jumpList[n]] = {};
+    f.jumps.clear(all, [&](uint32_t n) { targets[n] = {}; });
     targets[0].rip = ~0ull;  // an empty entry's 0 belongs to index 0 alone
-    f.jumpCount = 0;
-    for (uint32_t n = 0; n < f.markCount; n++) pageMarks(f)[f.markList[n]] = 0;
-    f.markCount = 0;
-    f.lookupTag = frameTag();
+    f.marks.clear(all, [&](uint32_t n) { pageMarks(f)[n] = 0; });
+    f.lookupTag = frameTag(cpu_.lookupTag_);
+    f.globalTag = frameTag(cpu_.globalTag_);
     f.forgotten = cpu_.ways_->forgotten;
     f.generation = generation_;
 }
@@ -28,31 +28,34 @@ const Block* Translator::findTarget(HostFrame& f, uint64_t rip, bool runsNext) {
     Cpu::JumpEntry& known = cpu_.ways_->jumps[Cpu::jumpIndex(linear)];
     const Cpu::FetchEntry& e = cpu_.fetchEntry(linear);
     const Block* b = nullptr;
-    if (known.rip == linear && known.tag == cpu_.lookupTag_) {
+    uint64_t tag = known.tag;
+    if (known.rip == linear && cpu_.holds(tag)) {
         b = known.block;
-    } else if ((e.page == page && e.tag == cpu_.lookupTag_) || (runsNext && cpu_.mayFetch(linear))) {
+    } else if ((e.page == page && cpu_.holds(e.tag)) || (runsNext && cpu_.mayFetch(linear))) {
         b = cpu_.io.code.find(e.phys + (linear & kPageMask), cpu_.codeMode_, false);
-        if (b && !b->crosses && rip + b->bytes <= cpu_.codeEnd_) known = {linear, cpu_.lookupTag_, b};
+        tag = e.tag;
+        if (b && !b->crosses && rip + b->bytes <= cpu_.codeEnd_) known = {linear, tag, b};
     }
     if (!b || !b->host || b->hostFor != now_.hostFor(rip)) {
         (b ? statistics_.coldTarget : statistics_.noTarget)++;
         return nullptr;
     }
-    if (f.jumpCount == HostFrame::kMostJumps) f.generation = 0, refresh(f);
+    const bool global = tag == cpu_.globalTag_;
+    if (f.jumps.full()) f.generation = 0, refresh(f);
     const auto index = uint16_t(linear);
     JumpTarget& t = jumpTargets(f)[index];
-    if (!t.host) f.jumpList[f.jumpCount++] = index;
+    f.jumps.add(index, !t.host, global);
     t = {linear | now_.key, b->host};
-    setMark(f, page, b->start.page());
+    setMark(f, page, b->start.page(), global);
     return b;
 }
 
 // Notes what is at a page, and returns its mark.
-uint32_t Translator::setMark(HostFrame& f, uint64_t linearPage, PhysAddr page) {
-    if (f.markCount == HostFrame::kMostMarks) f.generation = 0, refresh(f);
+uint32_t Translator::setMark(HostFrame& f, uint64_t linearPage, PhysAddr page, bool global) {
+    if (f.marks.full()) f.generation = 0, refresh(f);
     const uint32_t index = uint32_t(linearPage) >> 12;
     uint32_t& mark = pageMarks(f)[index];
-    if (!mark) f.markList[f.markCount++] = index;
+    f.marks.add(index, !mark, global);
     return mark = markOf(linearPage, page);
 }
 
@@ -107,7 +110,8 @@ void Translator::unlink(const Site& s) {
 const uint8_t* Translator::second(HostFrame& f, const Site& s) {
     const uint64_t next = (f.page + kPageSize) & cpu_.linearMask_;
     if (cpu_.mayFetch(next) && cpu_.fetchPage(next) == s.block->second) {
-        buffer_.setWord(buffer_.at(s.mark) - 4, setMark(f, next, s.block->second));
+        buffer_.setWord(buffer_.at(s.mark) - 4,
+                        setMark(f, next, s.block->second, cpu_.fetchEntry(next).tag == cpu_.globalTag_));
         return resume(f, s);
     }
     return leave(f, ripOf(f.page + uint64_t(s.target)), 0, Exit::Untranslated);

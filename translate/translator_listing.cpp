@@ -59,9 +59,9 @@ std::string Translator::hostCode(uint64_t rip) {
     listing.callOut = uint64_t(uintptr_t(callOut_));
     for (const uint8_t* place : beside_) listing.writesBeside.push_back(uint64_t(uintptr_t(place)));
     listing.site = [&](uint32_t number) -> std::string {
-        static constexpr const char* kKinds[] = {"interpret", "miss",       "before",  "change AC",
-                                                 "link",      "other page", "look-up", "over",
-                                                 "vectors",   "dead",       "second",  "careful"};
+        static constexpr const char* kKinds[] = {"interpret", "system",     "miss",    "before", "change AC",
+                                                 "link",      "other page", "look-up", "over",   "vectors",
+                                                 "dead",      "second",     "careful"};
         static_assert(std::size(kKinds) == Site::kKinds);
         return number < sites_.size() ? kKinds[size_t(sites_[number].kind)] : "?";
     };
