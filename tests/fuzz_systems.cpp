@@ -16,6 +16,7 @@ namespace {
 
 constexpr uint64_t kUser = 0x200000, kKernel = 0x210000, kCodePages = 3;
 constexpr uint64_t kData = 0x400000, kDataPages = 16;
+constexpr uint64_t kBell = 0x500000;
 constexpr uint64_t kKernelStack = 0x5f00, kSyscallStack = 0x5000, kUserStack = kData + 0x1800;
 
 // Machine code put together piece by piece. Every piece begins by telling in r14 where it ends, which is
@@ -56,6 +57,21 @@ class Code {
     size_t open_ = 0;
 };
 
+// Registers in memory: a write to them sends an interrupt at once, in the middle of what runs.
+struct Bell final : IoHandler {
+    explicit Bell(LocalApic& apic) : apic(apic) {}
+    uint64_t ioRead(uint64_t offset, unsigned) override { return offset + rung; }
+    void ioWrite(uint64_t, unsigned, uint64_t value) override {
+        rung++;
+        if (value & 4) return;
+        const bool nmi = value & 1;
+        apic.accept(
+            {.mode = nmi ? DeliveryMode::Nmi : DeliveryMode::Fixed, .vector = uint8_t(nmi ? 0 : 0x40)});
+    }
+    LocalApic& apic;
+    uint64_t rung = 0;
+};
+
 class SystemFuzz {
   public:
     explicit SystemFuzz(uint64_t seed) : random_(seed) {
@@ -64,6 +80,8 @@ class SystemFuzz {
         for (GuestBench* b : both()) {
             b->addRam(kUser, 0x20000);
             b->addRam(kData, kDataPages * kPageSize);
+            b->map(kBell, kBell);
+            b->memory.mapIo(PhysAddr(kBell), kPageSize, b == &plain_ ? bells_[0] : bells_[1]);
             b->enableAvx();
             Cpu& c = b->cpu;
             c.setCr4(c.cr4 | cr4::FSGSBASE | cr4::SMAP | cr4::PGE | cr4::PCIDE | cr4::OSXSAVE);
@@ -121,13 +139,27 @@ class SystemFuzz {
             default: c({0xc5, 0xfe, 0x6f, 0x07, 0xc5, 0xfe, 0x7f, 0x06});         // vmovdqu ymm0
         }
     }
+    // And a branch that may leave the block in front of its end.
+    void ring(Code& c) {
+        c.mov(7, kBell + below(random_, 4) * 8);
+        static constexpr int kRings[][3] = {{0x48, 0x89, 0x07},   // mov [rdi], rax
+                                            {0x48, 0x01, 0x1f},   // add [rdi], rbx
+                                            {0x48, 0x87, 0x0f},   // xchg [rdi], rcx
+                                            {0x66, 0x0f, 0xd6}};  // movq [rdi], xmm0
+        const auto& bytes = kRings[below(random_, 4)];
+        c({bytes[0], bytes[1], bytes[2]});
+        if (bytes[0] == 0x66) c({0x07});
+        const int rest = int(below(random_, 4)) * 3;
+        c({0x48, 0x85, 0xc0, int(0x70 + below(random_, 16)), rest});  // test rax, rax; jcc
+        for (int n = 0; n < rest; n += 3) c({0x48, 0xff, 0xc0});      // inc rax
+    }
     void rdGsBase(Code& c) { c({0xf3, 0x48, 0x0f, 0xae, int(0xc0 | below(random_, 4) << 3)}); }
     void clearsDf(Code& c) { c({oneIn(random_, 6) ? 0xfd : 0xfc}); }
 
     void userPiece(Code& c) {
         c.begin();
         c.mov(4, kUserStack + below(random_, 8) * 8);
-        switch (below(random_, 14)) {
+        switch (below(random_, 15)) {
             case 0:
             case 1:
             case 2: c({0x0f, 0x05}); break;        // syscall
@@ -138,13 +170,14 @@ class SystemFuzz {
             case 7: c({0x0f, 0x01, 0xf8}); break;  // swapgs: #GP
             case 8: rdGsBase(c); break;
             case 9: clearsDf(c); break;
+            case 10: ring(c); break;
             default: anywhere(c);
         }
         c.end();
     }
     void kernelPiece(Code& c) {
         c.begin();
-        switch (below(random_, 16)) {
+        switch (below(random_, 17)) {
             case 0: c({0xfb}); break;                                // sti
             case 1: c({0xfa}); break;                                // cli
             case 2: c({0xfa, 0xfb, 0x90, 0xfa}); break;              // cli; sti; nop; cli
@@ -162,6 +195,7 @@ class SystemFuzz {
             case 11: c({0x9c, 0x9d}); break;                                      // pushfq; popfq
             case 12: c({0x9c, 0x48, 0x81, 0x34, 0x24, 0, 2, 0, 0, 0x9d}); break;  // the other IF
             case 13: clearsDf(c); break;
+            case 14: ring(c); break;
             default: anywhere(c);
         }
         c.end();
@@ -307,6 +341,7 @@ class SystemFuzz {
         d.equal("sti shadow", a.stiShadow, b.stiShadow);
         d.equal("nmi blocked", a.nmiBlocked, b.nmiBlocked);
         d.equal("halted", a.halted, b.halted);
+        d.equal("rung", bells_[0].rung, bells_[1].rung);
         for (unsigned w = 0; w < 8; w++) d.equal(fmt::format("zmm0[{}]", w), a.vec[0].q[w], b.vec[0].q[w]);
         compare(d, kData, kDataPages * kPageSize);
         compare(d, 0x3000, 0x5000);  // TSS and stacks
@@ -327,6 +362,7 @@ class SystemFuzz {
 
     Random random_;
     GuestBench plain_{GuestBench::Mode::Long64, 3}, translated_{GuestBench::Mode::Long64, 3};
+    std::array<Bell, 2> bells_{Bell(plain_.apic), Bell(translated_.apic)};
     std::unique_ptr<Translator> translator_;
     uint64_t pte_ = 0;
 };
