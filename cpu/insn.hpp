@@ -14,6 +14,7 @@ class Cpu;
 struct Insn;
 struct Block;
 struct PageMarks;
+struct HostBlock;
 
 // Runs one instruction and, in optimised builds, tail-calls the next one's handler.
 using Handler = void (*)(Cpu&, const Insn*);
@@ -73,10 +74,9 @@ struct Block {
     std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block
 
     // Under a HotCode, which stands in front of the first instruction (hot_code.hpp).
-    Handler plain = nullptr;     // the first instruction's own handler
-    const void* host = nullptr;  // the block as host code, once it is translated
-    uint64_t hostFor = 0;        // where that may run (surroundings.hpp)
-    mutable uint32_t heat = 0;   // how often it was entered
+    Handler plain = nullptr;             // the first instruction's own handler
+    HostBlock* hostBlock = nullptr;  // the block as host code, once there is some
+    mutable uint32_t heat = 0;           // entries to go until then
 };
 
 // What the decoder knows of an instruction when it asks a row for its handler.

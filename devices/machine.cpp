@@ -89,7 +89,7 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
     wires.serial = outputs_.serial;
     wires.debugConsole = outputs_.debugConsole;
     board_ = std::make_unique<Board>(wires, config_);
-    for (auto& p : processors_) addTranslator(*p);  // which want to know where memory is
+    addTranslators();  // which want to know where memory is
     // A timer that comes before the end of the slice must not wait for it.
     clock_.onEarlierDeadline = [this] {
         if (config_.threads)
@@ -128,11 +128,12 @@ void Machine::addProcessor(unsigned n) {
     p.apic->onAttention = [this, n] { config_.threads ? kick(n) : running().leave(); };
 }
 
-void Machine::addTranslator([[maybe_unused]] Processor& p) {
+void Machine::addTranslators() {
 #ifdef KILN_TRANSLATES
     if (!config_.translator) return;
     try {
-        p.translator = std::make_unique<Translator>(*p.cpu, *config_.translator);
+        const auto store = Translator::makeStore(*config_.translator, memory_, processors_.size() > 1);
+        for (auto& p : processors_) p->translator = std::make_unique<Translator>(*p->cpu, store);
     } catch (const std::runtime_error&) {
         if (!config_.translator->dispensable) throw;
         config_.translator.reset();

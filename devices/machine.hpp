@@ -193,7 +193,7 @@ class Machine {
         std::condition_variable wake;  // it rests, and may have something to do
     };
     void addProcessor(unsigned number);
-    void addTranslator(Processor& processor);
+    void addTranslators();
     uint64_t entropy();
     Cpu& running() const { return *processors_[running_]->cpu; }
     void interrupt();  // ends the slice: there is something to do between slices

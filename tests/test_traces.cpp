@@ -173,7 +173,7 @@ TEST_CASE("traces: one whose code is overwritten ends, and what is there then ru
     b.cpu.gpr[Rbp] = 500;
     b.slices(code);
     CHECK(b.cpu.gpr[Rdx] == 1'500);
-    CHECK(b.statistics().tracesEnded == 1);
+    CHECK(b.jit().store().tracesEnded() == 1);
 }
 
 TEST_CASE("traces: a loop that overwrites itself goes on with what it wrote") {
@@ -191,5 +191,5 @@ TEST_CASE("traces: a loop that overwrites itself goes on with what it wrote") {
               0xeb, 0xeb});                        // 13: jmp 0
     CHECK(b.cpu.gpr[Rdx] == 500 - 499);
     CHECK(b.statistics().loops > 0);
-    CHECK(b.statistics().tracesEnded > 0);
+    CHECK(b.jit().store().tracesEnded() > 0);
 }

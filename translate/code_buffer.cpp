@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <cstring>
 #include <stdexcept>
@@ -10,8 +12,11 @@
 namespace kiln {
 
 constexpr size_t kHostPage = 4096;
+constexpr size_t kRegion = 4 << 20;  // is large enough
+constexpr size_t kFewestRegions = 4;
 
-CodeBuffer::CodeBuffer(size_t size) : size_((size + kHostPage - 1) & ~(kHostPage - 1)), cold_(size_) {
+CodeBuffer::CodeBuffer(size_t size)
+    : size_((size + kHostPage - 1) & ~(kHostPage - 1)), regions_{{0, size_, 0, size_}}, now_(&regions_[0]) {
     const int fd = memfd_create("kiln host code", MFD_CLOEXEC);
     if (fd >= 0 && ftruncate(fd, off_t(size_)) == 0) {
         void* w = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -35,18 +40,43 @@ const uint8_t* CodeBuffer::append(std::span<const uint8_t> code, std::span<const
     assert(code.size() + cold.size() + 32 <= left());
     const uint8_t* at = next();
     std::memcpy(writable(at), code.data(), code.size());
-    used_ = (used_ + code.size() + 15) & ~size_t(15);
-    cold_ = coldStart(cold.size());
-    if (!cold.empty()) std::memcpy(write_ + cold_, cold.data(), cold.size());
+    now_->used = (now_->used + code.size() + 15) & ~size_t(15);
+    now_->cold = coldStart(cold.size());
+    if (!cold.empty()) std::memcpy(write_ + now_->cold, cold.data(), cold.size());
     return at;
+}
+
+size_t CodeBuffer::used() const {
+    size_t sum = 0;
+    for (const Region& r : regions_) sum += r.used - r.begin + r.end - r.cold;
+    return sum;
+}
+
+void CodeBuffer::divide() {
+    const size_t first = (now_->used + kHostPage - 1) & ~(kHostPage - 1);
+    const size_t count =
+        std::clamp<size_t>((size_ - first + kRegion - 1) / kRegion, kFewestRegions, kMostRegions);
+    const size_t each = (size_ - first) / count & ~(kHostPage - 1);
+    regions_.clear();
+    for (size_t n = 0; n < count; n++) {
+        const size_t begin = first + n * each, end = begin + each;
+        regions_.push_back({begin, end, begin, end});
+    }
+    now_ = &regions_[0];
+}
+
+void CodeBuffer::select(unsigned region) {
+    madvise(write_ + now_->begin, now_->end - now_->begin, MADV_DONTNEED);
+    now_ = &regions_[region];
+    now_->used = now_->begin, now_->cold = now_->end;
 }
 
 void CodeBuffer::setJump(const uint8_t* at, const uint8_t* target) {
     assert(contains(at) && contains(target));
     const auto distance = int32_t(target - (at + 5));
-    uint8_t* w = writable(at);
-    w[0] = 0xe9;
-    std::memcpy(w + 1, &distance, sizeof distance);
+    constexpr uint8_t kJump = 0xe9;
+    if (uint8_t* w = writable(at); *w != kJump) *w = kJump;
+    setWord(at + 1, uint32_t(distance));
 }
 
 void CodeBuffer::setBytes(const uint8_t* at, std::span<const uint8_t> bytes) {
@@ -56,7 +86,11 @@ void CodeBuffer::setBytes(const uint8_t* at, std::span<const uint8_t> bytes) {
 
 void CodeBuffer::setWord(const uint8_t* at, uint32_t value) {
     assert(contains(at));
-    std::memcpy(writable(at), &value, sizeof value);
+    uint8_t* w = writable(at);
+    if (uintptr_t(w) % sizeof value)
+        std::memcpy(w, &value, sizeof value);
+    else
+        std::atomic_ref(*reinterpret_cast<uint32_t*>(w)).store(value, std::memory_order_release);
 }
 
 }  // namespace kiln

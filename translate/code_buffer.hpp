@@ -1,10 +1,11 @@
 // Memory for host code: one memory object mapped twice, once to be written and once to be run, so that no
-// mapping is ever both. Code that usually runs lies densely from the start on; what is seldom needed grows
-// from the end towards it.
+// mapping is ever both. It is divided into regions that are filled one after the other: code that usually
+// runs lies densely from a region's start on; what is seldom needed grows from its end towards it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace kiln {
 
@@ -17,21 +18,28 @@ class CodeBuffer {
     CodeBuffer& operator=(const CodeBuffer&) = delete;
 
     size_t size() const { return size_; }
-    size_t used() const { return used_ + size_ - cold_; }
-    size_t left() const { return cold_ - used_; }
+    size_t used() const;  // of all regions
+    size_t left() const { return now_->cold - now_->used; }
     // Where the next append() puts its bytes, and cold ones that are so many, as they will be run.
-    const uint8_t* next() const { return run_ + used_; }
+    const uint8_t* next() const { return run_ + now_->used; }
     const uint8_t* nextCold(size_t size) const { return run_ + coldStart(size); }
     // Copies code to these places. There must be room.
     const uint8_t* append(std::span<const uint8_t> code, std::span<const uint8_t> cold);
-    // Forgets everything behind the first `keep` bytes.
-    void truncate(size_t keep) { used_ = keep, cold_ = size_; }
+    // What has been appended so far is there for good; what is behind it becomes regions. The first is the
+    // one that is filled.
+    void divide();
+    static constexpr unsigned kMostRegions = 32;
+    unsigned regions() const { return unsigned(regions_.size()); }
+    unsigned region() const { return unsigned(now_ - regions_.data()); }  // that is filled
+    // Fills this region from the start on. The last one's pages are no longer mapped to be written until
+    // something changes there.
+    void select(unsigned region);
     // Places as distances from the start.
     uint32_t offsetOf(const void* at) const { return uint32_t(static_cast<const uint8_t*>(at) - run_); }
     const uint8_t* at(uint32_t offset) const { return run_ + offset; }
-    // Makes the five-byte jump at `at` lead to `target`.
+    // Makes the five-byte jump at `at` lead to `target`, or puts one there. A jump whose distance lies on a
+    // multiple of four bytes may be running meanwhile, and so may what has a number there.
     void setJump(const uint8_t* at, const uint8_t* target);
-    // Writes four bytes.
     void setBytes(const uint8_t* at, std::span<const uint8_t> bytes);
     void setWord(const uint8_t* at, uint32_t value);
     bool contains(const uint8_t* at) const { return at >= run_ && at < run_ + size_; }
@@ -39,9 +47,15 @@ class CodeBuffer {
   private:
     uint8_t* writable(const uint8_t* at) { return write_ + (at - run_); }
 
-    size_t coldStart(size_t size) const { return (cold_ - size) & ~size_t(15); }
+    size_t coldStart(size_t size) const { return (now_->cold - size) & ~size_t(15); }
 
-    size_t size_, used_ = 0, cold_;
+    struct Region {
+        size_t begin, end;
+        size_t used, cold;  // up to where, and from where on
+    };
+    size_t size_;
+    std::vector<Region> regions_;
+    Region* now_;
     uint8_t *write_ = nullptr, *run_ = nullptr;
 };
 

@@ -7,11 +7,14 @@
 
 namespace kiln {
 
+struct HostBlock;
+
 struct CodeStep {
     Block* block;
     unsigned count;    // instructions
     int64_t page = 0;  // that it begins on: bytes from the first step's page
     std::span<const uint8_t> bytes{};
+    HostBlock* hostBlock = nullptr;  // what its sites belong to
 };
 
 }  // namespace kiln

@@ -58,7 +58,7 @@ void BlockEmitter::body(unsigned first) {
     bool goesOn = true;
     for (index_ = first; index_ < block_->count && goesOn; index_++) {
         insn_ = &block_->insns[index_];
-        starts_.push_back(uint32_t(a_.offset()));
+        starts_.push_back(uint16_t(a_.offset()));
         goesOn = instruction();
     }
     if (goesOn) edge(pageOffset_ + block_->bytes, block_->count);
@@ -94,6 +94,12 @@ void BlockEmitter::expandDown(const Downward& d) {
     a_.jmp(d.refused);
 }
 
+// Makes the number that lies so far into the next instruction one that may change while others run the code.
+void BlockEmitter::placeNumber(unsigned distance) {
+    if (!context_.threaded) return;
+    while ((a_.offset() + distance) % 4) a_.embedUInt8(0x90);
+}
+
 BlockEmitter::Tail& BlockEmitter::addTail(const Label& label, size_t site, const Recipe& recipe) {
     Tail& t = tails_.emplace_back();
     t.label = label;
@@ -120,6 +126,7 @@ void BlockEmitter::tail(const Tail& t) {
         if (s.pages) a_.add(KILN_FRAME(page), int64_t(s.pages) * int64_t(kPageSize));
         s.executed = s.pages = 0, s.limited = false;
         const Label patch = a_.newLabel();
+        placeNumber(1);
         a_.bind(patch);
         fixups_.push_back({t.site, patch, &Site::patchSaved});
         fixups_.push_back({t.site, t.jump, &Site::over});
@@ -129,7 +136,7 @@ void BlockEmitter::tail(const Tail& t) {
     const bool loads = s.kind == Site::Kind::Vectors;
     if (t.behind.isValid()) {
         a_.mov(kTag, KILN_FRAME(operand));
-        a_.call(Imm(uint64_t(context_.beside[t.log2Bytes])));
+        a_.call(Imm(uint64_t(context_.thunks.beside[t.log2Bytes])));
         a_.embedUInt32(uint32_t(t.site));
         moveRegisters(kStandardMap, t.map);
         a_.jmp(t.behind);
@@ -274,21 +281,20 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     Site s;
     s.kind = kind;
     s.index = uint16_t(index_ - stepBegin_);
-    s.block = block_;
+    s.block = step_->hostBlock;
     s.trace = context_.trace;
-    s.executed = int32_t(int64_t(stepBegin_) - int64_t(roundBegin_) - bias_);
+    s.executed = int16_t(int64_t(stepBegin_) - int64_t(roundBegin_) - bias_);
     s.pages = int32_t(step_->page / int64_t(kPageSize));
     s.limited = limited_;
     s.mnemonic = insn_ && decoded_ ? uint16_t(z_.mnemonic) : uint16_t(ZYDIS_MNEMONIC_INVALID);
     s.target = (insn_ ? offset() : pageOffset_) - step_->page;
     s.usesX87 = insn_ && usesX87();
     s.spanned = plan_.spans(index_);
-    context_.sites.push_back(std::move(s));
-    return context_.sites.size() - 1;
+    return context_.sites.add(s);
 }
 
 void BlockEmitter::callOut(size_t site) {
-    a_.call(Imm(uint64_t(context_.callOut)));
+    a_.call(Imm(uint64_t(context_.thunks.callOut)));
     a_.embedUInt32(uint32_t(site));
 }
 
@@ -326,7 +332,7 @@ bool BlockEmitter::isCrossing() const {
 
 void BlockEmitter::interpret() {
     const bool joins =
-        a_.offset() == interpretedEnd_ && context_.sites[interpreted_].block == block_ &&
+        a_.offset() == interpretedEnd_ && context_.sites[interpreted_].block == step_->hostBlock &&
         context_.sites[interpreted_].index + context_.sites[interpreted_].count == int(index_ - stepBegin_);
     if (joins) {
         context_.sites[interpreted_].count++;
@@ -334,6 +340,8 @@ void BlockEmitter::interpret() {
     } else {
         saveFlags();
         interpreted_ = addSite(isCrossing() ? Site::Kind::System : Site::Kind::Interpret);
+        if (Site& s = context_.sites[interpreted_]; s.kind == Site::Kind::System)
+            s.bytes = z_.length, s.wide = z_.operand_width == 64;
         moveRegisters(map_, kStandardMap);
         callOut(interpreted_);
         const Label resume = a_.newLabel();
@@ -391,7 +399,7 @@ Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, cons
     t.operand = operand, t.again = again;
     const auto size = unsigned(std::countr_zero(bytes));
     if (behind && write && !s.aligned && std::has_single_bit(bytes) && size < kBesideSizes &&
-        context_.beside[size])
+        context_.thunks.beside[size])
         t.behind = *behind = a_.newLabel(), t.log2Bytes = size;
     return t.label;
 }

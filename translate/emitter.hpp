@@ -34,7 +34,6 @@
 #include <asmjit/x86.h>
 
 #include <boost/container/small_vector.hpp>
-#include <deque>
 #include <optional>
 #include <set>
 #include <span>
@@ -44,29 +43,25 @@
 #include "translate/code_step.hpp"
 #include "translate/decoded_shapes.hpp"
 #include "translate/host_assembler.hpp"
+#include "translate/host_block.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/processor_places.hpp"
 #include "translate/registers.hpp"
-#include "translate/site.hpp"
+#include "translate/site_table.hpp"
 #include "translate/surroundings.hpp"
+#include "translate/thunks.hpp"
 
 namespace kiln {
 
 struct EmitterContext {
     const Decoder& decoder;
     DecodedShapes& shapes;
-    std::deque<Site>& sites;
-    const uint8_t* callOut;  // a subroutine with a site's number (four bytes) behind the call
-    // Subroutines that load registers (see VectorCode); null: the host has none.
-    std::array<const uint8_t*, kVectorLevels> load;
-    const uint8_t* loadX87;
-    // Subroutines that see whether a write of 1, 2, 4, ... 64 bytes at rcx lies beside code: called like
-    // callOut, which they go on with if not; otherwise they come back behind the number with the TLB's index.
-    std::array<const uint8_t*, kBesideSizes> beside;
+    SiteTable& sites;
+    const Thunks& thunks;
     bool threaded;                      // LOCK matters
     bool pauseLeaves;                   // PAUSE lets another processor run
     bool portable;                      // see TranslatorOptions
-    uint32_t trace;                     // number for the sites of a trace, 0 of a block
+    uint16_t trace;                     // number for the sites of a trace, 0 of a block
     const std::set<unsigned>& refused;  // instructions that the assembler could not encode
     std::vector<Decoded>& decoded;      // room for the block's instructions
     const ProcessorPlaces& places;
@@ -90,7 +85,7 @@ class BlockEmitter {
 
     bool overwritesFlagsFirst() const { return kills_; }
     // Of each instruction's code, from the start.
-    std::span<const uint32_t> starts() const { return {starts_.data(), starts_.size()}; }
+    std::span<const uint16_t> starts() const { return {starts_.data(), starts_.size()}; }
     // The first instruction touches neither memory nor anything but general registers and flags.
     bool beginsHarmlessly() const { return harmless_; }
     unsigned index() const { return index_; }  // of the instruction it is at
@@ -311,7 +306,7 @@ class BlockEmitter {
     void makeFlags(const Recipe& recipe);
     void storeFlags();
     void saveBy(const Recipe& recipe);  // if there is one
-    void keepFlags();  // somewhere else than in the host's
+    void keepFlags();                   // somewhere else than in the host's
     void noteRecipe();
     bool writesOperandOf(const Recipe& recipe) const;
     void beforeInstruction();
@@ -357,6 +352,7 @@ class BlockEmitter {
     void toPage();
     void goToTarget(const Mem& host, bool targetInRdx);
     size_t addSite(Site::Kind kind);
+    void placeNumber(unsigned distance);
     Tail& addTail(const Label& label, size_t site, const Recipe& recipe);
     Tail& addTail(const Label& label, size_t site) { return addTail(label, site, Recipe{}); }
     void callOut(size_t site);
@@ -417,7 +413,7 @@ class BlockEmitter {
     using List = boost::container::small_vector<T, kUsual>;
     List<size_t, 8> missTails_;  // of this instruction's operands
     bool behindSti_ = false, harmless_ = false;
-    List<uint32_t, Decoder::kMaxInsns> starts_;
+    List<uint16_t, Decoder::kMaxInsns> starts_;
     bool nearBranchInstruction_ = false;  // whose slow way is to leave in front of it
 
     // The last call of the interpreter in the main line; instructions behind it may join it.

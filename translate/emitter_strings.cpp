@@ -78,8 +78,9 @@ bool BlockEmitter::stringInstruction() {
         a_.and_(kTag, -4096);
         a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
         a_.jne(missing(x86::ptr(pointer), bytes, write, again));
-        context_.sites.back().pair = repeats && f.source && f.destination;
-        context_.sites.back().strings = repeats && !f.setsFlags && f.destination;
+        Site& s = context_.sites[context_.sites.end() - 1];
+        s.pair = repeats && f.source && f.destination;
+        s.strings = repeats && !f.setsFlags && f.destination;
         return x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends);
     };
     if (f.destination && !f.writes) {  // processors read it first

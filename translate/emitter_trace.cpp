@@ -121,7 +121,7 @@ bool BlockEmitter::round(bool loops) {
         }
         for (index_ = stepBegin_; index_ < at; index_++) {
             insn_ = &block_->insns[index_ - stepBegin_];
-            starts_.push_back(uint32_t(a_.offset()));
+            starts_.push_back(uint16_t(a_.offset()));
             next_ = index_ + 1 == at ? next : std::nullopt;
             followed_ = false;
             const bool goesOn = instruction();
@@ -151,7 +151,7 @@ size_t BlockEmitter::restOfBlock() {
     const size_t site = addSite(Site::Kind::Careful);
     Site& s = context_.sites[site];
     s.index++;
-    s.executed = -int32_t(s.index);
+    s.executed = int16_t(-s.index);
     s.limited = false;
     return site;
 }
@@ -229,7 +229,7 @@ void BlockEmitter::leaveLoop(const RoundEnd& end, const uint8_t* otherwise) {
     moveRegisters(map_, kStandardMap);
     const size_t site = addSite(Site::Kind::Link);
     Site& s = context_.sites[site];
-    s.block = steps_[0].block;
+    s.block = steps_[0].hostBlock;
     s.target = int64_t(steps_[0].block->start.pageOffset());
     s.executed = s.pages = 0;
     const Label over = a_.newLabel();

@@ -259,7 +259,7 @@ void BlockEmitter::leaveTo(int64_t target, unsigned executed, std::optional<size
     if (!unsaved) saveFlags();
     const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);
     Site& s = context_.sites[site];
-    s.block = steps_[0].block;
+    s.block = steps_[0].hostBlock;
     s.target = target;
     s.executed = s.pages = 0;
     s.limited = false;
@@ -284,6 +284,7 @@ void BlockEmitter::leaveTo(int64_t target, unsigned executed, std::optional<size
             detours_.push_back({checkPage(site, target), site, target, recipe});
         const Label patch = a_.newLabel(), call = rest ? a_.newLabel() : over,
                     out = unsaved ? a_.newLabel() : call;
+        placeNumber(1);
         a_.bind(patch);
         fixups_.push_back({site, patch, &Site::patch});
         fixups_.push_back({site, out, &Site::out});
@@ -305,6 +306,8 @@ Label BlockEmitter::checkMark(size_t site, int64_t distance) {
     a_.mov(x86::eax, KILN_FRAME(page).cloneResized(4));
     a_.add(x86::eax, int32_t(uint32_t(uint64_t(distance))));
     a_.shr(x86::eax, 12);
+    constexpr unsigned kToNumber = 7;  // the comparison's opcode, ModRM, SIB and displacement
+    placeNumber(kToNumber);
     a_.cmp(x86::ptr(x86::rsp, x86::rax, 2, at(kPageMarks), 4), kNoMark);
     a_.bind(behindMark);
     fixups_.push_back({site, behindMark, &Site::mark});

@@ -94,8 +94,8 @@ void BlockEmitter::needRegisters(VectorLevel level, bool x87) {
 void BlockEmitter::load(const Tail& t) {
     const Site& s = context_.sites[t.site];
     a_.mov(x86::eax, uint32_t(t.site));
-    if (s.level != VectorLevel::None) a_.call(Imm(uint64_t(context_.load[size_t(s.level)])));
-    if (s.x87) a_.call(Imm(uint64_t(context_.loadX87)));
+    if (s.level != VectorLevel::None) a_.call(Imm(uint64_t(context_.thunks.load[size_t(s.level)])));
+    if (s.x87) a_.call(Imm(uint64_t(context_.thunks.loadX87)));
     if (t.map == kStandardMap) a_.jmp(t.resume);
 }
 
@@ -141,7 +141,7 @@ bool BlockEmitter::vector(InstId id) {
         case ZYDIS_MNEMONIC_VPCMPISTRI:
         case ZYDIS_MNEMONIC_VPCMPISTRM: return compareStrings(id);
         case ZYDIS_MNEMONIC_EMMS:
-            if (!context_.loadX87) return false;
+            if (!context_.thunks.loadX87) return false;
             needRegisters(VectorLevel::None, true);
             a_.emms();
             return true;
@@ -163,7 +163,8 @@ bool BlockEmitter::vector(InstId id) {
         if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && (!addressable(op.mem) || op.size < 8)) return false;
     }
     if (level == VectorLevel::None && !mmx) return false;
-    if ((level != VectorLevel::None && !context_.load[size_t(level)]) || (mmx && !context_.loadX87))
+    if ((level != VectorLevel::None && !context_.thunks.load[size_t(level)]) ||
+        (mmx && !context_.thunks.loadX87))
         return false;
     needRegisters(level, mmx);
     return vectorPlain(id);
@@ -269,7 +270,7 @@ bool BlockEmitter::storeMxcsr() {
 bool BlockEmitter::needMxcsr() {
     const bool vex = z_.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
     const VectorLevel level = vex ? VectorLevel::Avx : VectorLevel::Sse;
-    if (!context_.load[size_t(level)]) return false;
+    if (!context_.thunks.load[size_t(level)]) return false;
     needRegisters(level, false);
     return true;
 }

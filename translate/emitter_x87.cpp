@@ -67,7 +67,7 @@ bool BlockEmitter::usesX87() const {
 }
 
 bool BlockEmitter::x87() {
-    if (!isX87(z_) || !context_.loadX87 || handlesWholeState(z_.mnemonic)) return false;
+    if (!isX87(z_) || !context_.thunks.loadX87 || handlesWholeState(z_.mnemonic)) return false;
     if (context_.portable && differsAmongHosts(z_.mnemonic)) return false;
     if (z_.mnemonic == ZYDIS_MNEMONIC_FWAIT) {  // nothing is pending while it can be loaded
         needRegisters(VectorLevel::None, true);

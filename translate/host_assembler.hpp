@@ -9,8 +9,9 @@
 
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <vector>
+
+#include "translate/refusal.hpp"
 
 namespace kiln {
 
@@ -97,13 +98,6 @@ class HostAssembler final : public asmjit::x86::EmitterImplicitT<HostAssembler> 
         std::vector<uint8_t> bytes;
         size_t used = 0;
     };
-    class Refusal final : public asmjit::ErrorHandler {
-      public:
-        void handleError(asmjit::Error, const char* message, asmjit::BaseEmitter*) override {
-            throw std::runtime_error(message);
-        }
-    };
-
     asmjit::Error put(InstId id, const Operand_& a, const Operand_& b);
     void byAsmjit(InstId id, const Operand_* operands, size_t count);
     void forgetRax(InstId id, const Operand_* operands, size_t count);

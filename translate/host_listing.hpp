@@ -18,7 +18,7 @@ struct HostCode {
         std::span<const uint8_t> bytes;
     };
     Part main, cold;
-    std::vector<uint32_t> starts;  // of each guest instruction's code in `main`
+    std::vector<uint16_t> starts;  // of each guest instruction's code in `main`
 };
 
 class HostListing {

@@ -8,6 +8,8 @@
 
 namespace kiln {
 
+struct HostBlock;
+
 struct Site {
     enum class Kind : uint8_t {
         Interpret,  // the interpreter runs the instruction, then `resume`
@@ -28,34 +30,48 @@ struct Site {
     static constexpr size_t kKinds = size_t(Kind::Careful) + 1;
     Kind kind = Kind::Interpret;
     VectorLevel level = VectorLevel::None;  // to be loaded before `resume`
-    bool x87 = false, x87Page = false;      // the same; and the page to be noted, for FIP
-    bool usesX87 = false;                   // the interpreter will look at it
-    bool spanned = false;                   // by operands that share a look-up
-    uint8_t links = 0;                      // how often an OtherPage was led somewhere
-    uint16_t mnemonic = 0;                  // Zydis's, of the instruction
-    uint16_t count = 1;                     // instructions that are interpreted
-    uint16_t index = 0;                     // of the instruction in its block
-    uint8_t bytes = 0;                      // of the operand at HostFrame::operand that the TLB did not give
-    bool write = false, aligned = false;    // and what is wanted of it
-    bool pair = false;       // [rSI] and [rDI] must both be addresses at all before either is read
-    bool strings = false;    // which REP MOVS or STOS may find on several pages
-    bool behindSti = false;  // who leaves here leaves in the shadow of STI
-    uint32_t resume = 0;
-    uint32_t again = 0;  // looks the operand up once more
+    uint8_t bytes = 0;                      // of the operand at HostFrame::operand that the TLB did not give;
+                                            // of System: of the instruction
+    uint8_t count = 1;                      // instructions that are interpreted
+    bool x87 : 1 = false, x87Page : 1 = false;    // as `level`; and the page to be noted, for FIP
+    bool usesX87 : 1 = false;                     // the interpreter will look at it
+    bool spanned : 1 = false;                     // by operands that share a look-up
+    bool write : 1 = false, aligned : 1 = false;  // what is wanted of the operand
+    bool pair : 1 = false;       // [rSI] and [rDI] must both be addresses at all before either is read
+    bool strings : 1 = false;    // which REP MOVS or STOS may find on several pages
+    bool behindSti : 1 = false;  // who leaves here leaves in the shadow of STI
+    bool wide : 1 = false;       // with an operand size of 64 bits
+    bool limited : 1 = false;    // in a loop of a trace, HostFrame::beyond is to be added to the slice
+    uint16_t mnemonic = 0;       // Zydis's, of the instruction
+    uint16_t index = 0;          // of the instruction in its block
+    // In a trace, from the trace's start: instructions that HostFrame::slice does not show yet, and pages up
+    // to the block's.
+    int16_t executed = 0;
+    int32_t pages = 0;
+    uint16_t trace = 0;  // number
+    uint8_t links = 0;   // how often an OtherPage was led somewhere
     // A jump to be led to a target; it leads `out` as long as there is none. One that has `patchSaved` is
     // taken with flags that are nowhere but in what they came from; for a target that needs them that is a
     // second jump, behind code that saves them, which leads `over` as long as there is none.
-    uint32_t patch = 0, patchSaved = 0, out = 0, over = 0;
+    union {
+        uint32_t resume = 0;  // where the code goes on
+        uint32_t patch;
+    };
+    union {
+        uint32_t again = 0;  // looks the operand up once more
+        uint32_t patchSaved;
+    };
     uint32_t mark = 0;  // behind the four bytes
-    // In a trace, from the trace's start: instructions that HostFrame::slice does not show yet, and pages up
-    // to the block's.
-    int32_t executed = 0, pages = 0;
-    uint32_t trace = 0;    // number
-    bool limited = false;  // in a loop, HostFrame::beyond is to be added as well
-    uint32_t alone = 0;    // block of the instruction and a pseudo-instruction that returns, + 1
-    int64_t target = 0;    // of a direct jump, from HostFrame::page; of others: the instruction's offset
-    Block* block = nullptr;
-    const Block* leadsTo = nullptr;  // that `patch` was last led to
+    uint32_t out = 0, over = 0;
+    int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
+    HostBlock* block = nullptr;
+    union {
+        const Block* alone = nullptr;  // of the instructions and a pseudo-instruction that returns
+        const HostBlock* leadsTo;      // that `patch` was last led to
+    };
+
+    bool leads() const { return kind == Kind::Link || kind == Kind::OtherPage; }
 };
+static_assert(sizeof(Site) == 64);
 
 }  // namespace kiln

@@ -9,8 +9,10 @@ Surroundings KnownSurroundings::find(Surroundings s) {
     if (const auto it = known_.find(id); it != known_.end()) return it->second;
     if (full()) return {};
     // No linear address of 64-bit code has bits 62 and 61 apart.
-    s.key = 1ull << 62 | uint64_t(known_.size() + 1) << 32;
-    s.kind = kinds_.try_emplace({0, s.codeEnd, flavour}, uint32_t(kinds_.size() + 1)).first->second;
+    s.key = 1ull << 62 | uint64_t(++keys_ & 0x1fffffff) << 32;
+    const auto [kind, isNew] = kinds_.try_emplace({0, s.codeEnd, flavour}, lastKind_ + 1);
+    lastKind_ += isNew;
+    s.kind = kind->second;
     return known_[id] = s;
 }
 

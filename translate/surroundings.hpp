@@ -30,7 +30,7 @@ class KnownSurroundings {
   public:
     static constexpr size_t kMost = 20'000;
     bool full() const { return known_.size() >= kMost; }
-    void clear() { known_.clear(), kinds_.clear(); }
+    void clear() { known_.clear(), kinds_.clear(); }  // no number is used again
     // With key and kind; without a key when there are too many.
     Surroundings find(Surroundings wanted);
 
@@ -48,6 +48,7 @@ class KnownSurroundings {
     };
     std::unordered_map<Id, Surroundings, Id::Hash> known_;
     std::unordered_map<Id, uint32_t, Id::Hash> kinds_;  // without a base
+    uint32_t keys_ = 0, lastKind_ = 0;
 };
 
 }  // namespace kiln

@@ -1,6 +1,5 @@
 #include "translate/translator.hpp"
 
-#include <asmjit/x86.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,114 +11,27 @@
 #include "translate/emitter.hpp"
 #include "translate/flag_image.hpp"
 #include "translate/vector_state.hpp"
-#include "translate/writes_beside.hpp"
 
 namespace kiln {
 
-using namespace asmjit;
+std::shared_ptr<CodeStore> Translator::makeStore(const TranslatorOptions& options, PhysicalMemory& memory,
+                                                 bool shared) {
+    return std::make_shared<CodeStore>(options, memory, shared, counting, callOut);
+}
 
-namespace {
-
-constexpr size_t kMostSites = 4'000'000;
-constexpr size_t kMostBytes = 64 << 10;  // of one block
-
-class Refusal final : public ErrorHandler {
-  public:
-    void handleError(Error, const char* message, BaseEmitter*) override { throw std::runtime_error(message); }
-};
-
-constexpr uint32_t kHostMxcsr = 0x1f80;  // what C++ code expects
-constexpr uint16_t kHostX87Control = 0x37f;
-
-}  // namespace
-
-struct Translator::Assembly {
-    HostAssembler code;
-    DecodedShapes shapes;
-};
-
-Translator::Translator(Cpu& cpu, const TranslatorOptions& options)
-    : cpu_(cpu), options_(options), buffer_(options.bufferBytes), assembly_(std::make_unique<Assembly>()) {
+Translator::Translator(Cpu& cpu, std::shared_ptr<CodeStore> store) : cpu_(cpu), store_(std::move(store)) {
     cpu.besideCode = cpu.io.memory.largestRam();
     notePlaces();
-    makeThunks();
+    store_->add(running_);
     cpu.io.code.hot = this;
 }
 
-Translator::~Translator() { cpu_.io.code.hot = nullptr; }
+Translator::Translator(Cpu& cpu, const TranslatorOptions& options)
+    : Translator(cpu, makeStore(options, cpu.io.memory, false)) {}
 
-// -- code that every block shares
-
-void Translator::makeThunks() {
-    CodeHolder code;
-    Refusal refusal;
-    code.init(Environment::host(), uint64_t(buffer_.next()));
-    code.setErrorHandler(&refusal);
-    x86::Assembler a(&code);
-    const x86::Gp saved[] = {x86::rbx, x86::rbp, x86::r12, x86::r13, x86::r14, x86::r15};
-    auto pinned = [&](bool load) {
-        for (unsigned guest = 0; guest < 16; guest++) {
-            if (!kStandardMap.pinned(guest)) continue;
-            const x86::Mem slot = x86::qword_ptr(x86::rsp, int32_t(offsetof(HostFrame, gpr) + guest * 8));
-            const x86::Gp host = x86::gpq(uint32_t(kStandardMap.host[guest]));
-            load ? a.mov(host, slot) : a.mov(slot, host);
-        }
-    };
-    auto frame = [](size_t offset) { return x86::qword_ptr(x86::rsp, int32_t(offset)); };
-
-    const Label enter = a.newLabel(), exit = a.newLabel(), out = a.newLabel();
-    a.bind(enter);  // rdi: the frame, rsi: the code
-    for (const x86::Gp& r : saved) a.push(r);
-    a.sub(x86::rsp, 8);
-    a.mov(x86::qword_ptr(x86::rdi, offsetof(HostFrame, hostStack)), x86::rsp);
-    a.mov(x86::rax, x86::rsi);
-    a.mov(x86::rsp, x86::rdi);
-    pinned(true);
-    a.jmp(x86::rax);
-
-    a.bind(exit);
-    a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
-    a.add(x86::rsp, 8);
-    for (size_t n = std::size(saved); n--;) a.pop(saved[n]);
-    a.ret();
-
-    VectorCode vectors(a);
-    const Label outAt = a.newLabel();
-    a.bind(out);  // called with the number of the site behind the call
-    a.pop(x86::rcx);
-    a.mov(x86::eax, x86::dword_ptr(x86::rcx));
-    a.bind(outAt);  // eax: the site
-    pinned(false);
-    a.mov(frame(offsetof(HostFrame, rip)), x86::rdx);
-    vectors.store();
-    a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
-    a.mov(x86::esi, x86::eax);
-    a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
-    a.mov(x86::rax, uint64_t(&Translator::callOut));
-    a.call(x86::rax);
-    a.mov(x86::rsp, x86::rdx);  // the frame of perhaps another context
-    a.mov(frame(offsetof(HostFrame, resume)), x86::rax);
-    vectors.reload();
-    pinned(true);
-    a.mov(x86::rdx, frame(offsetof(HostFrame, rip)));
-    a.mov(x86::eax, x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, flags))));
-    a.add(x86::al, 127);
-    a.sahf();
-    a.jmp(frame(offsetof(HostFrame, resume)));
-    vectors.subroutines(outAt);
-    const auto beside = emitWritesBeside(a, cpu_, out);
-
-    code.flatten();
-    const auto& text = code.sectionById(0)->buffer();
-    const uint8_t* base = buffer_.append({text.data(), text.size()}, {});
-    enter_ = reinterpret_cast<void (*)(HostFrame*, const void*)>(uintptr_t(base + code.labelOffset(enter)));
-    exit_ = base + code.labelOffset(exit);
-    callOut_ = base + code.labelOffset(out);
-    auto place = [&](const Label& l) { return l.isValid() ? base + code.labelOffset(l) : nullptr; };
-    std::transform(vectors.load.begin(), vectors.load.end(), load_.begin(), place);
-    loadX87_ = place(vectors.loadX87);
-    std::transform(beside.begin(), beside.end(), beside_.begin(), place);
-    thunkBytes_ = buffer_.used();
+Translator::~Translator() {
+    cpu_.io.code.hot = nullptr;
+    store_->remove(running_);
 }
 
 // -- handlers in front of blocks
@@ -131,8 +43,9 @@ void Translator::counting(Cpu& c, const Insn* i) {
     Translator& t = of(c);
     auto* block = const_cast<Block*>(b);
     t.noteSurroundings();
-    block->insns[0].run = t.translate(*block, c.gpr.slot[17]) ? entering : block->plain;
-    KILN_HAND_OVER(b->insns[0].run, c, i);
+    t.heatUp(*block, c.gpr.slot[17]);
+    const Handler next = block->insns[0].run;
+    KILN_HAND_OVER((next == counting ? b->plain : next), c, i);
 }
 
 void Translator::entering(Cpu& c, const Insn* i) {
@@ -140,7 +53,7 @@ void Translator::entering(Cpu& c, const Insn* i) {
     t.noteSurroundings();
     const uint64_t rip = c.gpr.slot[17];
     if (!t.mayRun(rip)) KILN_HAND_OVER(c.block->plain, c, i);
-    if (c.block->hostFor != t.now_.hostFor(rip)) {
+    if (t.isHostless(*c.block, rip)) {
         t.stranger(*const_cast<Block*>(c.block), rip);
         KILN_HAND_OVER(c.block->plain, c, i);
     }
@@ -171,42 +84,33 @@ void Translator::born(Block& block) {
     // What changes often is seldom worth translating, unless it runs often in between.
     block.heat = options_.tier1 << std::min<unsigned>(block.deaths, 3);
     block.insns[0].run = counting;
+    if (!store_->shared) return;
+    const auto held = store_->lock();
+    if (store_->find(block, 0)) block.heat = 1;
 }
 
 void Translator::died(Block& block) {
-    if (block.host) takeBack(block);
-}
-
-// The block's host code must not be entered any more.
-void Translator::takeBack(Block& block) {
-    auto it = translated_.find(&block);
-    if (it == translated_.end()) return;
     stopRecording(&block);
-    const uint8_t* dead = buffer_.at(sites_[it->second.deadSite].resume);
-    for (const uint32_t n : it->second.traces) endTrace(n);
-    buffer_.setJump(it->second.code.main.data(), dead);
-    if (it->second.copy) buffer_.setJump(it->second.copy, dead);
-    for (uint32_t n : it->second.incoming) unlink(sites_[n]);
-    translated_.erase(it);
-    careful_.erase(careful_.lower_bound({&block, 0}), careful_.upper_bound({&block, ~0u}));
-    block.host = nullptr;
+    if (!block.hostBlock) return;
+    const auto held = store_->lock();
+    store_->kill(*block.hostBlock);
 }
 
 std::string Translator::report() const {
     const Statistics& s = statistics_;
     std::string out = fmt::format(
-        "  translated: {} blocks of {} instructions to {} KiB and {} KiB of cold code; now {} blocks in {} "
-        "of {} KiB, {} times full\n"
+        "  translated: {} blocks of {} instructions to {} KiB and {} KiB of cold code, {} adopted; now {} "
+        "blocks in {} of {} KiB, {} of {} regions evicted so far\n"
         "  {} careful versions; entered {} times; {} links, {} look-ups of targets, {} operands that missed, "
         "{} "
         "TLB entries filled, {} faults\n",
-        s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, translated_.size(),
-        buffer_.used() >> 10, buffer_.size() >> 10, s.flushes, s.careful, s.entries, s.links, s.lookUps,
-        s.misses, s.fills, s.faults);
+        s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, s.adopted, store_->translations(),
+        store_->buffer.used() >> 10, store_->buffer.size() >> 10, store_->evictions(),
+        store_->buffer.regions(), s.careful, s.entries, s.links, s.lookUps, s.misses, s.fills, s.faults);
     out += fmt::format(
         "  {} traces of {} instructions, {} of them loops, made in {} ms; {} ways followed, {} traces lost a "
         "block\n",
-        s.traces, s.traced, s.loops, s.traceNanoseconds / 1'000'000, s.recordings, s.tracesEnded);
+        s.traces, s.traced, s.loops, s.traceNanoseconds / 1'000'000, s.recordings, store_->tracesEnded());
     if (s.instructions)
         out += fmt::format(
             "  {} ns, {:.1f} bytes of host code and {:.1f} of cold code for a guest instruction\n",
@@ -237,49 +141,49 @@ std::string Translator::report() const {
     return out + "\n";
 }
 
-void Translator::flush() {
-    for (auto& [block, ignored] : translated_) {
-        block->host = nullptr;
-        block->heat = options_.tier1;
-        block->insns[0].run = counting;
-    }
-    translated_.clear();
-    sites_.clear();
-    alone_.clear();
-    marks_.clear();
-    lastMarks_ = {};
-    careful_.clear();
-    traces_.clear();
-    stopRecording();
-    known_.clear();
-    now_ = {};
-    noteSurroundings();
-    buffer_.truncate(thunkBytes_);
-    generation_++;
-    statistics_.flushes++;
+// Has it translated, and puts the handler in front of it that follows from that.
+void Translator::heatUp(Block& block, uint64_t rip) {
+    block.heat = 0;
+    const bool translated = translate(block, rip);
+    if (!block.dead && !block.heat) block.insns[0].run = translated ? entering : block.plain;
 }
 
+// False: it is not to be tried again, unless the block is given some heat.
 bool Translator::translate(Block& block, uint64_t rip) {
-    const auto began = std::chrono::steady_clock::now();
-    if (buffer_.left() < kMostBytes || sites_.size() > kMostSites || known_.full()) flush();
     if (nowhere_ || !fits(block, rip)) return false;
-    const size_t firstSite = sites_.size();
-    bool overwritesFlags = false, harmless = false;
-    const CodeStep step{&block, block.count};
+    if (!store_->hasRoom() && !store_->makeRoom(&running_)) {
+        block.heat = 2;  // soon there will be some
+        return false;
+    }
+    noteSurroundings();  // of which the numbers may be others now
+    const auto held = store_->lock();
+    if (block.dead) return false;
+    const uint64_t hostFor = now_.hostFor(rip);
+    if (HostBlock* known = store_->find(block, hostFor)) {
+        CodeStore::adopt(*known, block);
+        statistics_.adopted++;
+        return true;
+    }
+    HostBlock& t = store_->add(block, hostFor);
+    if (makeHost(t, block, rip)) return true;
+    store_->withdraw(t);
+    return false;
+}
+
+bool Translator::makeHost(HostBlock& t, Block& block, uint64_t rip) {
+    const auto began = std::chrono::steady_clock::now();
+    t.deadSite = store_->sites.end();
+    const CodeStep step{&block, block.count, 0, {}, &t};
     const auto ip = uint32_t(now_.segmented() ? rip : 0);
     const uint8_t* host = emit({&step, 1}, 0, ip, [&](BlockEmitter& emitter) {
         emitter.emit();
-        overwritesFlags = emitter.overwritesFlagsFirst();
-        harmless = emitter.beginsHarmlessly();
+        t.overwritesFlags = emitter.overwritesFlagsFirst();
+        t.beginsHarmlessly = emitter.beginsHarmlessly();
     });
     if (!host) return false;
-    block.host = host;
-    block.hostFor = now_.hostFor(rip);
-    Translated& t = translated_[&block];
-    t.deadSite = firstSite;
-    t.overwritesFlags = overwritesFlags;
-    t.beginsHarmlessly = harmless;
     t.code = last_;
+    store_->enter(t, host);
+    CodeStore::adopt(t, block);
     if (!options_.listeners.empty()) tell(rip);
     statistics_.blocks++;
     statistics_.instructions += block.count;
@@ -288,18 +192,27 @@ bool Translator::translate(Block& block, uint64_t rip) {
     return true;
 }
 
-// Of a translated block, from an instruction on: the version that takes its operands one by one. Null when
-// there is none.
-const uint8_t* Translator::careful(Block& block, unsigned first) {
-    const auto known = careful_.find({&block, first});
-    if (known != careful_.end()) return known->second;
-    if (buffer_.left() < kMostBytes || sites_.size() > kMostSites) return nullptr;
-    const CodeStep step{&block, block.count};
-    const uint8_t* host =
-        emit({&step, 1}, 0, 0, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
-    if (!host) return nullptr;
-    statistics_.careful++;
-    return careful_[{&block, first}] = host;
+// This processor's block of it; null: it has none at the moment.
+const Block* Translator::ownBlock(const HostBlock& t) {
+    const Block* b = cpu_.io.code.find(t.start, t.mode, false);
+    return b && b->bytes == t.bytes && b->count == t.count ? b : nullptr;
+}
+
+// From an instruction on: the version that takes its operands one by one. Null when there is none.
+const uint8_t* Translator::careful(HostBlock& t, unsigned first) {
+    const uint8_t* host = nullptr;
+    store_->exclusively([&] {
+        if (t.dead) return;
+        for (const auto& [index, code] : t.careful)
+            if (index == first) return void(host = code);
+        const CodeStep step{t.users[0], t.count, 0, {}, &t};
+        host = emit({&step, 1}, 0, 0, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
+        if (!host) return;
+        store_->wentElsewhere(t);
+        t.careful.push_back({uint16_t(first), host});
+        statistics_.careful++;
+    });
+    return t.dead ? nullptr : host;
 }
 
 std::vector<uint8_t> Translator::bytesOf(const Block& block) const {
@@ -310,9 +223,13 @@ std::vector<uint8_t> Translator::bytesOf(const Block& block) const {
     return bytes;
 }
 
-// What `how` makes of a block, or of several of a trace; null when it can't be had.
-const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace, uint32_t ip,
+// What `how` makes of a block, or of several of a trace; null when it can't be had. Under the store's lock.
+const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, uint32_t ip,
                                 const std::function<void(BlockEmitter&)>& how) {
+    CodeStore& store = *store_;
+    wantsRoom_ |= !store.hasRoom();
+    if (wantsRoom_) return nullptr;
+    CodeBuffer& buffer = store.buffer;
     std::vector<CodeStep> steps(path.begin(), path.end());
     std::vector<std::vector<uint8_t>> bytes;
     std::vector<std::pair<Block*, Handler>> handlers;
@@ -321,38 +238,49 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint32_t trace, 
         handlers.push_back({s.block, s.block->insns[0].run});
         s.block->insns[0].run = s.block->plain;  // as the emitter wants to see it
     }
-    const size_t firstSite = sites_.size();
+    const uint32_t firstSite = store.sites.end();
     std::set<unsigned> refused;
     const uint8_t* host = nullptr;
     while (!host) {
-        HostAssembler& code = assembly_->code;
+        HostAssembler& code = store.code;
         code.reset();
-        const EmitterContext context{
-            cpu_.decoder(),   assembly_->shapes, sites_, callOut_, load_,    loadX87_, beside_, cpu_.threaded,
-            cpu_.pauseLeaves, options_.portable, trace,  refused,  decoded_, places_,  now_,    ip};
+        const EmitterContext context{cpu_.decoder(),
+                                     store.shapes,
+                                     store.sites,
+                                     store.thunks,
+                                     cpu_.threaded,
+                                     cpu_.pauseLeaves,
+                                     options_.portable,
+                                     trace,
+                                     refused,
+                                     store.decoded,
+                                     places_,
+                                     now_,
+                                     ip};
         BlockEmitter emitter(code, context, steps);
         try {
             how(emitter);
             const auto text = code.bytes(HostAssembler::Part::Main),
                        rare = code.bytes(HostAssembler::Part::Cold);
-            if (text.size() + rare.size() > kMostBytes) break;
-            const uint8_t* cold = buffer_.nextCold(rare.size());
-            code.resolve(buffer_.next(), cold);
-            host = buffer_.append(text, rare);
+            if (text.size() + rare.size() > CodeStore::kMostCode) break;
+            const uint8_t* cold = buffer.nextCold(rare.size());
+            code.resolve(buffer.next(), cold);
+            host = buffer.append(text, rare);
             last_ = {
                 {host, text.size()}, {cold, rare.size()}, {emitter.starts().begin(), emitter.starts().end()}};
-            emitter.settle(buffer_.offsetOf(host));
+            emitter.settle(buffer.offsetOf(host));
+            store.sites.publish();
             statistics_.hostBytes += text.size();
             statistics_.coldBytes += rare.size();
         } catch (const std::exception&) {
             // This form has no encoding with the host's registers.
             if (!refused.insert(emitter.index()).second) break;
-            sites_.resize(firstSite);
+            store.sites.truncate(firstSite);
         }
     }
     // In the other order: a block may come several times.
     for (size_t n = handlers.size(); n--;) handlers[n].first->insns[0].run = handlers[n].second;
-    if (!host) sites_.resize(firstSite);
+    if (!host) store.sites.truncate(firstSite);
     return host;
 }
 
@@ -386,6 +314,7 @@ void Translator::toFrame(HostFrame& f) {
 Translator::Outcome Translator::run(const Block& block) {
     Cpu& c = cpu_;
     HostFrame& f = frameOf(*c.dataTlb_);
+    running_.store(store_->epoch(), std::memory_order_release);
     refresh(f);
     toFrame(f);
     f.slice = c.slice_ + block.count;  // host code counts when it leaves a block
@@ -404,7 +333,8 @@ Translator::Outcome Translator::run(const Block& block) {
     if (wanted_ == &block) startRecording(f);
     outcome_ = Outcome::GoesOn;
     statistics_.entries++;
-    enter_(&f, block.host);
+    store_->thunks.enter(&f, hostOf(&block));
+    running_.store(0, std::memory_order_release);
     HostFrame& last = *frame_;
     stopRecording();
     VectorState::x87ToCpu(last, cpu_);
@@ -417,6 +347,7 @@ Translator::Outcome Translator::run(const Block& block) {
     c.slice_ = last.slice;
     c.rip = last.rip;
     if (outcome_ != Outcome::InBlock) c.block = nullptr;
+    if (std::exchange(wantsRoom_, false)) store_->makeRoom(&running_);
     return c.stiShadow ? Outcome::Left : outcome_;
 }
 
@@ -430,16 +361,24 @@ const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed, 
 // The interpreter goes on with the site's instruction, or so many behind it, as if it had come to it in its
 // own way.
 const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, unsigned behind) {
-    cpu_.block = s.block;
-    cpu_.gpr.slot[17] = ripOf(f.page + s.block->start.pageOffset());
-    goesOnAt_ = &s.block->insns[s.index + behind];
-    f.slice -= s.block->count;
-    outcome_ = Outcome::InBlock;
-    noteExit(why);
-    return exit_;
+    const HostBlock& t = *s.block;
+    const uint64_t begin = ripOf(f.page + t.start.pageOffset());
+    const unsigned index = s.index + behind;
+    if (const Block* b = t.dead ? nullptr : ownBlock(t)) {
+        cpu_.block = b;
+        cpu_.gpr.slot[17] = begin;
+        goesOnAt_ = &b->insns[index];
+        f.slice -= b->count;
+        outcome_ = Outcome::InBlock;
+        noteExit(why);
+        return exit_;
+    }
+    if (!behind) return leave(f, ripOf(f.page + uint64_t(s.target)), index, why);
+    const auto held = store_->lock();
+    return leave(f, begin + t.users[0]->insns[index].offset, index, why);
 }
 
-Translator::Continuation Translator::callOut(Translator& self, uint32_t site) {
+Continuation Translator::callOut(Translator& self, uint32_t site) {
     self.frame_->slice += std::exchange(self.withheld_, 0);
     const uint8_t* code = self.serve(*self.frame_, site);
     if (self.recording_ && code != self.exit_) self.withholdSlice(*self.frame_);
@@ -447,7 +386,7 @@ Translator::Continuation Translator::callOut(Translator& self, uint32_t site) {
 }
 
 const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
-    Site& s = sites_[number];
+    Site& s = store_->sites[number];
     f.slice -= s.executed;
     if (s.limited) f.slice += f.beyond;
     f.page += uint64_t(int64_t(s.pages) * int64_t(kPageSize));
@@ -468,8 +407,8 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
             const Block* b = f.slice > 0 ? findTarget(f, here, true) : nullptr;
             if (!b) return leave(f, here, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
             f.page = linearOf(here) & ~kPageMask;
-            if (s.links < kMostLinks) linkTo(number, *b, markOf(f.page, b->start.page()));
-            return static_cast<const uint8_t*>(b->host);
+            if (s.links < kMostLinks) return linkTo(number, *b, markOf(f.page, b->start.page()));
+            return hostOf(b);
         }
         case Site::Kind::LookUp:
             // (A call may still fault when it pushes.)
@@ -482,17 +421,18 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
             const Block* b = f.slice > 0 ? findTarget(f, rip, true) : nullptr;
             if (!b) return leave(f, rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
             f.page = linearOf(rip) & ~kPageMask;
-            return static_cast<const uint8_t*>(b->host);
+            return hostOf(b);
         }
         case Site::Kind::Dead: {
             const Block* b = findTarget(f, here);
-            return b ? static_cast<const uint8_t*>(b->host) : leave(f, here, 0, Exit::Dead);
+            return b ? hostOf(b) : leave(f, here, 0, Exit::Dead);
         }
         case Site::Kind::Second: return second(f, s);
         case Site::Kind::Careful: {
             const uint8_t* host = careful(*s.block, s.index);
             if (!host) return leaveInBlock(f, s, Exit::Instruction);
-            buffer_.setJump(buffer_.at(s.patchSaved), host);
+            const auto held = store_->lock();
+            store_->buffer.setJump(at(s.patchSaved), host);
             return host;
         }
     }
@@ -505,7 +445,7 @@ const uint8_t* Translator::resume(HostFrame& f, const Site& s) const {
     if (s.x87) VectorState::x87ToImage(f, cpu_);
     intoTrace(f, s);
     if (s.x87Page) f.x87Page = f.page - cpu_.fast_[Cs].base;
-    return buffer_.at(s.resume);
+    return at(s.resume);
 }
 
 // Back to a place in a trace, whose count and page are the first block's.
@@ -519,7 +459,7 @@ void Translator::intoTrace(HostFrame& f, const Site& s) {
 bool Translator::refuses(const HostFrame& f, const Site& s) const {
     if (s.x87 && f.refused & VectorState::kX87) return true;
     if (s.level == VectorLevel::None) return false;
-    if (f.refused >> unsigned(s.level) & 1 || !load_[size_t(s.level)]) return true;
+    if (f.refused >> unsigned(s.level) & 1 || !store_->thunks.load[size_t(s.level)]) return true;
     return s.level == VectorLevel::Avx && !VectorState::hostHasAvx512() && VectorState::beyondYmm(cpu_);
 }
 
@@ -542,9 +482,24 @@ static std::unique_ptr<Block> aloneIn(const Block& block, unsigned index, unsign
     return alone;
 }
 
+// Null: the code there is dead.
+const Block* Translator::runsAlone(Site& s) {
+    const std::atomic_ref<const Block*> known(s.alone);
+    if (!known.load(std::memory_order_acquire))
+        store_->exclusively([&] {
+            if (s.alone || store_->isDead(s)) return;
+            known.store(
+                store_->keep(*s.block, aloneIn(*s.block->users[0], s.index, s.count, interpretedAlone)),
+                std::memory_order_release);
+        });
+    return store_->isDead(s) ? nullptr : known.load(std::memory_order_acquire);
+}
+
 const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     Cpu& c = cpu_;
-    const Block& b = *s.block;
+    const HostBlock& b = *s.block;
+    const Block* alone = runsAlone(s);
+    if (!alone) return leave(f, ripOf(f.page + uint64_t(s.target)), s.index, Exit::Dead);
     toCpu(f);
     if (s.usesX87)
         VectorState::x87ToCpu(f, c);
@@ -552,11 +507,6 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
         VectorState::pointersToCpu(f, c);
     c.gpr.slot[17] = ripOf(f.page + b.start.pageOffset());
     const int64_t left = c.slice_ = f.slice - b.count;
-    if (!s.alone) {
-        alone_.push_back(aloneIn(b, s.index, s.count, interpretedAlone));
-        s.alone = uint32_t(alone_.size());
-    }
-    const Block* alone = alone_[s.alone - 1].get();
     const unsigned length = alone->insns[s.count].offset;
     c.block = alone;
     reachedEnd_ = false;
@@ -587,7 +537,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
                       c.codeMode_ == b.mode;
     if (b.dead) return leave(n, c.gpr.slot[17] + length, unsigned(s.index) + s.count, Exit::Dead);
     // The block goes on to its end, which is where slices end.
-    if (isDead(s)) return leaveInBlock(n, s, Exit::Dead, s.count);
+    if (store_->isDead(s)) return leaveInBlock(n, s, Exit::Dead, s.count);
     // (A trace looks at its slice only where it ends.)
     const bool over = s.trace && c.slice_ < left;
     if (!same || over) return leaveInBlock(n, s, Exit::Events, s.count);
@@ -636,7 +586,7 @@ const uint8_t* Translator::enterNext(HostFrame& f) {
         const JumpTarget& t = jumpTargets(f)[uint16_t(linear)];
         const void* host = t.rip == (linear | now_.key) ? t.host : nullptr;
         if (!host)
-            if (const Block* b = findTarget(f, f.rip, true)) host = b->host;
+            if (const Block* b = findTarget(f, f.rip, true)) host = hostOf(b);
         f.page = linear & ~kPageMask;
         if (host) return static_cast<const uint8_t*>(host);
     }

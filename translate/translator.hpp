@@ -5,23 +5,17 @@
 //
 // Host code leaves for the interpreter when the slice is over, when what follows is not translated, and where
 // an instruction changes what code means; everything it can't do itself comes to callOut() by a numbered
-// Site. Each processor has a translator and a code buffer of its own. When the buffer is full everything is
-// forgotten.
+// Site. Each processor has a translator; the host code is in a store that they share (code_store.hpp).
 #pragma once
-#include <deque>
 #include <exception>
 #include <functional>
-#include <map>
+#include <memory>
 #include <optional>
 #include <span>
-#include <unordered_map>
 
 #include "cpu/cpu.hpp"
-#include "translate/access_plan.hpp"
-#include "translate/code_buffer.hpp"
-#include "translate/code_step.hpp"
+#include "translate/code_store.hpp"
 #include "translate/host_frame.hpp"
-#include "translate/options.hpp"
 #include "translate/processor_places.hpp"
 #include "translate/site.hpp"
 #include "translate/surroundings.hpp"
@@ -32,8 +26,11 @@ class BlockEmitter;
 
 class Translator final : public HotCode {
   public:
-    // Throws std::runtime_error when the host gives no memory for code.
-    Translator(Cpu& cpu, const TranslatorOptions& options);
+    // A store for processors of this memory. Throws std::runtime_error when the host gives none for code.
+    static std::shared_ptr<CodeStore> makeStore(const TranslatorOptions& options, PhysicalMemory& memory,
+                                                bool shared);
+    Translator(Cpu& cpu, std::shared_ptr<CodeStore> store);
+    Translator(Cpu& cpu, const TranslatorOptions& options);  // with a store of its own
     ~Translator() override;
 
     void born(Block& block) override;
@@ -59,20 +56,22 @@ class Translator final : public HotCode {
     };
     struct Statistics {
         uint64_t blocks = 0, instructions = 0;       // translated
+        uint64_t adopted = 0;                        // blocks that another processor had translated
         std::array<uint64_t, Site::kKinds> calls{};  // by kind of site
         uint64_t noTarget = 0, coldTarget = 0;  // look-ups that found no block, or one that is not translated
         uint64_t refreshes = 0;                 // of the table of jump targets
         uint64_t careful = 0;                   // versions of blocks
         uint64_t traces = 0, loops = 0, traced = 0;  // loops are among them; instructions
-        uint64_t tracesEnded = 0, recordings = 0;    // that lost a block; that were begun
+        uint64_t recordings = 0;                     // that were begun
         uint64_t traceNanoseconds = 0;               // of making them
-        uint64_t hostBytes = 0, coldBytes = 0, flushes = 0;
+        uint64_t hostBytes = 0, coldBytes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
         uint64_t nanoseconds = 0;                                  // of translating
         uint64_t fills = 0, faults = 0;  // operands that the TLB did not give, and then did or could not
         std::array<uint64_t, size_t(Exit::Count)> exits{};
     };
     const Statistics& statistics() const { return statistics_; }
+    const CodeStore& store() const { return *store_; }
 
   private:
     enum class Outcome : uint8_t {
@@ -89,17 +88,17 @@ class Translator final : public HotCode {
 
     static constexpr unsigned kMostLinks = 16;  // of a jump to another page
 
-    void makeThunks();
+    void heatUp(Block& block, uint64_t rip);
     bool translate(Block& block, uint64_t rip);
-    void takeBack(Block& block);
+    bool makeHost(HostBlock& hostBlock, Block& block, uint64_t rip);
+    const Block* ownBlock(const HostBlock& hostBlock);
     void stranger(Block& block, uint64_t rip);
     void tell(uint64_t rip);
-    const uint8_t* careful(Block& block, unsigned first);
+    const uint8_t* careful(HostBlock& hostBlock, unsigned first);
     std::vector<uint8_t> bytesOf(const Block& block) const;
     // `ip` is where segmented code begins in CS.
-    const uint8_t* emit(std::span<const CodeStep> path, uint32_t trace, uint32_t ip,
+    const uint8_t* emit(std::span<const CodeStep> path, uint16_t trace, uint32_t ip,
                         const std::function<void(BlockEmitter&)>& how);
-    void flush();
     bool mayRun(uint64_t rip) const;
     // -- where code runs (translator_surroundings.cpp)
     void noteSurroundings();
@@ -117,11 +116,6 @@ class Translator final : public HotCode {
     }
     Outcome run(const Block& block);
     void refresh(HostFrame& frame);
-    // Where host code goes on, in rax and rdx.
-    struct Continuation {
-        const uint8_t* code;
-        HostFrame* frame;
-    };
     static Continuation callOut(Translator& self, uint32_t site);
     const uint8_t* serve(HostFrame& frame, uint32_t site);
     HostFrame& followContext(HostFrame& frame);
@@ -149,16 +143,16 @@ class Translator final : public HotCode {
     const uint8_t* changeAc(HostFrame& frame, Site& site);
     const uint8_t* withoutHandles(HostFrame& frame, const Site& site, unsigned index);
     const uint8_t* link(HostFrame& frame, uint32_t site);
-    void linkTo(uint32_t site, const Block& target, uint32_t mark);
-    void unlink(const Site& site);
-    void leadTo(const Site& site, const Block& target);
+    const uint8_t* linkTo(uint32_t site, const Block& target, uint32_t mark);
+    const Block* runsAlone(Site& site);
+    static const uint8_t* hostOf(const Block* block) { return block->hostBlock->host; }
+    const uint8_t* at(uint32_t place) const { return store_->buffer.at(place); }
     const uint8_t* second(HostFrame& frame, const Site& site);
     uint32_t setMark(HostFrame& frame, uint64_t linearPage, PhysAddr page, bool global);
     uint32_t markOf(uint64_t linearPage, PhysAddr page);
     const uint8_t* resume(HostFrame& frame, const Site& site) const;
     static void intoTrace(HostFrame& frame, const Site& site);
     // -- traces (translator_traces.cpp)
-    bool isDead(const Site& site) const;
     void passes(HostFrame& frame, uint64_t rip);
     void startRecording(HostFrame& frame);
     void withholdSlice(HostFrame& frame);
@@ -166,8 +160,10 @@ class Translator final : public HotCode {
     void stopRecording(const Block* because = nullptr);
     void finishRecording(HostFrame& frame, size_t first, size_t end, bool loop);
     int callDepth(std::span<const CodeStep> steps) const;
-    void makeTrace(HostFrame& frame, std::span<const CodeStep> steps, bool loop, uint64_t page);
-    void endTrace(uint32_t number);
+    void makeTrace(HostFrame& frame, std::span<CodeStep> steps, bool loop, uint64_t page);
+    bool isHostless(const Block& block, uint64_t rip) const {
+        return !block.hostBlock || block.hostBlock->hostFor != now_.hostFor(rip);
+    }
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed, Exit why);
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, Exit why, unsigned behind = 0);
     void noteExit(Exit why) { statistics_.exits[size_t(why)]++; }
@@ -179,52 +175,16 @@ class Translator final : public HotCode {
 
     Cpu& cpu_;
     ProcessorPlaces places_{};
-    const TranslatorOptions options_;
-    CodeBuffer buffer_;
-    size_t thunkBytes_ = 0;
-    void (*enter_)(HostFrame*, const void* code) = nullptr;
-    std::array<const uint8_t*, kVectorLevels> load_{};
-    const uint8_t *loadX87_ = nullptr, *callOut_ = nullptr, *exit_ = nullptr;
-    std::array<const uint8_t*, kBesideSizes> beside_{};
-    std::deque<Site> sites_;
-    std::vector<std::unique_ptr<Block>> alone_;  // see Site::alone
-    struct Pages {
-        uint64_t linear, physical;
-        bool operator==(const Pages&) const = default;
-        struct Hash {
-            size_t operator()(const Pages& p) const {
-                return size_t((p.linear >> 12 ^ p.physical << 9) * 0x9e3779b97f4a7c15);
-            }
-        };
+    const std::shared_ptr<CodeStore> store_;
+    const TranslatorOptions& options_ = store_->options;
+    const uint8_t* const exit_ = store_->thunks.exit;
+    CodeStore::Runner running_ = 0;
+    EmittedCode last_;  // emit()'s
+    struct Mark {
+        uint64_t linear = 0, physical = 0;
+        uint32_t number = 0;  // 0: none
     };
-    std::unordered_map<Pages, uint32_t, Pages::Hash> marks_;
-    std::array<std::pair<Pages, uint32_t>, 256> lastMarks_{};  // of marks_; 0: none
-    // Where emitted code lies.
-    struct Code {
-        std::span<const uint8_t> main, cold;
-        std::vector<uint32_t> starts;  // of instructions in `main`
-    };
-    Code last_;       // emit()'s
-    struct Assembly;  // what is used again for each block
-    std::unique_ptr<Assembly> assembly_;
-    struct Translated {
-        size_t deadSite = 0;
-        bool overwritesFlags = false;   // before anybody looks at them
-        bool beginsHarmlessly = false;  // see behindSti()
-        Code code;
-        std::vector<uint32_t> incoming;  // sites that jump here
-        uint32_t samples = 0;            // slices that ended in front of it
-        uint8_t recordings = 0;          // of ways from it: each makes the next one wait twice as long
-        std::vector<uint32_t> traces;    // that it is part of
-        const uint8_t* copy = nullptr;   // its code once more, for when its trace can't run
-    };
-    struct Trace {
-        Block* head;
-        std::vector<CodeStep> steps;
-        bool loop = false, dead = false;
-        std::array<uint8_t, 5> covered{};  // by the jump to it, of the head's code
-        Code code;
-    };
+    std::array<Mark, 256> lastMarks_{};  // of the store's
     // The way that host code goes on from a block, noted edge by edge: its slice is withheld meanwhile.
     struct Recording {
         std::vector<CodeStep> steps;
@@ -233,17 +193,13 @@ class Translator final : public HotCode {
         int64_t left;  // of the slice at the last step's begin
         unsigned instructions = 0;
     };
-    std::unordered_map<Block*, Translated> translated_;
-    std::map<std::pair<Block*, unsigned>, const uint8_t*> careful_;  // by block and instruction
-    std::vector<Decoded> decoded_;                                   // room for the emitter
-    std::deque<Trace> traces_;                                       // by number - 1
     std::optional<Recording> recording_;
     const Block* wanted_ = nullptr;  // to be recorded from when it is entered next
     int64_t withheld_ = 0;           // of HostFrame::slice
-    KnownSurroundings known_;
-    Surroundings now_;      // as of the last look
-    bool nowhere_ = false;  // in none that host code can be for
-    uint64_t generation_ = 1;
+    Surroundings now_;               // as of the last look
+    bool nowhere_ = false;           // in none that host code can be for
+    uint64_t generation_ = 0;        // of the store, when it was looked at last
+    bool wantsRoom_ = false;
     HostFrame* frame_ = nullptr;  // while host code runs
     const Insn* goesOnAt_ = nullptr;
     Outcome outcome_ = Outcome::GoesOn;

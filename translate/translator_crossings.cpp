@@ -72,8 +72,7 @@ bool Translator::systemCall(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
     if (!(c.efer & efer::SCE)) return false;
     const uint64_t before = c.flags.others() | arithmeticFlags(f.flags) | 2;
-    const unsigned length = s.block->insns[s.index].length;
-    f.gpr[Rcx] = ripOf(f.page + uint64_t(s.target)) + length;
+    f.gpr[Rcx] = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     f.gpr[R11] = before & ~flag::RF;
     const auto cs = uint16_t(c.msr.star >> 32 & 0xfffc);
     c.seg[Cs] = flatSegment(cs, 0, true, true);
@@ -87,8 +86,7 @@ bool Translator::systemCall(HostFrame& f, const Site& s) {
 bool Translator::systemReturn(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
     const uint64_t target = f.gpr[Rcx], image = f.gpr[R11] & 0x3c7fd7;
-    const bool to64 = s.block->insns[s.index].width == 3;
-    if (!to64 || !(c.efer & efer::SCE) || c.cpl || !c.canonical(target) || image & (flag::TF | flag::AC))
+    if (!s.wide || !(c.efer & efer::SCE) || c.cpl || !c.canonical(target) || image & (flag::TF | flag::AC))
         return false;
     const auto base = uint16_t(c.msr.star >> 48);
     c.seg[Cs] = flatSegment(uint16_t((base + 16) | 3), 3, true, true);

@@ -5,6 +5,10 @@ namespace kiln {
 
 // Empties the table of jump targets and the marks of pages when they are no longer known to be right.
 void Translator::refresh(HostFrame& f) {
+    if (generation_ != store_->generation()) {
+        generation_ = store_->generation();
+        lastMarks_ = {};
+    }
     const bool all = f.globalTag != frameTag(cpu_.globalTag_) || f.forgotten != cpu_.ways_->forgotten ||
                      f.generation != generation_;
     if (!all && f.lookupTag == frameTag(cpu_.lookupTag_)) return;
@@ -36,7 +40,7 @@ const Block* Translator::findTarget(HostFrame& f, uint64_t rip, bool runsNext) {
         tag = e.tag;
         if (b && !b->crosses && rip + b->bytes <= cpu_.codeEnd_) known = {linear, tag, b};
     }
-    if (!b || !b->host || b->hostFor != now_.hostFor(rip)) {
+    if (!b || isHostless(*b, rip)) {
         (b ? statistics_.coldTarget : statistics_.noTarget)++;
         return nullptr;
     }
@@ -45,7 +49,7 @@ const Block* Translator::findTarget(HostFrame& f, uint64_t rip, bool runsNext) {
     const auto index = uint16_t(linear);
     JumpTarget& t = jumpTargets(f)[index];
     f.jumps.add(index, !t.host, global);
-    t = {linear | now_.key, b->host};
+    t = {linear | now_.key, hostOf(b)};
     setMark(f, page, b->start.page(), global);
     return b;
 }
@@ -60,58 +64,52 @@ uint32_t Translator::setMark(HostFrame& f, uint64_t linearPage, PhysAddr page, b
 }
 
 uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
-    const Pages pages{linearPage, page.value};
-    auto& [known, mark] = lastMarks_[(linearPage >> 12) % lastMarks_.size()];
-    if (!mark || known != pages) {
-        known = pages;
-        mark = marks_.try_emplace(pages, uint32_t(marks_.size() + 1)).first->second;
+    Mark& known = lastMarks_[(linearPage >> 12) % lastMarks_.size()];
+    if (!known.number || known.linear != linearPage || known.physical != page.value) {
+        const auto held = store_->lock();
+        known = {linearPage, page.value, store_->mark(linearPage, page)};
     }
-    return mark;
+    return known.number;
 }
 
 // The way from one block to another of the same page holds as long as both live; a dead one leaves.
 const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
-    const Site& s = sites_[number];
+    const Site& s = store_->sites[number];
     const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     passes(f, rip);
     if (f.slice <= 0) return leave(f, rip, 0, Exit::Slice);
     Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);
-    if (!b || !b->host || b->hostFor != now_.hostFor(rip)) return leave(f, rip, 0, Exit::Untranslated);
-    if (s.patch) linkTo(number, *b, 0);  // else a loop, whose slice was over
-    return static_cast<const uint8_t*>(b->host);
+    if (!b || isHostless(*b, rip)) return leave(f, rip, 0, Exit::Untranslated);
+    if (s.patch) return linkTo(number, *b, 0);
+    return hostOf(b);  // a loop, whose slice was over
 }
 
-void Translator::linkTo(uint32_t number, const Block& target, uint32_t mark) {
-    Site& s = sites_[number];
-    Translated& t = translated_.at(const_cast<Block*>(&target));
-    leadTo(s, target);
-    if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, mark);
-    t.incoming.push_back(number);
-    s.leadsTo = &target;
-    s.links++;
-    statistics_.links++;
-}
-
-void Translator::leadTo(const Site& s, const Block& target) {
-    const auto* host = static_cast<const uint8_t*>(target.host);
-    const bool saves = s.patchSaved && !translated_.at(const_cast<Block*>(&target)).overwritesFlags;
-    if (saves) buffer_.setJump(buffer_.at(s.patchSaved), host);
-    buffer_.setJump(buffer_.at(s.patch), saves ? buffer_.at(s.out) : host);
-}
-
-// Of a jump to a block that is no more.
-void Translator::unlink(const Site& s) {
-    buffer_.setJump(buffer_.at(s.patch), buffer_.at(s.out));
-    if (s.patchSaved) buffer_.setJump(buffer_.at(s.patchSaved), buffer_.at(s.over));
-    if (s.mark) buffer_.setWord(buffer_.at(s.mark) - 4, kNoMark);
+// Where the code goes on now. A jump that leads somewhere else is led here while nobody runs: others may be
+// between it and its comparison of marks.
+const uint8_t* Translator::linkTo(uint32_t number, const Block& target, uint32_t mark) {
+    const uint8_t* host = hostOf(&target);
+    Site& s = store_->sites[number];
+    auto link = [&] {
+        if (!target.hostBlock || (s.leadsTo == target.hostBlock && !s.mark)) return;
+        store_->link(number, *target.hostBlock, mark);
+        statistics_.links++;
+    };
+    if (s.mark && s.leadsTo) {
+        store_->exclusively(link);
+    } else {
+        const auto held = store_->lock();
+        link();
+    }
+    return host;
 }
 
 // The page behind the one that a block's only instruction begins on must still be the same.
 const uint8_t* Translator::second(HostFrame& f, const Site& s) {
     const uint64_t next = (f.page + kPageSize) & cpu_.linearMask_;
     if (cpu_.mayFetch(next) && cpu_.fetchPage(next) == s.block->second) {
-        buffer_.setWord(buffer_.at(s.mark) - 4,
-                        setMark(f, next, s.block->second, cpu_.fetchEntry(next).tag == cpu_.globalTag_));
+        const uint32_t mark = setMark(f, next, s.block->second, cpu_.fetchEntry(next).tag == cpu_.globalTag_);
+        const auto held = store_->lock();
+        store_->buffer.setWord(at(s.mark) - 4, mark);
         return resume(f, s);
     }
     return leave(f, ripOf(f.page + uint64_t(s.target)), 0, Exit::Untranslated);

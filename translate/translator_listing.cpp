@@ -19,24 +19,19 @@ std::string Translator::hostCode(uint64_t rip) {
     PhysAddr at;
     const uint64_t linear = (c.fast_[Cs].base + rip) & c.linearMask_;
     if (!c.translate(linear, at)) return {};
-    const Block* found = c.io.code.find(at, c.codeMode_, false);
-    if (!found || !found->host) {
-        found = nullptr;
-        for (const auto& [block, ignored] : translated_)
-            if (block->mode == c.codeMode_ && block->start.value <= at.value &&
-                at.value < block->start.value + block->bytes)
-                found = block;
-    }
-    const auto known = translated_.find(const_cast<Block*>(found));
-    if (!found || known == translated_.end()) return {};
+    const auto held = store_->lock();
+    const Block* own = c.io.code.find(at, c.codeMode_, false);
+    const HostBlock* found = own && own->hostBlock ? own->hostBlock : store_->at(at, c.codeMode_);
+    if (!found) return {};
+    const Thunks& thunks = store_->thunks;
     HostListing listing;
     auto name = [&](const void* place, std::string text) {
         if (place) listing.names.emplace(uint64_t(uintptr_t(place)), std::move(text));
     };
     static constexpr std::array<const char*, kVectorLevels> kLoads = {"", "load SSE", "load AVX", "",
                                                                       "load AVX-512"};
-    for (size_t n = 0; n < kVectorLevels; n++) name(load_[n], kLoads[n]);
-    name(loadX87_, "load x87");
+    for (size_t n = 0; n < kVectorLevels; n++) name(thunks.load[n], kLoads[n]);
+    name(thunks.loadX87, "load x87");
     const ProcessorPlaces& p = places_;
     name(p.base, "cpu");
     name(p.cpl, "cpu.cpl");
@@ -56,26 +51,27 @@ std::string Translator::hostCode(uint64_t rip) {
     name(p.pkru, "cpu.pkru");
     listing.processor = uint64_t(uintptr_t(p.base));
     listing.processorSize = sizeof(Cpu);
-    listing.callOut = uint64_t(uintptr_t(callOut_));
-    for (const uint8_t* place : beside_) listing.writesBeside.push_back(uint64_t(uintptr_t(place)));
+    listing.callOut = uint64_t(uintptr_t(thunks.callOut));
+    for (const uint8_t* place : thunks.beside) listing.writesBeside.push_back(uint64_t(uintptr_t(place)));
     listing.site = [&](uint32_t number) -> std::string {
         static constexpr const char* kKinds[] = {"interpret", "system",     "miss",    "before", "change AC",
                                                  "link",      "other page", "look-up", "over",   "vectors",
                                                  "dead",      "second",     "careful"};
         static_assert(std::size(kKinds) == Site::kKinds);
-        return number < sites_.size() ? kKinds[size_t(sites_[number].kind)] : "?";
+        return store_->sites.has(number) ? kKinds[size_t(store_->sites[number].kind)] : "?";
     };
     const uint64_t begin = rip - (at.value - found->start.value);
-    auto text = [&](const Code& code, const std::function<std::string(unsigned)>& guest) {
+    auto text = [&](const EmittedCode& code, const std::function<std::string(unsigned)>& guest) {
         return listing.text({{uint64_t(uintptr_t(code.main.data())), code.main},
                              {uint64_t(uintptr_t(code.cold.data())), code.cold},
                              code.starts},
                             guest);
     };
-    std::string out = text(known->second.code,
-                           [&](unsigned n) { return c.disassemble(begin + found->insns[n].offset) + "\n"; });
-    for (const Trace& t : traces_) {
-        if (t.head != found || t.dead) continue;
+    const auto& insns = found->users[0]->insns;
+    std::string out =
+        text(found->code, [&](unsigned n) { return c.disassemble(begin + insns[n].offset) + "\n"; });
+    store_->eachTrace([&](const Trace& t) {
+        if (t.head != found) return;
         std::vector<uint64_t> places;
         for (const CodeStep& s : t.steps)
             for (unsigned n = 0; n < s.count; n++)
@@ -83,7 +79,7 @@ std::string Translator::hostCode(uint64_t rip) {
                                  s.block->insns[n].offset);
         out += fmt::format("\n{} from here on:\n", t.loop ? "A loop, one round and again," : "A trace");
         out += text(t.code, [&](unsigned n) { return c.disassemble(places[n % places.size()]) + "\n"; });
-    }
+    });
     return out;
 }
 

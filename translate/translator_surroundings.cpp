@@ -7,6 +7,7 @@ namespace kiln {
 
 void Translator::noteSurroundings() {
     const Cpu& c = cpu_;
+    if (generation_ != store_->generation()) now_ = {};
     nowhere_ = false;
     if (c.flat_ && c.codeMode_ != CodeMode::Code16) {
         now_ = {};
@@ -23,7 +24,10 @@ void Translator::noteSurroundings() {
     const bool same = now_.segmented() && now_.codeBase == s.codeBase && now_.codeEnd == s.codeEnd &&
                       now_.code32 == s.code32 && now_.bigStack == s.bigStack && now_.v86 == s.v86 &&
                       now_.whole == s.whole;
-    if (!same) now_ = known_.find(s);
+    if (!same) {
+        const auto held = store_->lock();
+        now_ = store_->surroundings(s);
+    }
     nowhere_ = !now_.segmented();
 }
 
@@ -49,8 +53,10 @@ void Translator::stranger(Block& b, uint64_t rip) {
     if (b.heat == 0) b.heat = options_.tier1 * 8;
     if (--b.heat) return;
     if (nowhere_ || !fits(b, rip)) return;
-    takeBack(b);
-    b.insns[0].run = translate(b, rip) ? entering : b.plain;
+    store_->exclusively([&] {
+        if (b.hostBlock) store_->kill(*b.hostBlock);
+    });
+    if (!b.dead) heatUp(b, rip);
 }
 
 }  // namespace kiln

@@ -27,12 +27,12 @@ const uint8_t* Translator::missed(HostFrame& f, Site& s) {
         const uint64_t generation = cpu_.dataTlb_->generation();
         switch (cpu_.probe(f.operand, s.bytes, s.write ? Access::Write : Access::Read, fault)) {
             case Cpu::Probe::Fills:
-                if (isDead(s)) break;  // its own code was what the walk marked
+                if (store_->isDead(s)) break;  // its own code was what the walk marked
                 statistics_.fills++;
                 if (s.spanned && cpu_.dataTlb_->generation() != generation)
                     return withoutHandles(f, s, s.index);
                 resume(f, s);
-                return buffer_.at(s.again);
+                return at(s.again);
             case Cpu::Probe::Faults: return raised(f, s, fault);
             case Cpu::Probe::Unclear: break;
         }
@@ -45,8 +45,15 @@ const uint8_t* Translator::missed(HostFrame& f, Site& s) {
 
 // From an instruction on without what operands of the block share: it may no longer hold.
 const uint8_t* Translator::withoutHandles(HostFrame& f, const Site& s, unsigned index) {
-    const uint8_t* host = index < s.block->count ? careful(*s.block, index) : nullptr;
-    return host ? host : leaveInBlock(f, s, Exit::Instruction, index - s.index);
+    HostBlock& t = *s.block;
+    uint64_t rip = f.page + t.start.pageOffset();
+    {
+        const auto held = store_->lock();
+        rip = ripOf(rip + t.users[0]->insns[index].offset);
+    }
+    if (const uint8_t* host = index < t.count ? careful(t, index) : nullptr) return host;
+    if (t.dead) return leave(f, rip, index, Exit::Dead);
+    return leaveInBlock(f, s, Exit::Instruction, index - s.index);
 }
 
 // A fault of the site's instruction, in front of which everything is as it should be.
@@ -74,16 +81,14 @@ const uint8_t* Translator::faulted(HostFrame& f, const Fault& fault) {
 // instruction can't make anything so; the slice does not end behind it; and a block that begins behind it
 // would end where this one does.
 const uint8_t* Translator::behindSti(HostFrame& f, uint32_t number) {
-    Site& s = sites_[number];
+    Site& s = store_->sites[number];
     const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     const Block* b = f.slice > 1 ? findTarget(f, rip) : nullptr;
-    if (b && translated_.at(const_cast<Block*>(b)).beginsHarmlessly && b->count < Decoder::kMaxInsns) {
+    if (b && b->hostBlock->beginsHarmlessly && b->count < Decoder::kMaxInsns) {
         f.page = linearOf(rip) & ~kPageMask;
-        if (s.kind == Site::Kind::Link)
-            linkTo(number, *b, 0);
-        else if (s.links < kMostLinks)
-            linkTo(number, *b, markOf(f.page, b->start.page()));
-        return static_cast<const uint8_t*>(b->host);
+        if (s.kind == Site::Kind::Link) return linkTo(number, *b, 0);
+        if (s.links < kMostLinks) return linkTo(number, *b, markOf(f.page, b->start.page()));
+        return hostOf(b);
     }
     leave(f, rip, 0, f.slice > 1 ? Exit::Untranslated : Exit::Slice);
     cpu_.stiShadow = true;
@@ -98,7 +103,7 @@ void Translator::makeHot(uint64_t rip) {
     const uint64_t before = std::exchange(c.rip, rip);
     try {
         auto* b = const_cast<Block*>(c.findBlock(false));
-        if (b && b->insns[0].run == counting) b->insns[0].run = translate(*b, rip) ? entering : b->plain;
+        if (b && b->insns[0].run == counting) heatUp(*b, rip);
     } catch (const Fault&) {
         // The run loop will find it, too.
     }

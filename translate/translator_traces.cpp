@@ -20,7 +20,9 @@ constexpr unsigned kMostInstructions = 256;  // of a trace
 constexpr uint8_t kMostPatience = 8;
 constexpr size_t kRounds = 4;           // of a loop that are the same
 constexpr int64_t kFarthest = 1 << 30;  // bytes between pages
-constexpr size_t kRoom = 128 << 10;     // in the code buffer
+
+// Whether it begins no trace.
+bool isPlain(const HostBlock& t) { return t.host == t.code.main.data(); }
 
 // The last rounds, of so many steps each.
 bool repeats(std::span<const CodeStep> steps, size_t length) {
@@ -50,11 +52,6 @@ size_t firstPart(std::span<const CodeStep> steps) {
 
 }  // namespace
 
-// Whether what the site belongs to must not go on: its code was overwritten somewhere.
-bool Translator::isDead(const Site& s) const {
-    return s.block->dead || (s.trace && traces_[s.trace - 1].dead);
-}
-
 // Called where host code goes from one block to another at `rip` by way of the translator: as long as a way
 // is recorded at every edge, and when the slice is over.
 void Translator::passes(HostFrame& f, uint64_t rip) {
@@ -62,8 +59,9 @@ void Translator::passes(HostFrame& f, uint64_t rip) {
     if (f.slice > 0 || !options_.tier2 || now_.segmented()) return;
     const Block* b = findTarget(f, rip);
     if (!b) return;
-    Translated& t = translated_.at(const_cast<Block*>(b));
-    if (b->host != t.code.main.data() || ++t.samples < uint64_t(options_.tier2) << t.recordings) return;
+    HostBlock& t = *b->hostBlock;
+    const auto held = store_->lock();
+    if (!isPlain(t) || ++t.samples < uint64_t(options_.tier2) << t.recordings) return;
     t.samples = 0;
     t.recordings += t.recordings < kMostPatience;
     wanted_ = b;
@@ -71,7 +69,7 @@ void Translator::passes(HostFrame& f, uint64_t rip) {
 
 void Translator::startRecording(HostFrame& f) {
     auto* head = const_cast<Block*>(std::exchange(wanted_, nullptr));
-    if (head->crosses || buffer_.left() < kRoom) return;
+    if (head->crosses) return;
     recording_ = Recording{{{head, head->count}}, f.page, cpu_.lookupTag_, f.slice, 0};
     statistics_.recordings++;
     withholdSlice(f);
@@ -107,7 +105,7 @@ void Translator::record(HostFrame& f, uint64_t rip) {
                 return finishRecording(f, all - length, all, true);
     const bool far = page > kFarthest || page < -kFarthest;
     if (!b || b->crosses || b->mode != last.block->mode || far || all == kMostSteps ||
-        r.instructions > kMostRecorded || b->host != translated_.at(const_cast<Block*>(b)).code.main.data())
+        r.instructions > kMostRecorded || !isPlain(*b->hostBlock))
         return finishRecording(f, 0, all, false);
     r.steps.push_back({const_cast<Block*>(b), b->count, page});
 }
@@ -133,7 +131,7 @@ int Translator::callDepth(std::span<const CodeStep> steps) const {
 void Translator::finishRecording(HostFrame& f, size_t first, size_t end, bool loop) {
     const Recording r = std::move(*recording_);
     recording_.reset();
-    if (end < first + (loop ? 1 : 2) || buffer_.left() < kRoom) return;
+    if (end < first + (loop ? 1 : 2)) return;
     std::vector<CodeStep> steps(r.steps.begin() + long(first), r.steps.begin() + long(end));
     // A function that calls itself is no loop: what it calls returns.
     if (loop && (callDepth(steps) != 0 || instructionsOf(steps) > kMostInstructions)) loop = false;
@@ -144,64 +142,43 @@ void Translator::finishRecording(HostFrame& f, size_t first, size_t end, bool lo
     if (!loop) steps.back().count = steps.back().block->count;
     uint64_t page = r.page + uint64_t(from);
     if (steps[0].block->mode != CodeMode::Code64) page = uint32_t(page);
-    makeTrace(f, steps, loop, page);
+    store_->exclusively([&] { makeTrace(f, steps, loop, page); });
 }
 
-void Translator::makeTrace(HostFrame& f, std::span<const CodeStep> steps, bool loop, uint64_t page) {
-    Block& head = *steps[0].block;
-    Translated& t = translated_.at(&head);
-    if (head.host != t.code.main.data()) return;
+void Translator::makeTrace(HostFrame& f, std::span<CodeStep> steps, bool loop, uint64_t page) {
+    for (CodeStep& s : steps) {
+        s.hostBlock = s.block->hostBlock;
+        if (!s.hostBlock) return;
+    }
+    HostBlock& head = *steps[0].hostBlock;
+    if (!isPlain(head)) return;
     const auto began = std::chrono::steady_clock::now();
-    const CodeStep whole{&head, head.count};
-    if (!t.copy) t.copy = emit({&whole, 1}, 0, 0, [](BlockEmitter& emitter) { emitter.emit(); });
-    if (!t.copy) return;
+    const CodeStep whole{steps[0].block, head.count, 0, {}, &head};
+    if (!head.copy) head.copy = emit({&whole, 1}, 0, 0, [](BlockEmitter& emitter) { emitter.emit(); });
+    if (!head.copy) return;
+    store_->wentElsewhere(head);
     std::vector<uint32_t> marks;
     for (const CodeStep& s : steps) {
         uint64_t linear = page + uint64_t(s.page);
         if (head.mode != CodeMode::Code64) linear = uint32_t(linear);
-        marks.push_back(markOf(linear, s.block->start.page()));
+        marks.push_back(store_->mark(linear, s.block->start.page()));
     }
-    const auto number = uint32_t(traces_.size() + 1);
-    Trace& trace = traces_.emplace_back();
-    trace.head = &head;
-    trace.steps.assign(steps.begin(), steps.end());
-    trace.loop = loop;
-    const uint8_t* host =
-        emit(steps, number, 0, [&](BlockEmitter& emitter) { emitter.emitTrace(loop, marks, t.copy); });
-    if (!host) {
-        traces_.pop_back();
-        return;
-    }
-    trace.code = last_;
-    std::memcpy(trace.covered.data(), t.code.main.data(), trace.covered.size());
-    buffer_.setJump(t.code.main.data(), host);
-    head.host = host;
-    for (const uint32_t n : t.incoming)
-        if (sites_[n].leadsTo == &head) leadTo(sites_[n], head);
+    Trace* trace = store_->addTrace(head, steps, loop);
+    if (!trace) return;
+    const uint8_t* host = emit(steps, trace->number, 0,
+                               [&](BlockEmitter& emitter) { emitter.emitTrace(loop, marks, head.copy); });
+    if (!host) return store_->withdrawTrace();
+    trace->code = last_;
+    store_->enterTrace(*trace);
     const uint64_t rip = page + head.start.pageOffset();
     JumpTarget& target = jumpTargets(f)[uint16_t(rip)];
-    if (target.rip == rip && target.host == t.code.main.data()) target.host = host;
+    if (target.rip == rip && target.host == head.code.main.data()) target.host = host;
     statistics_.traceNanoseconds +=
         uint64_t(std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count());
     statistics_.traces++;
     statistics_.loops += loop;
-    for (const CodeStep& s : steps) {
-        statistics_.traced += s.count;
-        std::vector<uint32_t>& of = translated_.at(s.block).traces;
-        if (of.empty() || of.back() != number) of.push_back(number);
-    }
+    for (const CodeStep& s : steps) statistics_.traced += s.count;
     if (!options_.listeners.empty()) tell(rip);
-}
-
-// A block of it is no more: whoever comes runs the first block by itself.
-void Translator::endTrace(uint32_t number) {
-    Trace& trace = traces_[number - 1];
-    if (std::exchange(trace.dead, true)) return;
-    statistics_.tracesEnded++;
-    const uint8_t* own = translated_.at(trace.head).code.main.data();
-    buffer_.setBytes(own, trace.covered);
-    buffer_.setJump(trace.code.main.data(), own);
-    trace.head->host = own;
 }
 
 }  // namespace kiln

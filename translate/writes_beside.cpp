@@ -11,9 +11,10 @@ static_assert(sizeof(std::atomic<uint64_t>) == 8 && sizeof(std::atomic<uint32_t>
 static_assert(std::has_single_bit(sizeof(PageMarks)));
 
 // Which pages' tags have kBeside is Cpu::enterInTlb's choice: all of them lie in Cpu::besideCode.
-std::array<Label, kBesideSizes> emitWritesBeside(x86::Assembler& a, const Cpu& cpu, const Label& out) {
+std::array<Label, kBesideSizes> emitWritesBeside(x86::Assembler& a, RamBlock* memory, bool threaded,
+                                                 const Label& out) {
     std::array<Label, kBesideSizes> entries;
-    if (!cpu.besideCode) return entries;
+    if (!memory) return entries;
     constexpr int32_t kPushed = 24;  // the return address, rdx and rbx
     auto inFrame = [](int32_t offset, const x86::Gp& index) {
         return x86::qword_ptr(x86::rsp, index, 3, offset + kPushed);
@@ -42,15 +43,15 @@ std::array<Label, kBesideSizes> emitWritesBeside(x86::Assembler& a, const Cpu& c
     a.jne(no);
     a.mov(x86::rdx, inFrame(Tlb::kAddends, x86::rdx));
     a.add(x86::rdx, x86::rcx);
-    a.mov(x86::rbx, uint64_t(cpu.besideCode->data()));
+    a.mov(x86::rbx, uint64_t(memory->data()));
     a.sub(x86::rdx, x86::rbx);
     a.shr(x86::rdx, 12);
     a.shl(x86::rdx, std::countr_zero(sizeof(PageMarks)));
-    a.mov(x86::rbx, uint64_t(cpu.besideCode->marks()));
+    a.mov(x86::rbx, uint64_t(memory->marks()));
     a.add(x86::rdx, x86::rbx);
     a.cmp(ofMarks(offsetof(PageMarks, tables), 4), 0);
     a.jne(no);
-    if (cpu.threaded) {  // see PageMarks
+    if (threaded) {  // see PageMarks
         a.mov(x86::rbx, x86::qword_ptr(x86::rsp, int32_t(offsetof(HostFrame, writer)) + kPushed));
         a.test(ofMarks(offsetof(PageMarks, writers), 8), x86::rbx);
         a.jz(no);

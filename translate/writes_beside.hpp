@@ -5,16 +5,16 @@
 
 #include <array>
 
-#include "cpu/cpu.hpp"
+#include "mmu/physical_memory.hpp"
 #include "translate/host_frame.hpp"
 
 namespace kiln {
 
-// Subroutines for 1, 2, 4, ... 64 bytes; invalid labels where there is no memory to be written to. rcx is the
+// Subroutines for 1, 2, 4, ... 64 bytes in `memory`; invalid labels where there is none. rcx is the
 // linear address, and the call is followed by four bytes for `out`, a subroutine to which they jump when the
 // write must go the long way. When it need not they come back behind those with the index of the page's TLB
 // entry in rax.
-std::array<asmjit::Label, kBesideSizes> emitWritesBeside(asmjit::x86::Assembler& a, const Cpu& cpu,
-                                                         const asmjit::Label& out);
+std::array<asmjit::Label, kBesideSizes> emitWritesBeside(asmjit::x86::Assembler& a, RamBlock* memory,
+                                                         bool threaded, const asmjit::Label& out);
 
 }  // namespace kiln

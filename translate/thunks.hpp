@@ -1,0 +1,40 @@
+// Code that all translations share: the ways into host code and out of it, and loading registers.
+#pragma once
+#include <array>
+#include <cstdint>
+
+#include "translate/code_buffer.hpp"
+#include "translate/host_frame.hpp"
+
+namespace kiln {
+
+class RamBlock;
+class Translator;
+
+// Where host code goes on after a call of C++, in rax and rdx.
+struct Continuation {
+    const uint8_t* code;
+    HostFrame* frame;
+};
+using CallOut = Continuation (*)(Translator& self, uint32_t site);
+
+constexpr uint32_t kHostMxcsr = 0x1f80;  // what C++ code expects
+constexpr uint16_t kHostX87Control = 0x37f;
+
+struct Thunks {
+    void (*enter)(HostFrame*, const void* code) = nullptr;
+    const uint8_t* exit = nullptr;
+    const uint8_t* callOut = nullptr;  // a subroutine with a site's number (four bytes) behind the call
+    // Subroutines that load registers (see VectorCode); null: the host has none.
+    std::array<const uint8_t*, kVectorLevels> load{};
+    const uint8_t* loadX87 = nullptr;
+    // Subroutines that see whether a write of 1, 2, 4, ... 64 bytes at rcx lies beside code: called like
+    // callOut, which they go on with if not; otherwise they come back behind the number with the TLB's index.
+    std::array<const uint8_t*, kBesideSizes> beside{};
+};
+
+// At the start of the buffer. `besideCode`: what memory may be written to beside code, or null; `threaded`:
+// several processors run at the same time.
+Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallOut callOut);
+
+}  // namespace kiln
