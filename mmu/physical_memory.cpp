@@ -267,13 +267,14 @@ void PhysicalMemory::withdrawWriters(PageMarks& page, PhysAddr addr, unsigned cp
     }
 }
 
-bool PhysicalMemory::trackTable(PhysAddr addr, TableUser& user, LinearRange range, bool wide, unsigned cpu) {
+std::optional<bool> PhysicalMemory::trackTable(PhysAddr addr, TableUser& user, LinearRange range, bool wide,
+                                               unsigned cpu) {
     const Target t = find(addr);
-    if (!t.host || !t.writable) return false;
+    if (!t.host || !t.writable) return {};
     PageMarks& page = *marks(addr);
-    tables.add(page, user, range, wide);
+    const bool isNew = tables.add(page, user, range, wide);
     withdrawWriters(page, addr, cpu);
-    return true;
+    return isNew;
 }
 
 void PhysicalMemory::unmarkCode(PageMarks* marks) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -190,9 +191,10 @@ class PhysicalMemory {
     // A RAM page got marks: writable translations of it that processor `cpu` (~0: any) has cached must go.
     std::vector<std::function<void(PhysAddr page, unsigned cpu)>> onMarkedPage;
     // Has writes to the table that `addr` lies in noticed, for `user`: what it keeps of `range` was read
-    // there, by processor `cpu`. With several threads the table is to be read after that. False: there is no
-    // RAM, and no noticing.
-    bool trackTable(PhysAddr addr, TableUser& user, LinearRange range, bool wide, unsigned cpu);
+    // there, by processor `cpu`. With several threads the table is to be read after that, if true is
+    // the answer: it has not been under watch for this user. None: there is no RAM, and no noticing.
+    std::optional<bool> trackTable(PhysAddr addr, TableUser& user, LinearRange range, bool wide,
+                                   unsigned cpu);
     // A region appeared, moved or vanished: every cached translation must go.
     std::vector<std::function<void()>> onChange;
     void dropTranslations();  // as if something had changed

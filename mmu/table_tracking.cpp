@@ -11,19 +11,21 @@ void TableTracking::unmark(PageMarks& page) {
     statistics_.untracked++;
 }
 
-void TableTracking::add(PageMarks& page, TableUser& user, LinearRange range, bool wide) {
+bool TableTracking::add(PageMarks& page, TableUser& user, LinearRange range, bool wide) {
     std::lock_guard lock(mutex_);
     if (!page.tables) statistics_.tracked++;
     page.tables |= wide ? kWide : kNarrow;
     Dependents& all = tables_[&page];
     auto known = std::find_if(all.begin(), all.end(), [&](const Dependent& d) { return d.user == &user; });
-    if (known == all.end()) {
+    const bool isNew = known == all.end();
+    if (isNew) {
         all.push_back({&user, range});
         user.tables.push_back(&page);
     } else if (known->range != range) {
         known->range.shift = 64;  // one table in several places
     }
     if (page.writes) markStale(user, range);  // by somebody who has looked at the marks before
+    return isNew;
 }
 
 void TableTracking::markStale(TableUser& user, LinearRange range) {

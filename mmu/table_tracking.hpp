@@ -45,8 +45,8 @@ class TableTracking {
     // Of PageMarks::tables: the page was read as a table of 4-byte or of 8-byte entries.
     static constexpr uint32_t kNarrow = 1, kWide = 2;
 
-    // `user` keeps translations of `range` that were read from `page`.
-    void add(PageMarks& page, TableUser& user, LinearRange range, bool wide);
+    // `user` keeps translations of `range` that were read from `page`. Whether it kept none before.
+    bool add(PageMarks& page, TableUser& user, LinearRange range, bool wide);
     // A marked page was written to.
     void written(PageMarks& page);
     // Moves the list of what is stale to `out`; `user` keeps nothing of it from here on.

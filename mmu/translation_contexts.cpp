@@ -199,12 +199,13 @@ bool TranslationContexts::noteWalk(uint64_t linear, const Translation& t, const 
         const uint64_t at = table.at.page().value | uint64_t(trace.wide);
         TranslationContext::Known& k = c.known[(at >> 12 ^ at >> 20) % TranslationContext::kKnown];
         if (k.at == at && k.range == table.range) continue;
-        if (!memory_.trackTable(table.at, c, table.range, trace.wide, cpu_)) {
+        const auto isNew = memory_.trackTable(table.at, c, table.range, trace.wide, cpu_);
+        if (!isNew) {
             c.mustFlush = true;  // nobody would notice
             track(c, false);
             return false;
         }
-        fresh = true;
+        fresh |= *isNew;
         if (again) continue;
         k = {at, table.range};
         c.cost += memory_.threads.several() ? 48 : 6;

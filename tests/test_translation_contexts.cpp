@@ -459,3 +459,20 @@ TEST_CASE("random edits of page tables: 4-level paging") { run(Paging::FourLevel
 TEST_CASE("random edits of page tables: 4-level paging with identifiers") {
     run(Paging::FourLevelPcid, "4-level paging with identifiers");
 }
+
+// Who walks again until nothing is new (Cpu::walkWithoutThrowing) would not stop otherwise.
+TEST_CASE("page tables: a table comes under watch once, and once more when it was written to") {
+    GuestBench b;
+    const PhysAddr table(0x5000);
+    const LinearRange range{0x200000, 21};
+    TableUser user;
+    CHECK(b.memory.trackTable(table, user, range, true, 0) == true);
+    CHECK(b.memory.trackTable(table, user, range, true, 0) == false);
+    CHECK(!user.hasStale);
+    const uint64_t entry = 0;
+    b.memory.write(table, &entry, sizeof entry);
+    CHECK(user.hasStale);
+    CHECK(b.memory.trackTable(table, user, range, true, 0) == true);
+    CHECK(b.memory.trackTable(PhysAddr(1ull << 40), user, range, true, 0) == std::nullopt);
+    b.memory.tables.forget(user);
+}

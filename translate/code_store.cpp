@@ -7,6 +7,8 @@ namespace kiln {
 
 namespace {
 
+// Each makes a block wait twice as long: when what is in use does not fit, the hottest blocks stay.
+constexpr uint8_t kMostEvictions = 8;
 constexpr uint32_t kFewestSites = 20'000;  // that may be wanted at once
 
 }  // namespace
@@ -53,7 +55,10 @@ bool CodeStore::makeRoom(const Runner* self) {
 void CodeStore::evict(unsigned region) {
     Content& c = content_[region];
     if (c.evicted) return;
-    for (HostBlock& t : c.translations) kill(t);
+    for (HostBlock& t : c.translations) {
+        for (Block* b : t.users) b->evictions += b->evictions < kMostEvictions;
+        kill(t);
+    }
     while (!c.guests.empty()) kill(*c.guests.back());
     for (const auto& trace : c.traces) end(*trace);
     c.evicted = true;
@@ -126,7 +131,7 @@ void CodeStore::kill(HostBlock& t) {
     for (Block* b : t.users) {
         b->hostBlock = nullptr;
         if (b->dead) continue;
-        b->heat = options.tier1;
+        b->heat = heat(b->evictions);
         b->insns[0].run = cold_;
     }
     t.users.clear();

@@ -12,6 +12,8 @@
 // (guest_threads.hpp) besides: heads of translations and jumps that lead somewhere already. Free jumps are
 // led to their targets while others run.
 #pragma once
+#include <algorithm>
+#include <atomic>
 #include <atomic>
 #include <deque>
 #include <memory>
@@ -75,6 +77,10 @@ class CodeStore {
     HostBlock& add(Block& block, uint64_t hostFor);  // in the region that is filled, without code
     void withdraw(HostBlock& t);                     // the last one that was added
     void enter(HostBlock& t, const uint8_t* host);   // it has its code
+    // Entries that a block waits for.
+    uint32_t heat(unsigned doublings) const {
+        return uint32_t(std::min<uint64_t>(uint64_t(options.tier1) << doublings, UINT32_MAX));
+    }
     static void adopt(HostBlock& t, Block& block);
     void kill(HostBlock& t);           // exclusively
     void wentElsewhere(HostBlock& t);  // some code of it may be in another region than the rest

@@ -82,7 +82,7 @@ void Translator::born(Block& block) {
     if (block.single) return;
     block.plain = block.insns[0].run;
     // What changes often is seldom worth translating, unless it runs often in between.
-    block.heat = options_.tier1 << std::min<unsigned>(block.deaths, 3);
+    block.heat = store_->heat(std::min<unsigned>(block.deaths, 3));
     block.insns[0].run = counting;
     if (!store_->shared) return;
     const auto held = store_->lock();
