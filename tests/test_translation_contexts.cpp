@@ -462,7 +462,7 @@ TEST_CASE("random edits of page tables: 4-level paging with identifiers") {
 
 // Who walks again until nothing is new (Cpu::walkWithoutThrowing) would not stop otherwise.
 TEST_CASE("page tables: a table comes under watch once, and once more when it was written to") {
-    GuestBench b;
+    GuestBench b(GuestBench::Mode::Protected32);
     const PhysAddr table(0x5000);
     const LinearRange range{0x200000, 21};
     TableUser user;

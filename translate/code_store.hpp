@@ -14,7 +14,6 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
-#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
