@@ -1,0 +1,106 @@
+// The store of host code (translate/code_store.hpp): processors run what others have translated, overwritten
+// code dies for all of them, and when there is no room the oldest region's code makes some.
+#include <doctest/doctest.h>
+
+#include "tests/processor_gang.hpp"
+
+using namespace kiln;
+using namespace kiln::test;
+
+namespace {
+
+constexpr uint64_t kFunctions = 0x40000, kTable = 0x38000, kEnd = 0x80000;
+
+Translator& jit(Gang& g, unsigned n) { return static_cast<Translator&>(*g.all[n].translator); }
+
+// Functions of `length` additions each to edi, of numbers of their own, and one that calls them all `rounds`
+// times in turn by way of a table. What edi is at the end.
+uint32_t writeFunctions(Gang& g, unsigned count, unsigned length, unsigned rounds) {
+    uint32_t sum = 0;
+    uint64_t at = kFunctions;
+    for (unsigned n = 0; n < count; n++) {
+        g.put<uint64_t>(kTable + n * 8, at);
+        Code f;
+        for (unsigned i = 0; i < length; i++) {
+            const uint32_t v = n * 0x10001 + i * 0x777;
+            f({0x81, 0xc7}).u32(v);  // add edi, v
+            sum += v * rounds;
+        }
+        f({0x0f, 0xa2, 0xc3});  // cpuid: the interpreter's; ret
+        g.load(at, f);
+        at += f.bytes.size();
+        REQUIRE(at < kEnd);
+    }
+    Code all;
+    all({0x31, 0xff, 0xbd}).u32(rounds);
+    const size_t round = all.here();
+    all({0x31, 0xf6});
+    const size_t loop = all.here();
+    all({0xff, 0x14, 0xf5}).u32(kTable)({0xff, 0xc6, 0x81, 0xfe}).u32(count).jump(0x72, loop);
+    all({0xff, 0xcd}).jump(0x75, round)({0xf4});
+    g.load(kCode, all);
+    return sum;
+}
+
+}  // namespace
+
+TEST_CASE("code store: the oldest code makes room, in turns and with threads") {
+    constexpr unsigned kCount = 300, kLength = 60, kRounds = 40;
+    for (bool threads : {false, true}) {
+        for (unsigned processors : {1u, 3u}) {
+            CAPTURE(threads);
+            CAPTURE(processors);
+            Gang g(processors, threads, TranslatorOptions{.tier1 = 1, .tier2 = 1, .bufferBytes = 320 << 10});
+            const uint32_t sum = writeFunctions(g, kCount, kLength, kRounds);
+            for (unsigned n = 0; n < processors; n++) g.program(n, kCode);
+            g.run();
+            for (unsigned n = 0; n < processors; n++) CHECK(uint32_t(g.all[n].cpu->gpr[Rdi]) == sum);
+            const CodeStore& store = jit(g, 0).store();
+            CHECK(store.evictions() >= store.buffer.regions());
+            CHECK(store.translations() > 0);
+            CHECK(store.buffer.used() <= store.buffer.size());
+            // What does not fit is not translated in each round.
+            CHECK(jit(g, 0).statistics().blocks < uint64_t(kCount) * kRounds / 2);
+        }
+    }
+}
+
+TEST_CASE("code store: what one processor has translated the others adopt") {
+    for (bool threads : {false, true}) {
+        CAPTURE(threads);
+        Gang g(3, threads, TranslatorOptions{.tier1 = 2, .tier2 = 0});
+        const uint32_t sum = writeFunctions(g, 20, 5, 10);
+        uint64_t translated = 0;
+        for (unsigned n = 0; n < 3; n++) {
+            g.program(n, kCode);
+            for (unsigned other = 0; other < 3; other++)
+                if (other != n) g.all[other].cpu->halted = true;
+            g.run();
+            CHECK(uint32_t(g.all[n].cpu->gpr[Rdi]) == sum);
+            const Translator::Statistics& s = jit(g, n).statistics();
+            translated += s.blocks;
+            // (Blocks that links lead to need not be adopted to be run.)
+            CHECK(bool(s.adopted) == (n != 0));
+            CHECK(s.adopted <= translated);
+        }
+        CHECK(translated == jit(g, 0).statistics().blocks);
+        CHECK(jit(g, 0).store().translations() == translated);
+    }
+}
+
+TEST_CASE("code store: code that dies dies for everybody") {
+    for (bool threads : {false, true}) {
+        CAPTURE(threads);
+        Gang g(2, threads, TranslatorOptions{.tier1 = 1, .tier2 = 0});
+        for (uint32_t round = 1; round <= 20; round++) {
+            const unsigned from = round % 2;
+            const uint32_t sum = writeFunctions(g, 8, round, 3);
+            for (unsigned n : {from, 1 - from}) {
+                g.program(n, kCode);
+                g.all[1 - n].cpu->halted = true;
+                g.run();
+                CHECK(uint32_t(g.all[n].cpu->gpr[Rdi]) == sum);
+            }
+        }
+    }
+}
