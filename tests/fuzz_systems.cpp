@@ -16,6 +16,7 @@ namespace {
 
 constexpr uint64_t kUser = 0x200000, kKernel = 0x210000, kCodePages = 3;
 constexpr uint64_t kData = 0x400000, kDataPages = 16;
+constexpr uint64_t kFar = 3ull << 32;  // from a place in the data to where it is mapped once more
 constexpr uint64_t kBell = 0x500000;
 constexpr uint64_t kKernelStack = 0x5f00, kSyscallStack = 0x5000, kUserStack = kData + 0x1800;
 
@@ -80,6 +81,8 @@ class SystemFuzz {
         for (GuestBench* b : both()) {
             b->addRam(kUser, 0x20000);
             b->addRam(kData, kDataPages * kPageSize);
+            for (uint64_t n = 0; n < kDataPages; n++)
+                b->map(kData + kFar + n * kPageSize, kData + n * kPageSize);
             b->map(kBell, kBell);
             b->memory.mapIo(PhysAddr(kBell), kPageSize, b == &plain_ ? bells_[0] : bells_[1]);
             b->enableAvx();
@@ -121,9 +124,10 @@ class SystemFuzz {
     // -- pieces. rdi, rsi: places in the data
 
     void anywhere(Code& c) {
-        c.mov(7, dataPlace());
-        c.mov(6, dataPlace());
-        switch (below(random_, 13)) {
+        const uint64_t place = dataPlace();
+        c.mov(7, place);
+        c.mov(6, oneIn(random_, 4) ? (oneIn(random_, 2) ? place : dataPlace()) + kFar : dataPlace());
+        switch (below(random_, 14)) {
             case 0: c({0x48, 0x8b, 0x07}); break;                    // mov rax, [rdi]
             case 1: c({0x48, 0x89, 0x06}); break;                    // mov [rsi], rax
             case 2: c({0x48, 0x01, 0x5f, 0x10}); break;              // add [rdi+16], rbx
@@ -134,6 +138,7 @@ class SystemFuzz {
             case 7: c({0xb9}), c.word(below(random_, 600), 4), c({0xf3, 0x48, 0xab}); break;  // rep stosq
             case 8: c({0xb9}), c.word(below(random_, 300), 4), c({0xf3, 0xa6}); break;        // repe cmpsb
             case 9: c({0xb9}), c.word(below(random_, 300), 4), c({0xf2, 0xae}); break;        // repne scasb
+            case 12: c({0x48, int(0xa5 | (random_() & 2))}); break;                           // movsq, cmpsq
             case 10: c({0x48, 0x01, 0xd8, 0x9c, 0x58}); break;  // add rax, rbx; pushfq; pop rax
             case 11: c({0x48, 0x29, 0xd3, 0x9c, 0x48, 0xff, 0x07, 0x9d}); break;  // pushfq; inc [rdi]; popfq
             default: c({0xc5, 0xfe, 0x6f, 0x07, 0xc5, 0xfe, 0x7f, 0x06});         // vmovdqu ymm0

@@ -217,3 +217,37 @@ TEST_CASE("user code without the right gets #GP from ports") {
     b.cpu.flags.change(flag::IOPL, true);
     CHECK_FALSE(b.step());
 }
+
+TEST_CASE("strings: source and destination whose pages have one slot in the TLB between them") {
+    constexpr uint64_t kNear = 0x300000, kFar = kNear + (5ull << 32), kBytes = 0x40;
+    struct Case {
+        Bytes code;
+        bool repeats;
+        unsigned size;
+    };
+    const Case cases[] = {{{0xa4}, false, 1},      {{0x48, 0xa5}, false, 8}, {{0xf3, 0xa4}, true, 1},
+                          {{0xf3, 0xa5}, true, 4}, {{0xa6}, false, 1},       {{0x48, 0xa7}, false, 8},
+                          {{0xf3, 0xa6}, true, 1}};
+    for (const Case& c : cases) {
+        GuestBench b(GuestBench::Mode::Long64);
+        b.addRam(kNear, 2 * kPageSize);
+        b.map(kFar, kNear + kPageSize);
+        for (uint64_t n = 0; n < kBytes; n++) b.host(kNear)[n] = uint8_t(n + 1);
+        const bool compares = (c.code.back() & 6) == 6;
+        if (compares) std::memcpy(b.host(kNear + kPageSize), b.host(kNear), kBytes);
+        Bytes code = c.code;
+        code.push_back(0xf4);
+        for (int time = 0; time < 3; time++) {
+            start(b, 0x7000, code);
+            b.cpu.halted = false;
+            b.cpu.gpr[Rsi] = kNear;
+            b.cpu.gpr[Rdi] = kFar;
+            b.cpu.gpr[Rcx] = kBytes / c.size;
+            REQUIRE(!b.runToHalt());
+            const uint64_t done = c.repeats ? kBytes : c.size;
+            CHECK(b.cpu.gpr[Rsi] == kNear + done);
+            CHECK(b.cpu.gpr[Rdi] == kFar + done);
+            CHECK(std::memcmp(b.host(kNear), b.host(kNear + kPageSize), done) == 0);
+        }
+    }
+}

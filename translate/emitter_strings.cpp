@@ -79,7 +79,7 @@ bool BlockEmitter::stringInstruction() {
         a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
         a_.jne(missing(x86::ptr(pointer), bytes, write, again));
         Site& s = context_.sites[context_.sites.end() - 1];
-        s.pair = repeats && f.source && f.destination;
+        s.pair = f.source && f.destination;
         s.strings = repeats && !f.setsFlags && f.destination;
         return x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends);
     };

@@ -37,7 +37,7 @@ struct Site {
     bool usesX87 : 1 = false;                     // the interpreter will look at it
     bool spanned : 1 = false;                     // by operands that share a look-up
     bool write : 1 = false, aligned : 1 = false;  // what is wanted of the operand
-    bool pair : 1 = false;       // [rSI] and [rDI] must both be addresses at all before either is read
+    bool pair : 1 = false;       // [rSI] and [rDI] are wanted at once: see Translator::missed
     bool strings : 1 = false;    // which REP MOVS or STOS may find on several pages
     bool behindSti : 1 = false;  // who leaves here leaves in the shadow of STI
     bool wide : 1 = false;       // with an operand size of 64 bits

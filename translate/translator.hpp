@@ -134,6 +134,7 @@ class Translator final : public HotCode {
     const uint8_t* crossed(HostFrame& frame, const Site& site);
     // -- where modes, frames and faults are at play (translator_system.cpp)
     void notePlaces();
+    bool mayBothHit(uint64_t source, uint64_t destination) const;
     const uint8_t* missed(HostFrame& frame, Site& site);
     const uint8_t* raised(HostFrame& frame, const Site& site, const Fault& fault);
     const uint8_t* faulted(HostFrame& frame, const Fault& fault);

@@ -19,10 +19,18 @@ void Translator::notePlaces() {
     }
 }
 
+// Whether the TLB can give both operands of a string instruction at once: they must be addresses at all
+// before either is read, and pages that have one slot between them would take it from each other without end.
+bool Translator::mayBothHit(uint64_t source, uint64_t destination) const {
+    const uint64_t apart = source ^ destination;
+    const bool oneSlot = uint32_t(apart) < kPageSize && apart >= kPageSize;
+    return cpu_.canonical(source) && cpu_.canonical(destination) && !oneSlot;
+}
+
 const uint8_t* Translator::missed(HostFrame& f, Site& s) {
     f.operand &= cpu_.linearMask_;
-    const bool addresses = !s.pair || (cpu_.canonical(f.gpr[Rsi]) && cpu_.canonical(f.gpr[Rdi]));
-    if (s.again && addresses && !(s.aligned && f.operand & (s.bytes - 1u))) {
+    const bool together = !s.pair || mayBothHit(f.gpr[Rsi], f.gpr[Rdi]);
+    if (s.again && together && !(s.aligned && f.operand & (s.bytes - 1u))) {
         Fault fault;
         const uint64_t generation = cpu_.dataTlb_->generation();
         switch (cpu_.probe(f.operand, s.bytes, s.write ? Access::Write : Access::Read, fault)) {
