@@ -47,25 +47,26 @@ Slice sliceOf(const Cpu& c, uint64_t component) {
         default: return {};
     }
 }
-constexpr uint64_t kVectorComponents[] = {xfeature::SSE, xfeature::AVX, xfeature::ZmmHi256,
-                                          xfeature::Hi16Zmm};
 
-template <class Test>
-bool allWords(const Slice& s, Test test) {
-    for (unsigned n = 0; n < s.registers; n++)
-        for (unsigned word = 0; word < s.words; word++)
-            if (!test(s.firstRegister + n, s.firstWord + word)) return false;
-    return true;
+// The vector components in which `differs` (a register, a word of it) is not 0 for some word.
+template <class Differs>
+uint64_t vectorComponents(const Cpu& c, Differs differs) {
+    uint64_t low[8] = {}, high[8] = {};
+    for (unsigned n = 0, count = registerCount(c); n < count; n++)
+        for (unsigned word = 0; word < 8; word++) low[word] |= differs(n, word);
+    if (c.code64())
+        for (unsigned n = 16; n < 32; n++)
+            for (unsigned word = 0; word < 8; word++) high[word] |= differs(n, word);
+    const bool any = high[0] | high[1] | high[2] | high[3] | high[4] | high[5] | high[6] | high[7];
+    return (low[0] | low[1] ? xfeature::SSE : 0) | (low[2] | low[3] ? xfeature::AVX : 0) |
+           (low[4] | low[5] | low[6] | low[7] ? xfeature::ZmmHi256 : 0) | (any ? xfeature::Hi16Zmm : 0);
 }
 
 // 13.6: XINUSE without MXCSR, which has rules of its own.
 uint64_t inUse(const Cpu& c) {
-    uint64_t used = (x87Initial(c) ? 0 : xfeature::X87) | (c.pkru ? xfeature::PKRU : 0) |
-                    (c.opmask == decltype(c.opmask){} ? 0 : xfeature::Opmask);
-    for (uint64_t component : kVectorComponents)
-        if (!allWords(sliceOf(c, component), [&](unsigned n, unsigned word) { return !c.vec[n].q[word]; }))
-            used |= component;
-    return used;
+    return (x87Initial(c) ? 0 : xfeature::X87) | (c.pkru ? xfeature::PKRU : 0) |
+           (c.opmask == decltype(c.opmask){} ? 0 : xfeature::Opmask) |
+           vectorComponents(c, [&](unsigned n, unsigned word) { return c.vec[n].q[word]; });
 }
 uint64_t inUseWithMxcsr(const Cpu& c) { return inUse(c) | (c.mxcsr != kInitialMxcsr ? xfeature::SSE : 0); }
 
@@ -84,14 +85,24 @@ bool sameX87(const FpuState& a, const FpuState& b) {
 uint64_t modified(const Cpu& c, uint64_t linear, uint64_t xcomp) {
     const RestoredState& r = c.restored;
     if (r.linear != linear || r.cpl != c.cpl || r.xcomp != xcomp) return ~0ull;
-    uint64_t same = (sameX87(r.fpu, c.fpu) ? xfeature::X87 : 0) | (r.pkru == c.pkru ? xfeature::PKRU : 0) |
-                    (r.opmask == c.opmask ? xfeature::Opmask : 0);
-    for (uint64_t component : kVectorComponents)
-        if (allWords(sliceOf(c, component),
-                     [&](unsigned n, unsigned word) { return r.vec[n].q[word] == c.vec[n].q[word]; }))
-            same |= component;
-    if (r.mxcsr != c.mxcsr) same &= ~xfeature::SSE;
-    return ~(same & r.components);
+    uint64_t differing =
+        (sameX87(r.fpu, c.fpu) ? 0 : xfeature::X87) | (r.pkru == c.pkru ? 0 : xfeature::PKRU) |
+        (r.opmask == c.opmask ? 0 : xfeature::Opmask) | (r.mxcsr == c.mxcsr ? 0 : xfeature::SSE) |
+        vectorComponents(c, [&](unsigned n, unsigned word) { return r.vec[n].q[word] ^ c.vec[n].q[word]; });
+    return differing | ~r.components;
+}
+
+// For each register of a slice, with the number of words as a constant.
+template <class Part>
+void eachPart(const Slice& s, Part part) {
+    auto all = [&](auto words) {
+        for (unsigned n = 0; n < s.registers; n++) part(n, words);
+    };
+    switch (s.words) {
+        case 2: return all(std::integral_constant<size_t, 2>{});
+        case 4: return all(std::integral_constant<size_t, 4>{});
+        default: return all(std::integral_constant<size_t, 8>{});
+    }
 }
 
 // Component `k` as bytes; the legacy ones are in the LegacyArea.
@@ -103,8 +114,9 @@ void take(const Cpu& c, const Component& k, uint8_t* bytes) {
         std::memcpy(bytes, c.opmask.data(), sizeof c.opmask);
     } else {
         const Slice s = sliceOf(c, k.bit());
-        for (unsigned n = 0; n < s.registers; n++)
-            std::memcpy(bytes + 8 * s.words * n, &c.vec[s.firstRegister + n].q[s.firstWord], 8 * s.words);
+        eachPart(s, [&](unsigned n, auto words) {
+            std::memcpy(bytes + 8 * words * n, &c.vec[s.firstRegister + n].q[s.firstWord], 8 * words);
+        });
     }
 }
 void give(Cpu& c, const Component& k, const uint8_t* bytes) {
@@ -116,8 +128,9 @@ void give(Cpu& c, const Component& k, const uint8_t* bytes) {
         std::memcpy(c.opmask.data(), bytes, sizeof c.opmask);
     } else {
         const Slice s = sliceOf(c, k.bit());
-        for (unsigned n = 0; n < s.registers; n++)
-            std::memcpy(&c.vec[s.firstRegister + n].q[s.firstWord], bytes + 8 * s.words * n, 8 * s.words);
+        eachPart(s, [&](unsigned n, auto words) {
+            std::memcpy(&c.vec[s.firstRegister + n].q[s.firstWord], bytes + 8 * words * n, 8 * words);
+        });
     }
 }
 // Bytes of a component that are used in this mode.
@@ -135,7 +148,8 @@ void checkEnabled(Cpu& c) {
 
 uint64_t edxEax(const Cpu& c) { return c.gpr[Rdx] << 32 | c.gpr.get<uint32_t>(Rax * 8); }
 
-// The area of an instruction. Reads and writes are of whole 8-byte words.
+// The area of an instruction. Reads and writes are of whole 8-byte words, by pointer as far as a page is
+// plain memory.
 struct Area {
     Cpu& c;
     const Insn& insn;
@@ -149,17 +163,36 @@ struct Area {
     uint64_t word(unsigned offset) const { return c.load<uint64_t>(insn.seg, at + offset); }
     void setWord(unsigned offset, uint64_t v) const { c.store<uint64_t>(insn.seg, at + offset, v); }
     void read(unsigned offset, uint8_t* to, unsigned size) const {
-        for (unsigned n = 0; n < size; n += 8) {
-            uint64_t v = word(offset + n);
-            std::memcpy(to + n, &v, 8);
+        for (unsigned n = 0; n < size;) {
+            const unsigned here = std::min(size - n, leftOfPage(offset + n));
+            if (const uint8_t* p = c.readablePointer(insn.seg, at + offset + n, here)) {
+                readGuest(to + n, p, here);
+            } else {
+                for (unsigned k = n; k < n + here; k += 8) {
+                    uint64_t v = word(offset + k);
+                    std::memcpy(to + k, &v, 8);
+                }
+            }
+            n += here;
         }
     }
     void write(unsigned offset, const uint8_t* from, unsigned size) const {
-        for (unsigned n = 0; n < size; n += 8) {
-            uint64_t v;
-            std::memcpy(&v, from + n, 8);
-            setWord(offset + n, v);
+        for (unsigned n = 0; n < size;) {
+            const unsigned here = std::min(size - n, leftOfPage(offset + n));
+            if (uint8_t* p = c.writablePointer(insn.seg, at + offset + n, here)) {
+                writeGuest(p, from + n, here);
+            } else {
+                for (unsigned k = n; k < n + here; k += 8) {
+                    uint64_t v;
+                    std::memcpy(&v, from + k, 8);
+                    setWord(offset + k, v);
+                }
+            }
+            n += here;
         }
+    }
+    unsigned leftOfPage(unsigned offset) const {
+        return unsigned(kPageSize - ((linear + offset) & kPageMask));
     }
     // Where a component lies in the format that XCOMP_BV describes.
     unsigned offsetOf(const Component& k, uint64_t xcomp) const {
@@ -289,7 +322,10 @@ void restore(Cpu& c, const Insn& i) {
         else if (requested & k.bit())
             initializeComponent(c, k);
     }
-    c.restored = {area.linear, h.xcomp, requested, c.cpl, c.fpu, c.vec, c.opmask, c.mxcsr, c.pkru};
+    RestoredState& r = c.restored;
+    r.linear = area.linear, r.xcomp = h.xcomp, r.components = requested, r.cpl = c.cpl;
+    r.fpu = c.fpu, r.vec = c.vec, r.opmask = c.opmask;
+    r.mxcsr = c.mxcsr, r.pkru = c.pkru;
 }
 
 void xgetbv(Cpu& c, const Insn&) {

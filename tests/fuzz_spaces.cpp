@@ -98,7 +98,7 @@ class SpacesFuzz {
 
     void piece(Assembler& a) {
         const auto space = unsigned(pick(kSpaces)), page = unsigned(pick(kData));
-        switch (pick(11)) {
+        switch (pick(12)) {
             case 0:
             case 1:
             case 2: {
@@ -133,7 +133,15 @@ class SpacesFuzz {
                 }
                 break;
             }
-            case 9: a({0x0f, 0x01, pick(2) ? 0xca : 0xcb}); break;    // CLAC, STAC
+            case 9: a({0x0f, 0x01, pick(2) ? 0xca : 0xcb}); break;  // CLAC, STAC
+            case 10: {
+                // The global function becomes another one in all spaces.
+                if (pick(4)) break;
+                a.rax(procedure(unsigned(pick(4))) | P | G);
+                for (unsigned s = 0; s < kSpaces; s++) a({0x48, 0xa3}).number(entryOf(s, kData + 2), 8);
+                a.rax(kWindow + (kData + 2) * kPageSize)({0x0f, 0x01, 0x38});  // INVLPG [RAX]
+                break;
+            }
             default: a({0x48, 0xff, 0xc2, 0x48, 0x31, 0xd1}); break;  // INC RDX; XOR RCX, RDX
         }
     }

@@ -219,6 +219,7 @@ class BlockEmitter {
     bool pushFlags();
     bool changeDirection(bool down);
     bool readKeys();
+    bool readControl();
     bool changeAc();
     bool stringInstruction();
 

@@ -1,6 +1,6 @@
 // System instructions as host code, where they do no more than move some of the processor's state: SWAPGS,
-// RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, RDPKRU, SERIALIZE. What would fault, or what wants a
-// look at interrupts, is the interpreter's.
+// RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, RDPKRU, SERIALIZE, reads of control registers. What
+// would fault, or what wants a look at interrupts, is the interpreter's.
 #include "cpu/state.hpp"
 #include "translate/emission.hpp"
 
@@ -141,6 +141,28 @@ bool BlockEmitter::changeDirection(bool down) {
     toProcessor();
     const Mem flags = ofProcessor(context_.places.flags, 4);
     down ? a_.or_(flags, uint32_t(flag::DF)) : a_.and_(flags, ~uint32_t(flag::DF));
+    return true;
+}
+
+// MOV from CR0, CR2, CR3 or CR4.
+bool BlockEmitter::readControl() {
+    const ProcessorPlaces& p = context_.places;
+    const uint64_t* from = nullptr;
+    switch (operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? operands_[1].reg.value : ZYDIS_REGISTER_NONE) {
+        case ZYDIS_REGISTER_CR0: from = p.cr0; break;
+        case ZYDIS_REGISTER_CR2: from = p.cr2; break;
+        case ZYDIS_REGISTER_CR3: from = p.cr3; break;
+        case ZYDIS_REGISTER_CR4: from = p.cr4; break;
+        default: return false;
+    }
+    const int guest = guestOf(operands_[0].reg.value);
+    if (guest < 0 || operands_[0].size < 32) return false;
+    requireCpl0();
+    if (operands_[0].size == 64)
+        a_.mov(x86::rcx, ofProcessor(from, 8));
+    else
+        a_.mov(x86::ecx, ofProcessor(from, 4));
+    storeGuest(unsigned(guest), x86::rcx);
     return true;
 }
 

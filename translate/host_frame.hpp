@@ -124,8 +124,21 @@ constexpr size_t kPageMarks = kJumpTable + kJumpTargets * sizeof(JumpTarget);
 constexpr uint32_t kNoMark = 0x7fffffff;  // no pair's
 static_assert(kPageMarks + Tlb::kEntries * sizeof(uint32_t) <= Tlb::kRoom);
 
-// The processor's part, without an image that is often empty.
-constexpr size_t kMovingBytes = offsetof(HostFrame, x87Image);
+// The processor's part, without an image that is often empty and what blocks find for themselves. Registers
+// have just been stored one by one: read back in larger pieces, they would keep the host waiting.
+inline void copyWords(void* to, const void* from, size_t bytes) {
+    using Word [[gnu::may_alias]] = uint64_t;
+    const auto* source = static_cast<const volatile Word*>(from);
+    for (size_t n = 0; n < bytes / 8; n++) static_cast<Word*>(to)[n] = source[n];
+}
+inline void moveProcessor(HostFrame& to, const HostFrame& from) {
+    constexpr size_t kHandlesEnd = offsetof(HostFrame, handles) + sizeof from.handles;
+    static_assert(kHandlesEnd % 8 == 0 && offsetof(HostFrame, x87Image) % 8 == 0);
+    copyWords(&to, &from, offsetof(HostFrame, handles));
+    copyWords(reinterpret_cast<std::byte*>(&to) + kHandlesEnd,
+              reinterpret_cast<const std::byte*>(&from) + kHandlesEnd,
+              offsetof(HostFrame, x87Image) - kHandlesEnd);
+}
 
 inline HostFrame& frameOf(Tlb& tlb) { return *reinterpret_cast<HostFrame*>(tlb.room()); }
 inline JumpTarget* jumpTargets(HostFrame& f) {

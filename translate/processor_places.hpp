@@ -11,7 +11,8 @@ struct ProcessorPlaces {
     const void* base;  // the processor
     const unsigned* cpl;
     uint32_t* flags;  // those that are not arithmetic
-    uint64_t *cr4, *kernelGsBase;
+    const uint64_t *cr0, *cr2, *cr3, *cr4;
+    uint64_t* kernelGsBase;
     Segment* segment[6];    // by SegReg
     uint64_t* fastBase[6];  // the base once more
     const uint32_t *pendingDebug, *pkru;

@@ -295,7 +295,7 @@ bool Translator::mayRun(uint64_t rip) const {
 }
 
 void Translator::toCpu(const HostFrame& f) {
-    std::memcpy(cpu_.gpr.slot, f.gpr, sizeof f.gpr);
+    copyWords(cpu_.gpr.slot, f.gpr, sizeof f.gpr);
     cpu_.flags.setArithmetic(arithmeticFlags(f.flags));
     cpu_.mxcsr = f.mxcsr;
 }
@@ -551,7 +551,7 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
 HostFrame& Translator::followContext(HostFrame& f) {
     HostFrame& n = frameOf(*cpu_.dataTlb_);
     if (&n != &f) {
-        std::memcpy(static_cast<void*>(&n), &f, kMovingBytes);
+        moveProcessor(n, f);
         if (f.x87 != X87Place::InCpu) std::memcpy(n.x87Image, f.x87Image, sizeof n.x87Image);
         frame_ = &n;
     }

@@ -3,30 +3,13 @@
 // And RDTSC and RDTSCP. cpu/system.cpp and cpu/segments.cpp tell what they do; what needs more than is here
 // is left to them: single steps, faults, descriptors that are not accessed yet, other modes, anything
 // pending.
-#include <cstring>
-
 #include "cpu/flat_segment.hpp"
 #include "translate/flag_image.hpp"
 #include "translate/translator.hpp"
-#include "translate/vector_state.hpp"
 
 namespace kiln {
 
-namespace {
-
-// Registers have just been stored one by one. Read back in larger pieces, they would keep the host waiting.
-void copyWords(HostFrame& to, const HostFrame& from, size_t begin, size_t end) {
-    const auto* source = reinterpret_cast<const volatile uint64_t*>(&from);
-    auto* target = reinterpret_cast<uint64_t*>(&to);
-    for (size_t n = begin / 8; n < end / 8; n++) target[n] = source[n];
-}
-
-constexpr size_t kHandlesEnd = offsetof(HostFrame, handles) + sizeof(HostFrame::handles);
-static_assert(offsetof(HostFrame, handles) % 8 == 0 && kMovingBytes % 8 == 0);
-
-constexpr uint64_t kAccessed = 1ull << 40;
-
-}  // namespace
+static constexpr uint64_t kAccessed = 1ull << 40;  // in a descriptor
 
 const uint8_t* Translator::system(HostFrame& f, Site& s) {
     switch (s.mnemonic) {
@@ -162,15 +145,7 @@ const uint8_t* Translator::crossed(HostFrame& f, const Site& s) {
     c.alignmentChecks_ = false;
     c.translationsChanged();
     f.slice -= s.index + 1;
-    HostFrame& n = frameOf(*c.dataTlb_);
-    if (&n != &f) {
-        copyWords(n, f, 0, offsetof(HostFrame, handles));
-        copyWords(n, f, kHandlesEnd, kMovingBytes);
-        if (f.x87 != X87Place::InCpu) std::memcpy(n.x87Image, f.x87Image, sizeof n.x87Image);
-        frame_ = &n;
-    }
-    refresh(n);
-    return enterNext(n);
+    return enterNext(followContext(f));
 }
 
 }  // namespace kiln

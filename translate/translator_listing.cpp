@@ -36,6 +36,9 @@ std::string Translator::hostCode(uint64_t rip) {
     name(p.base, "cpu");
     name(p.cpl, "cpu.cpl");
     name(p.flags, "cpu.flags");
+    name(p.cr0, "cpu.cr0");
+    name(p.cr2, "cpu.cr2");
+    name(p.cr3, "cpu.cr3");
     name(p.cr4, "cpu.cr4");
     name(p.kernelGsBase, "cpu.kernelGsBase");
     static constexpr const char* kSegments[] = {"es", "cs", "ss", "ds", "fs", "gs"};

@@ -11,8 +11,19 @@ namespace kiln {
 
 void Translator::notePlaces() {
     Cpu& c = cpu_;
-    places_ = {&c, &c.cpl, &c.flags.others(), &c.cr4,  &c.msr.kernelGsBase,
-               {}, {},     &c.pendingDebug,   &c.pkru, c.model.linearBits};
+    places_ = {&c,
+               &c.cpl,
+               &c.flags.others(),
+               &c.cr0,
+               &c.cr2,
+               &c.cr3,
+               &c.cr4,
+               &c.msr.kernelGsBase,
+               {},
+               {},
+               &c.pendingDebug,
+               &c.pkru,
+               c.model.linearBits};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
         places_.fastBase[r] = &c.fast_[r].base;
