@@ -209,7 +209,8 @@ class Planner {
     void effects(const Decoded& d) {
         const How how = knowledgeOf(d.z.mnemonic).how;
         if (mayBeSystem(d)) return forgetAll();
-        // (STAC and CLAC, behind which the TLB may be another, are Translator::changeAc's.)
+        // Behind which the TLB may be another.
+        if (d.z.mnemonic == ZYDIS_MNEMONIC_STAC || d.z.mnemonic == ZYDIS_MNEMONIC_CLAC) return forgetAll();
         if (how == How::System) forget(kFs), forget(kGs);
         // Zydis 4.0 does not say that CMPS moves them.
         if (how == How::String) forget(kRcx), forget(kRsi), forget(kRdi);

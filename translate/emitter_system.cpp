@@ -127,7 +127,12 @@ bool BlockEmitter::changeAc() {
     saveFlags();
     const size_t site = addSite(Site::Kind::ChangeAc);
     moveRegisters(map_, kStandardMap);
-    callOut(site);
+    if (code64_) {
+        a_.mov(x86::eax, uint32_t(site));
+        a_.call(Imm(uint64_t(z_.mnemonic == ZYDIS_MNEMONIC_STAC ? context_.thunks.stac : context_.thunks.clac)));
+    } else {
+        callOut(site);
+    }
     const Label resume = a_.newLabel();
     a_.bind(resume);
     moveRegisters(kStandardMap, map_);

@@ -63,6 +63,9 @@ struct HostFrame {
     const void* processor;                   // the Cpu
     const std::atomic<uint32_t>* attention;  // of its local APIC
     uint64_t writer;                         // its bit of PageMarks::writers
+    const unsigned* cpl;
+    uint32_t* otherFlags;  // that are not arithmetic
+    Tlb** dataTlb;         // the one that the frame belongs to
     void* hostStack;
     uint64_t fsBase, gsBase;
     static constexpr unsigned kHandles = 16;
@@ -103,6 +106,8 @@ struct HostFrame {
     // -- the context's. Under which the jump table and the marks of pages were filled: under another
     // `lookupTag` they lose what does not belong to global pages, under another of the others everything.
     uint64_t lookupTag, globalTag, forgotten, generation;
+    Tlb* tlb;                       // that the frame belongs to
+    HostFrame *withAc, *withoutAc;  // where STAC and CLAC lead to
     FilledList<uint16_t, 8192> jumps;
     FilledList<uint32_t, 8192> marks;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "translate/ac_switch.hpp"
 #include "translate/refusal.hpp"
 #include "translate/registers.hpp"
 #include "translate/vector_state.hpp"
@@ -57,6 +58,7 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
     vectors.store();
     a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
     a.mov(x86::esi, x86::eax);
+    a.mov(x86::rdx, x86::rsp);
     a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
     a.mov(x86::rax, uint64_t(callOut));
     a.call(x86::rax);
@@ -71,6 +73,7 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
     a.jmp(frame(offsetof(HostFrame, resume)));
     vectors.subroutines(outAt);
     const auto beside = emitWritesBeside(a, besideCode, threaded, out);
+    const AcSwitches ac = emitAcSwitches(a, outAt);
 
     code.flatten();
     const auto& text = code.sectionById(0)->buffer();
@@ -82,6 +85,8 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
     t.callOut = place(out);
     std::transform(vectors.load.begin(), vectors.load.end(), t.load.begin(), place);
     t.loadX87 = place(vectors.loadX87);
+    t.stac = place(ac.stac);
+    t.clac = place(ac.clac);
     std::transform(beside.begin(), beside.end(), t.beside.begin(), place);
     return t;
 }

@@ -16,7 +16,7 @@ struct Continuation {
     const uint8_t* code;
     HostFrame* frame;
 };
-using CallOut = Continuation (*)(Translator& self, uint32_t site);
+using CallOut = Continuation (*)(Translator& self, uint32_t site, HostFrame* frame);
 
 constexpr uint32_t kHostMxcsr = 0x1f80;  // what C++ code expects
 constexpr uint16_t kHostX87Control = 0x37f;
@@ -28,6 +28,7 @@ struct Thunks {
     // Subroutines that load registers (see VectorCode); null: the host has none.
     std::array<const uint8_t*, kVectorLevels> load{};
     const uint8_t* loadX87 = nullptr;
+    const uint8_t *stac = nullptr, *clac = nullptr;  // see ac_switch.hpp
     // Subroutines that see whether a write of 1, 2, 4, ... 64 bytes at rcx lies beside code: called like
     // callOut, which they go on with if not; otherwise they come back behind the number with the TLB's index.
     std::array<const uint8_t*, kBesideSizes> beside{};

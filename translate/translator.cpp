@@ -323,6 +323,9 @@ Translator::Outcome Translator::run(const Block& block) {
     f.processor = &c;
     f.attention = &c.io.apic.attentionWord();
     f.writer = 1ull << (c.id & 63);
+    f.cpl = &c.cpl;
+    f.otherFlags = &c.flags.others();
+    f.dataTlb = &c.dataTlb_;
     f.vectors = VectorLevel::None;
     f.x87 = X87Place::InCpu;
     f.hostMxcsr = kHostMxcsr;
@@ -378,7 +381,8 @@ const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, u
     return leave(f, begin + t.users[0]->insns[index].offset, index, why);
 }
 
-Continuation Translator::callOut(Translator& self, uint32_t site) {
+Continuation Translator::callOut(Translator& self, uint32_t site, HostFrame* frame) {
+    self.frame_ = frame;
     self.frame_->slice += std::exchange(self.withheld_, 0);
     const uint8_t* code = self.serve(*self.frame_, site);
     if (self.recording_ && code != self.exit_) self.withholdSlice(*self.frame_);

@@ -116,7 +116,7 @@ class Translator final : public HotCode {
     }
     Outcome run(const Block& block);
     void refresh(HostFrame& frame);
-    static Continuation callOut(Translator& self, uint32_t site);
+    static Continuation callOut(Translator& self, uint32_t site, HostFrame* frame);
     const uint8_t* serve(HostFrame& frame, uint32_t site);
     HostFrame& followContext(HostFrame& frame);
     const uint8_t* goOn(HostFrame& frame);

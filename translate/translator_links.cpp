@@ -21,6 +21,12 @@ void Translator::refresh(HostFrame& f) {
     f.globalTag = frameTag(cpu_.globalTag_);
     f.forgotten = cpu_.ways_->forgotten;
     f.generation = generation_;
+    auto& modes = cpu_.contexts_.current().modes;
+    Tlb& supervisor = *modes[TranslationContext::Supervisor];
+    f.tlb = cpu_.dataTlb_;
+    f.withAc = &frameOf(supervisor);
+    f.withoutAc =
+        cpu_.paging_.smap ? &frameOf(*modes[TranslationContext::SupervisorSmap]) : &frameOf(supervisor);
 }
 
 // The translated block at `rip`, which is then in the table of jump targets, and its page is marked. Who is

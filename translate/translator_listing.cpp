@@ -32,6 +32,8 @@ std::string Translator::hostCode(uint64_t rip) {
                                                                       "load AVX-512"};
     for (size_t n = 0; n < kVectorLevels; n++) name(thunks.load[n], kLoads[n]);
     name(thunks.loadX87, "load x87");
+    name(thunks.stac, "STAC");
+    name(thunks.clac, "CLAC");
     const ProcessorPlaces& p = places_;
     name(p.base, "cpu");
     name(p.cpl, "cpu.cpl");
