@@ -129,7 +129,8 @@ bool BlockEmitter::changeAc() {
     moveRegisters(map_, kStandardMap);
     if (code64_) {
         a_.mov(x86::eax, uint32_t(site));
-        a_.call(Imm(uint64_t(z_.mnemonic == ZYDIS_MNEMONIC_STAC ? context_.thunks.stac : context_.thunks.clac)));
+        a_.call(
+            Imm(uint64_t(z_.mnemonic == ZYDIS_MNEMONIC_STAC ? context_.thunks.stac : context_.thunks.clac)));
     } else {
         callOut(site);
     }
