@@ -22,10 +22,13 @@ Extent extentOn(const Block& b, PhysAddr page) {
     return {b.start.pageOffset(), head};
 }
 
+// With what its places in the maps and lists take.
+size_t bytesOf(const Block& b) { return sizeof(Block) + 128 + b.insns.size() * sizeof(Insn); }
+
 }  // namespace
 
 CodeCache::CodeCache(PhysicalMemory& memory, unsigned cpu, unsigned share)
-    : memory_(memory), cpu_(cpu), mostBlocks_(std::max(kMaxBlocks / share, kFewestBlocks)) {
+    : memory_(memory), cpu_(cpu), mostBytes_(std::max(kMostBytes / share, kFewestBytes)) {
     memory_.onCodeWrite.push_back([this](PhysAddr addr, uint64_t size) { codeWritten(addr, size); });
     // What lies at an address may be other memory now (PAM registers switch between ROM and RAM).
     memory_.onChange.push_back([this] { flush(); });
@@ -51,7 +54,7 @@ Block* CodeCache::dormant(PhysAddr start, CodeMode mode, bool single) const {
 }
 
 Block* CodeCache::insert(std::unique_ptr<Block> block) {
-    if (blocks_.size() >= mostBlocks_) flush();
+    if (bytes_ >= limit_) makeRoom();
     Block* b = block.get();
     const uint64_t k = key(b->start, b->mode, b->single);
     if (Block* before = dormant(b->start, b->mode, b->single)) {
@@ -80,6 +83,7 @@ void CodeCache::enter(Block& block) {
     block.marks = memory_.markCode(block.start, first, cpu_);
     if (block.crosses) block.secondMarks = memory_.markCode(block.second, block.bytes - first, cpu_);
     pages_[block.start.page().value].push_back(&block);
+    bytes_ += bytesOf(block);
     if (block.crosses) pages_[block.second.value].push_back(&block);
 }
 
@@ -97,6 +101,7 @@ void CodeCache::unlink(Block* block, PhysAddr page) {
 void CodeCache::kill(Block* block) {
     if (block->dead) return;  // another thread has been here meanwhile
     block->dead = true;
+    bytes_ -= bytesOf(*block);
     block->deaths += block->deaths < 255;
     for (Insn& i : block->insns) i.run = leaveDeadBlock;
     if (hot && !block->single) hot->died(*block);
@@ -138,6 +143,20 @@ void CodeCache::keepLines(PhysAddr page, PageMarks* marks) {
         lines |= PhysicalMemory::lineMask(e.offset, e.size);
     }
     PhysicalMemory::keepLines(marks, lines);
+}
+
+void CodeCache::makeRoom() {
+    if (hot)
+        memory_.threads.exclusively([&] {
+            for (auto& [k, b] : blocks_) {
+                if (b->dead || b->single || !hot->cools(*b)) continue;
+                kill(b.get());
+                cooled_++;
+            }
+        });
+    wanted_ = 1;
+    if (bytes_ > (hot ? 2 : 4) * mostBytes_) flush();
+    limit_ = std::max(mostBytes_, bytes_ + mostBytes_ / 4);
 }
 
 void CodeCache::flush() {

@@ -42,19 +42,23 @@ class CodeCache {
     HotCode* hot = nullptr;  // who else runs blocks
 
     size_t blocks() const { return blocks_.size() - dormant_; }
+    size_t bytes() const { return bytes_; }  // that those take, about
+    uint64_t cooled() const { return cooled_; }
     uint64_t killed() const { return killed_; }
     uint64_t revived() const { return revived_; }
 
   private:
     using BlockList = boost::container::small_vector<Block*, 6>;  // most pages have few
-    // About 150 MiB, but no less than an operating system's working set each; then everything is decoded
-    // anew.
-    static constexpr size_t kMaxBlocks = 400'000, kFewestBlocks = 50'000;
+    // Then the blocks die that have not been entered for a while; when there are twice as many of others, or
+    // four times as many and nobody knows how often they are entered, all of them. For all processors
+    // together, but no less for each than an operating system's working set.
+    static constexpr size_t kMostBytes = 32 << 20, kFewestBytes = 8 << 20;
     static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
         return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);
     }
     Block* lookUp(uint64_t key) const;
     void enter(Block& block);
+    void makeRoom();
     void codeWritten(PhysAddr addr, uint64_t size);
     void kill(Block* block);
     void keepLines(PhysAddr page, PageMarks* marks);
@@ -62,7 +66,8 @@ class CodeCache {
 
     PhysicalMemory& memory_;
     const unsigned cpu_;
-    const size_t mostBlocks_;
+    const size_t mostBytes_;
+    size_t limit_ = mostBytes_;  // at which a look at all of them is worth while
     std::unordered_map<uint64_t, std::unique_ptr<Block>> blocks_;
     // In front of it: what was found last for a hash of the key. A large map costs several cache misses.
     struct Found {
@@ -79,7 +84,8 @@ class CodeCache {
     size_t dormant_ = 0, wanted_ = kWorthIt;
     std::vector<Block*> died_;                  // since the last collection, some of which live again
     std::vector<std::unique_ptr<Block>> dead_;  // those whose place another one has taken
-    uint64_t killed_ = 0, revived_ = 0;
+    size_t bytes_ = 0;
+    uint64_t killed_ = 0, revived_ = 0, cooled_ = 0;
 };
 
 }  // namespace kiln

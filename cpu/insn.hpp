@@ -77,6 +77,7 @@ struct Block {
     Handler plain = nullptr;             // the first instruction's own handler
     HostBlock* hostBlock = nullptr;  // the block as host code, once there is some
     mutable uint32_t heat = 0;           // entries to go until then
+    uint32_t heatBefore = 0;             // as of HotCode::cools()
     uint8_t evictions = 0;               // how often its host code had to make room
 };
 

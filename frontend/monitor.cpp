@@ -467,8 +467,9 @@ std::string Monitor::infoPci(const Arguments&) {
 std::string Monitor::infoBlocks(const Arguments&) {
     std::string out;
     for (unsigned n = 0; n < machine_.cpus(); n++)
-        out += fmt::format("CPU {}: {} blocks, {} dropped since the start\n", n, machine_.code(n).blocks(),
-                           machine_.code(n).killed());
+        out += fmt::format("CPU {}: {} blocks in {} KiB, {} dropped since the start, {} of them cold\n", n,
+                           machine_.code(n).blocks(), machine_.code(n).bytes() >> 10,
+                           machine_.code(n).killed(), machine_.code(n).cooled());
     return out;
 }
 

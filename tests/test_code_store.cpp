@@ -104,3 +104,28 @@ TEST_CASE("code store: code that dies dies for everybody") {
         }
     }
 }
+
+TEST_CASE("code store: decoded blocks that are not entered make room for others") {
+    constexpr uint64_t kChain = 0x200000;
+    constexpr unsigned kBlocks = 250'000;
+    GuestBench b(GuestBench::Mode::Long64);
+    b.addRam(kChain, 1 << 20);
+    b.translator.reset();
+    b.translator = std::make_unique<Translator>(b.cpu, TranslatorOptions{.tier1 = 10});
+    std::vector<uint8_t> chain;
+    for (unsigned n = 0; n < kBlocks; n++) chain.insert(chain.end(), {0xeb, 0x00});  // jmp to the next one
+    chain.push_back(0xf4);
+    b.write(kChain, chain);
+    Code loop;  // mov ecx, 1000; dec ecx; jnz
+    loop({0xb9}).u32(1000)({0xff, 0xc9}).jump(0x75, 5)({0xf4});
+    b.write(0x50000, loop.bytes);
+    for (uint64_t at : {uint64_t(0x50000), kChain, uint64_t(0x50000)}) {
+        b.cpu.rip = at;
+        b.cpu.halted = false;
+        while (!b.cpu.halted) b.cpu.run(10'000);
+    }
+    CHECK(b.code.cooled() > kBlocks / 2);
+    CHECK(b.code.bytes() < 64 << 20);
+    // The loop was not translated again.
+    CHECK(static_cast<Translator&>(*b.translator).statistics().blocks == 1);
+}

@@ -66,7 +66,7 @@ void CodeBuffer::divide() {
 }
 
 void CodeBuffer::select(unsigned region) {
-    madvise(write_ + now_->begin, now_->end - now_->begin, MADV_DONTNEED);
+    madvise(write_, size_, MADV_DONTNEED);
     now_ = &regions_[region];
     now_->used = now_->begin, now_->cold = now_->end;
 }

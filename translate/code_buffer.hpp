@@ -31,8 +31,8 @@ class CodeBuffer {
     static constexpr unsigned kMostRegions = 32;
     unsigned regions() const { return unsigned(regions_.size()); }
     unsigned region() const { return unsigned(now_ - regions_.data()); }  // that is filled
-    // Fills this region from the start on. The last one's pages are no longer mapped to be written until
-    // something changes there.
+    // Fills this region from the start on. Pages are no longer mapped to be written until something changes
+    // there.
     void select(unsigned region);
     // Places as distances from the start.
     uint32_t offsetOf(const void* at) const { return uint32_t(static_cast<const uint8_t*>(at) - run_); }

@@ -131,7 +131,7 @@ void CodeStore::kill(HostBlock& t) {
     for (Block* b : t.users) {
         b->hostBlock = nullptr;
         if (b->dead) continue;
-        b->heat = heat(b->evictions);
+        b->heat = b->heatBefore = heat(b->evictions);
         b->insns[0].run = cold_;
     }
     t.users.clear();

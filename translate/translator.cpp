@@ -82,7 +82,7 @@ void Translator::born(Block& block) {
     if (block.single) return;
     block.plain = block.insns[0].run;
     // What changes often is seldom worth translating, unless it runs often in between.
-    block.heat = store_->heat(std::min<unsigned>(block.deaths, 3));
+    block.heat = block.heatBefore = store_->heat(std::min<unsigned>(block.deaths, 3));
     block.insns[0].run = counting;
     if (!store_->shared) return;
     const auto held = store_->lock();
@@ -94,6 +94,13 @@ void Translator::died(Block& block) {
     if (!block.hostBlock) return;
     const auto held = store_->lock();
     store_->kill(*block.hostBlock);
+}
+
+bool Translator::cools(Block& block) {
+    if (block.hostBlock || block.insns[0].run != counting) return false;
+    constexpr uint32_t kHardly = 2;
+    const uint32_t before = std::exchange(block.heatBefore, block.heat);
+    return before >= block.heat && before - block.heat <= kHardly;
 }
 
 std::string Translator::report() const {

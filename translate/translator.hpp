@@ -35,6 +35,7 @@ class Translator final : public HotCode {
 
     void born(Block& block) override;
     void died(Block& block) override;
+    bool cools(Block& block) override;
     std::string report() const override;
 
     // The code of the block that begins at or holds `rip`, as the guest has it beside the host's; "": it is
