@@ -6,7 +6,7 @@
 #include <optional>
 #include <tuple>
 
-#include "translate/knowledge.hpp"
+#include "translate/guest_registers.hpp"
 
 namespace kiln {
 
@@ -83,28 +83,19 @@ class Planner {
         }
     }
 
-    static int general(ZydisRegister r) {
-        const int id = ZydisRegisterGetId(r);
-        switch (ZydisRegisterGetClass(r)) {
-            case ZYDIS_REGCLASS_GPR8: return id < 4 ? id : id - 4;  // AH and SPL, CH and BPL, ... alike
-            case ZYDIS_REGCLASS_GPR16:
-            case ZYDIS_REGCLASS_GPR32:
-            case ZYDIS_REGCLASS_GPR64: return id;
-            default: return -1;
-        }
-    }
+    static int general(ZydisRegister r) { return generalOrPart(r); }
 
     // Then segments, too, may be others.
     static bool mayBeSystem(const Decoded& d) {
-        const How how = knowledgeOf(d.z.mnemonic).how;
+        const How how = d.facts.how;
         if (how == How::LoadFar) return true;
-        return how == How::Interpret && !isVectorSet(d.z.meta.isa_set) && !isX87(d.z);
+        return how == How::Interpret && !d.facts.vectorSet && !d.facts.x87;
     }
 
     // -- operands
 
     void operands(const Decoded& d) {
-        const How how = knowledgeOf(d.z.mnemonic).how;
+        const How how = d.facts.how;
         if (mayBeSystem(d) || how == How::Nothing || how == How::Lea) return;
         for (unsigned k = 0; k < d.z.operand_count_visible; k++) {
             const ZydisDecodedOperand& op = d.operands[k];
@@ -154,7 +145,7 @@ class Planner {
         const int64_t disp = displacementOf(d.z, m);
         const bool fs = m.segment == ZYDIS_REGISTER_FS, gs = m.segment == ZYDIS_REGISTER_GS;
         // FDP wants the operand's offset.
-        const bool alone = (fs || gs || base == ZYDIS_REGISTER_RIP) && isX87(d.z);
+        const bool alone = (fs || gs || base == ZYDIS_REGISTER_RIP) && d.facts.x87;
         if (alone) return {};
         if (m.index != ZYDIS_REGISTER_NONE) {
             if (!code64_ || fs || gs || general(base) < 0 || general(m.index) < 0) return {};
@@ -207,7 +198,7 @@ class Planner {
     // -- what the instruction does to registers
 
     void effects(const Decoded& d) {
-        const How how = knowledgeOf(d.z.mnemonic).how;
+        const How how = d.facts.how;
         if (mayBeSystem(d)) return forgetAll();
         // Behind which the TLB may be another.
         if (d.z.mnemonic == ZYDIS_MNEMONIC_STAC || d.z.mnemonic == ZYDIS_MNEMONIC_CLAC) return forgetAll();

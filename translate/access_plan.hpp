@@ -10,17 +10,9 @@
 #include <span>
 #include <vector>
 
-#include "translate/host_frame.hpp"
+#include "translate/decoded.hpp"
 
 namespace kiln {
-
-// An instruction as Zydis sees it.
-struct Decoded {
-    bool valid;
-    int64_t next = 0;  // offset of the instruction behind it, from the page that the code begins on
-    ZydisDecodedInstruction z;
-    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-};
 
 // The displacement and base of an operand. Zydis 4.0 takes R13D for the base where there is none (67h, mod 0,
 // SIB base 5, REX.B).

@@ -28,12 +28,14 @@ bool DecodedShapes::decode(const ZydisDecoder& zydis, CodeMode mode, std::span<c
     }
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&zydis, bytes.data(), bytes.size(), &out.z, out.operands)))
         return false;
+    out.facts = factsOf(out.z, out.operands, mode);
     if (shaped) remember(key, bytes, layout, out);
     return true;
 }
 
 void DecodedShapes::make(const Known& known, std::span<const uint8_t> bytes, const InstructionLayout& layout,
                          Decoded& out) {
+    out.facts = known.facts;
     out.z = known.z;
     std::copy_n(known.operands, known.z.operand_count, out.operands);
     if (layout.dispBytes) {
@@ -73,6 +75,7 @@ void DecodedShapes::remember(const ShapeKey& key, std::span<const uint8_t> bytes
         (known.immediate == kNoOperand || decoded.operands[known.immediate].imm.value.u !=
                                               field(z, bytes.data() + layout.immAt, layout.immBytes)))
         return;
+    known.facts = decoded.facts;
     known.z = z;
     std::copy_n(decoded.operands, z.operand_count, known.operands);
     known_[key.hash() & (kShapes - 1)] = known;

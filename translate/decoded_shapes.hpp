@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cpu/instruction_layout.hpp"
-#include "translate/access_plan.hpp"
+#include "translate/decoded.hpp"
 
 namespace kiln {
 
@@ -20,6 +20,7 @@ class DecodedShapes {
     struct Known {
         ShapeKey key;
         uint8_t memory, immediate;  // the operands with the fields
+        Facts facts;
         ZydisDecodedInstruction z;
         ZydisDecodedOperand operands[kMostOperands];
     };

@@ -184,8 +184,9 @@ void BlockEmitter::decodeStep(const CodeStep& step, size_t at) {
 bool BlockEmitter::decode() {
     const Decoded& d = context_.decoded[index_];
     if (!d.valid) return false;
-    z_ = d.z;
-    std::copy_n(d.operands, d.z.operand_count, operands_);
+    z_ = &d.z;
+    operands_ = d.operands;
+    facts_ = &d.facts;
     return true;
 }
 
@@ -200,14 +201,13 @@ bool BlockEmitter::instruction() {
         return true;
     }
     beforeInstruction();
-    switch (z_.meta.branch_type) {
+    switch (z_->meta.branch_type) {
         case ZYDIS_BRANCH_TYPE_SHORT:
         case ZYDIS_BRANCH_TYPE_NEAR:
             if (!context_.refused.contains(index_) && nearBranch()) {
                 if (followed_ && recipe_ && recipeInstruction_ != index_ && writesOperandOf(recipe_))
                     recipe_ = {};
-                return knowledgeOf(z_.mnemonic).how == How::Branch ||
-                       knowledgeOf(z_.mnemonic).how == How::Loop;
+                return facts_->how == How::Branch || facts_->how == How::Loop;
             }
             before();
             return false;
@@ -220,17 +220,18 @@ bool BlockEmitter::instruction() {
 }
 
 bool BlockEmitter::isHarmless() const {
-    const How how = knowledgeOf(z_.mnemonic).how;
-    if (how == How::Nothing) return true;
-    if (how != How::Plain && how != How::Lea && how != How::Branch) return false;
-    for (unsigned n = 0; n < z_.operand_count; n++)
-        if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY && how != How::Lea) return false;
-    return true;
+    switch (facts_->how) {
+        case How::Nothing:
+        case How::Lea: return true;
+        case How::Plain:
+        case How::Branch: return !facts_->hasMemory;
+        default: return false;
+    }
 }
 
 bool BlockEmitter::nearBranch() {
-    const Knowledge k = knowledgeOf(z_.mnemonic);
-    if (z_.operand_width == 16 && !segmented()) return false;
+    const Facts& k = *facts_;
+    if (z_->operand_width == 16 && !segmented()) return false;
     if (operands_[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && k.how != How::Return && !target()) return false;
     switch (k.how) {
         case How::Branch: return branchIf(k.id);
@@ -243,18 +244,18 @@ bool BlockEmitter::nearBranch() {
 }
 
 bool BlockEmitter::emitted() {
-    const Knowledge k = knowledgeOf(z_.mnemonic);
-    if (context_.refused.contains(index_) || !hostHas(z_.meta.isa_set)) return false;
+    const Facts& k = *facts_;
+    if (context_.refused.contains(index_) || !k.hostHas) return false;
     switch (k.how) {
         case How::Interpret: return vector(k.id) || x87();
         case How::Plain: return plain(k.id);
         case How::Nothing: return true;
         case How::Lea: return lea();
         case How::Shift:
-            return operands_[z_.operand_count_visible - 1].type == ZYDIS_OPERAND_TYPE_REGISTER
+            return operands_[z_->operand_count_visible - 1].type == ZYDIS_OPERAND_TYPE_REGISTER
                        ? shiftByCl(k.id)
                        : plain(k.id);
-        case How::Multiply: return z_.operand_count_visible == 1 ? multiply(k.id) : plain(k.id);
+        case How::Multiply: return z_->operand_count_visible == 1 ? multiply(k.id) : plain(k.id);
         case How::MultiplyWithoutFlags: return multiplyWithoutFlags(k.id);
         case How::Divide: return divide(false);
         case How::DivideSigned: return divide(true);
@@ -270,7 +271,7 @@ bool BlockEmitter::emitted() {
         case How::LoadFar: return loadFar();
         case How::System: return system();
         // Zydis has one MOVSD and one CMPSD for two instructions each.
-        case How::String: return isVectorSet(z_.meta.isa_set) ? vector(k.id) : stringInstruction();
+        case How::String: return k.vectorSet ? vector(k.id) : stringInstruction();
         default: return false;
     }
 }
@@ -286,7 +287,7 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.executed = int16_t(int64_t(stepBegin_) - int64_t(roundBegin_) - bias_);
     s.pages = int32_t(step_->page / int64_t(kPageSize));
     s.limited = limited_;
-    s.mnemonic = insn_ && decoded_ ? uint16_t(z_.mnemonic) : uint16_t(ZYDIS_MNEMONIC_INVALID);
+    s.mnemonic = insn_ && decoded_ ? uint16_t(z_->mnemonic) : uint16_t(ZYDIS_MNEMONIC_INVALID);
     s.target = (insn_ ? offset() : pageOffset_) - step_->page;
     s.usesX87 = insn_ && usesX87();
     s.spanned = plan_.spans(index_);
@@ -301,16 +302,16 @@ void BlockEmitter::callOut(size_t site) {
 // Whether an interpreted instruction can have another one behind it in the same call: it changes nothing but
 // registers, so that neither the code nor what is known of memory can be another afterwards.
 bool BlockEmitter::mayBeFollowed() const {
-    switch (z_.meta.isa_set) {
+    switch (z_->meta.isa_set) {
         case ZYDIS_ISA_SET_X87:
         case ZYDIS_ISA_SET_FCMOV:
         case ZYDIS_ISA_SET_PENTIUMMMX:
         case ZYDIS_ISA_SET_SSE2MMX:
         case ZYDIS_ISA_SET_SSSE3MMX: break;
         default:
-            if (z_.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) return false;
+            if (z_->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) return false;
     }
-    for (unsigned n = 0; n < z_.operand_count; n++)
+    for (unsigned n = 0; n < z_->operand_count; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY &&
             operands_[n].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
             return false;
@@ -320,7 +321,7 @@ bool BlockEmitter::mayBeFollowed() const {
 // What Translator::system has a way of its own for.
 bool BlockEmitter::isCrossing() const {
     if (!decoded_) return false;
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_SYSCALL:
         case ZYDIS_MNEMONIC_SYSRET:
         case ZYDIS_MNEMONIC_IRETQ:
@@ -341,7 +342,7 @@ void BlockEmitter::interpret() {
         saveFlags();
         interpreted_ = addSite(isCrossing() ? Site::Kind::System : Site::Kind::Interpret);
         if (Site& s = context_.sites[interpreted_]; s.kind == Site::Kind::System)
-            s.bytes = z_.length, s.wide = z_.operand_width == 64;
+            s.bytes = z_->length, s.wide = z_->operand_width == 64;
         moveRegisters(map_, kStandardMap);
         callOut(interpreted_);
         const Label resume = a_.newLabel();
@@ -373,13 +374,13 @@ Label BlockEmitter::slow(Site::Kind kind, bool checked) {
 // Whether a page fault of the memory operand is all that happens then. A masked operand need not be there; a
 // store of MMX and what a stored result raises leave traces.
 bool BlockEmitter::faultsWithoutTraces() const {
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_VMASKMOVPS:
         case ZYDIS_MNEMONIC_VMASKMOVPD:
         case ZYDIS_MNEMONIC_VPMASKMOVD:
         case ZYDIS_MNEMONIC_VPMASKMOVQ:
         case ZYDIS_MNEMONIC_VCVTPS2PH: return false;
-        default: return z_.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX && !usesX87();
+        default: return z_->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX && !usesX87();
     }
 }
 

@@ -42,6 +42,7 @@
 #include "translate/access_plan.hpp"
 #include "translate/code_step.hpp"
 #include "translate/decoded_shapes.hpp"
+#include "translate/guest_registers.hpp"
 #include "translate/host_assembler.hpp"
 #include "translate/host_block.hpp"
 #include "translate/host_frame.hpp"
@@ -224,18 +225,19 @@ class BlockEmitter {
     bool stringInstruction();
 
     // -- operands
-    static int guestOf(ZydisRegister r);  // -1: no general register, or a high byte
+    // -1: no general register, or a high byte.
+    static int guestOf(ZydisRegister r) { return generalRegister(r); }
     bool inFrame(int guest) const { return !map_.pinned(unsigned(guest)); }
     Gp pinned(unsigned guest, unsigned bits) const { return sized(map_.host[guest], bits); }
     static Gp sized(int host, unsigned bits);
     Mem slot(unsigned guest, unsigned bytes = 8) const;
     void loadGuest(const Gp& scratch, unsigned guest);
     void storeGuest(unsigned guest, const Gp& scratch);
-    Gp baseRegister(ZydisRegister r, const Gp& scratch) {
-        return baseRegisterOf(ZydisRegisterGetId(r), scratch);
-    }
+    Gp baseRegister(ZydisRegister r, const Gp& scratch) { return baseRegisterOf(guestOf(r), scratch); }
     Gp baseRegisterOf(int guest, const Gp& scratch);
-    bool addressable(const ZydisDecodedOperandMem& m) const;
+    static bool addressable(const ZydisDecodedOperandMem& m) {
+        return m.index == ZYDIS_REGISTER_NONE || guestOf(m.index) >= 0;
+    }
     // Flags stay as they are but for FS and GS. rdx and rcx are used on the way.
     void linearAddress(const ZydisDecodedOperandMem& m, const Gp& out);
     // An operand of a group: `base` and `disp` where the group starts from a register.
@@ -254,7 +256,7 @@ class BlockEmitter {
     // -- segments (emitter_segments.cpp)
     static unsigned segmentOf(ZydisRegister r) { return unsigned(ZydisRegisterGetId(r)); }
     bool needsSegment(ZydisRegister segment) const;
-    Gp address() const { return sized(int(asmjit::x86::rdx.id()), z_.address_width == 64 ? 64 : 32); }
+    Gp address() const { return sized(int(asmjit::x86::rdx.id()), z_->address_width == 64 ? 64 : 32); }
     void cutAddress();
     void throughSegment(unsigned segment, unsigned bits, unsigned bytes, bool write);
     void toKey();
@@ -275,10 +277,9 @@ class BlockEmitter {
     Address stack(int32_t disp, unsigned bytes, bool write, unsigned base = 4);
     void addToStack(int32_t n);
     void moveAddressTo(Address& a, const Gp& reg);
-    bool operandsUsable() const;
+    bool operandsUsable() const { return facts_->usable; }
 
     // -- vector registers
-    VectorLevel vectorLevel() const;
     void needRegisters(VectorLevel level, bool x87);
     bool needMxcsr();
     void load(const Tail& t);
@@ -313,8 +314,8 @@ class BlockEmitter {
     void beforeInstruction();
     bool overwritesFlags();  // the block, before anybody looks at them
     bool certainlyEmitted();
-    bool readsFlags() const;
-    bool writesFlags() const;
+    bool readsFlags() const { return facts_->readsFlags; }
+    bool writesFlags() const { return facts_->writtenFlags; }
 
     // -- leaving
     void edge(int64_t target, unsigned executed, std::optional<size_t> rest = {});
@@ -406,8 +407,10 @@ class BlockEmitter {
     const Insn* insn_ = nullptr;  // the instruction being emitted
     unsigned index_ = 0;          // among all steps' instructions
     bool decoded_ = false;
-    ZydisDecodedInstruction z_;  // only when it is decoded_
-    ZydisDecodedOperand operands_[ZYDIS_MAX_OPERAND_COUNT];
+    // Only when it is decoded_.
+    const ZydisDecodedInstruction* z_ = nullptr;
+    const ZydisDecodedOperand* operands_ = nullptr;
+    const Facts* facts_ = nullptr;
     size_t slowTail_ = ~size_t(0);  // of this instruction, if there is one
     bool unchecked_ = false;        // some of its tails come from in front of a look-up
     template <class T, size_t kUsual>

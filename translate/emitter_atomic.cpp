@@ -10,11 +10,11 @@ using namespace asmjit;
 // XCHG with memory needs no prefix.
 bool BlockEmitter::isAtomic() const {
     if (!context_.threaded) return false;
-    return z_.attributes & ZYDIS_ATTRIB_HAS_LOCK || z_.mnemonic == ZYDIS_MNEMONIC_XCHG;
+    return z_->attributes & ZYDIS_ATTRIB_HAS_LOCK || z_->mnemonic == ZYDIS_MNEMONIC_XCHG;
 }
 
 void BlockEmitter::lockIfAtomic() {
-    if (isAtomic() && z_.attributes & ZYDIS_ATTRIB_HAS_LOCK) a_.lock();
+    if (isAtomic() && z_->attributes & ZYDIS_ATTRIB_HAS_LOCK) a_.lock();
 }
 
 bool BlockEmitter::compareExchange() {
@@ -74,7 +74,7 @@ bool BlockEmitter::compareExchangeWide(InstId id) {
 bool BlockEmitter::bitOfString(InstId id) {
     const ZydisDecodedOperand &string = operands_[0], &index = operands_[1];
     const bool based = string.mem.segment == ZYDIS_REGISTER_FS || string.mem.segment == ZYDIS_REGISTER_GS;
-    if (!operandsUsable() || (code64_ && based && z_.address_width != 64)) return false;
+    if (!operandsUsable() || (code64_ && based && z_->address_width != 64)) return false;
     const unsigned size = index.size, bytes = size / 8;
     const auto guest = unsigned(guestOf(index.reg.value));
     keepFlags();
@@ -86,10 +86,10 @@ bool BlockEmitter::bitOfString(InstId id) {
     if (size == 32) a_.movsxd(kTag, x86::ecx);
     a_.sar(kTag, size == 64 ? 6 : size == 32 ? 5 : 4);
     a_.lea(linear, x86::ptr(kLinear, kTag, bytes == 8 ? 3 : bytes == 4 ? 2 : 1));
-    const bool write = z_.mnemonic != ZYDIS_MNEMONIC_BT;
-    if (z_.address_width == 16) a_.movzx(x86::edx, x86::dx);
+    const bool write = z_->mnemonic != ZYDIS_MNEMONIC_BT;
+    if (z_->address_width == 16) a_.movzx(x86::edx, x86::dx);
     if (needsSegment(string.mem.segment))
-        throughSegment(segmentOf(string.mem.segment), z_.address_width, bytes, write);
+        throughSegment(segmentOf(string.mem.segment), z_->address_width, bytes, write);
     Address found = check(nullptr, bytes, write);
     moveAddressTo(found, kLinear);
     const Mem place = found.mem.cloneResized(bytes);

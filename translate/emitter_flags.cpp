@@ -65,7 +65,7 @@ void BlockEmitter::makeFlags(const Recipe& r) {
 void BlockEmitter::noteRecipe() {
     using Kind = Recipe::Kind;
     Recipe r;
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_CMP: r.kind = Kind::Compare; break;
         case ZYDIS_MNEMONIC_TEST: r.kind = Kind::Test; break;
         case ZYDIS_MNEMONIC_AND:
@@ -97,31 +97,21 @@ void BlockEmitter::noteRecipe() {
 
 // Whether the instruction writes a register that a recipe reads, by name or by nature.
 bool BlockEmitter::writesOperandOf(const Recipe& r) const {
-    for (unsigned n = 0; n < z_.operand_count; n++) {
-        const ZydisDecodedOperand& op = operands_[n];
-        if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || !(op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-            continue;
-        int guest = guestOf(op.reg.value);
-        if (guest < 0) guest = highByteOf(op.reg.value);
-        if (guest >= 0 && (guest == r.guestA || guest == r.guestB)) return true;
-    }
-    return false;
+    const auto writes = [&](int guest) { return guest >= 0 && facts_->writes >> guest & 1; };
+    return writes(r.guestA) || writes(r.guestB);
 }
 
 // A recipe that is about to lose an operand must not be the flags' last place.
 void BlockEmitter::beforeInstruction() {
     if (!recipe_ || inFrame_ || !writesOperandOf(recipe_)) return;
-    const bool overwrites = written(z_) == kArithmetic && !readsFlags();
+    const bool overwrites = facts_->writtenFlags == kArithmetic && !readsFlags();
     if (!overwrites) saveFlags();
 }
 
 bool BlockEmitter::certainlyEmitted() {
-    const How how = knowledgeOf(z_.mnemonic).how;
-    if (context_.refused.contains(index_) || !hostHas(z_.meta.isa_set) || !operandsUsable()) return false;
-    if (how != How::Plain && how != How::Lea && how != How::Convert) return false;
-    for (unsigned n = 0; n < z_.operand_count; n++)
-        if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY && how != How::Lea) return false;
-    return true;
+    const How how = facts_->how;
+    if (context_.refused.contains(index_) || !facts_->hostHas || !operandsUsable()) return false;
+    return how == How::Lea || ((how == How::Plain || how == How::Convert) && !facts_->hasMemory);
 }
 
 bool BlockEmitter::overwritesFlags() {
@@ -129,7 +119,7 @@ bool BlockEmitter::overwritesFlags() {
     for (index_ = 0; index_ < step_->count; index_++) {
         insn_ = &block_->insns[index_];
         if (!decode() || !certainlyEmitted() || readsFlags()) break;
-        if (written(z_) == kArithmetic) {
+        if (facts_->writtenFlags == kArithmetic) {
             result = true;
             break;
         }
@@ -137,15 +127,6 @@ bool BlockEmitter::overwritesFlags() {
     index_ = 0;
     insn_ = nullptr;
     return result;
-}
-
-bool BlockEmitter::writesFlags() const { return written(z_) != 0; }
-
-// Some are read, or some are left as they are.
-bool BlockEmitter::readsFlags() const {
-    const uint32_t w = written(z_);
-    if (knowledgeOf(z_.mnemonic).how == How::Shift) return true;  // a count of 0 leaves all
-    return (z_.cpu_flags && z_.cpu_flags->tested & kArithmetic) || (w && w != kArithmetic);
 }
 
 }  // namespace kiln

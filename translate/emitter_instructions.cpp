@@ -9,7 +9,7 @@ using namespace asmjit;
 // rbx.
 bool BlockEmitter::highByte(InstId id) {
     static_assert(kStandardMap.host[3] == 3);  // guest rbx is in rbx
-    const unsigned count = z_.operand_count_visible;
+    const unsigned count = z_->operand_count_visible;
     for (unsigned n = 0; n < count; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY) return highByteAndMemory(id, operands_[n]);
     std::array<Operand, 4> ops;
@@ -50,8 +50,8 @@ bool BlockEmitter::highByte(InstId id) {
 
 // With an operand in memory, whose address goes to rdx: the register, of which there is only one, is in rcx.
 bool BlockEmitter::highByteAndMemory(InstId id, const ZydisDecodedOperand& memory) {
-    const unsigned count = z_.operand_count_visible;
-    if (!addressable(memory.mem) || isAtomic() || z_.mnemonic == ZYDIS_MNEMONIC_CMPXCHG) return false;
+    const unsigned count = z_->operand_count_visible;
+    if (!addressable(memory.mem) || isAtomic() || z_->mnemonic == ZYDIS_MNEMONIC_CMPXCHG) return false;
     Address place = access(memory.mem, memory.size / 8, memory.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
     moveAddressTo(place, kLinear);
     if (readsFlags()) needFlags();
@@ -79,7 +79,7 @@ bool BlockEmitter::highByteAndMemory(InstId id, const ZydisDecodedOperand& memor
 // Which operand, of a register that is in the frame, the instruction can take from there; -1: none. One that
 // is written must not be of 32 bits, because they clear the upper half.
 int BlockEmitter::operandInPlace() const {
-    const unsigned count = z_.operand_count_visible;
+    const unsigned count = z_->operand_count_visible;
     auto inPlace = [&](unsigned n) {
         if (n >= count || operands_[n].type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
         const int guest = guestOf(operands_[n].reg.value);
@@ -91,7 +91,7 @@ int BlockEmitter::operandInPlace() const {
                 return false;
         return guest >= 0 && inFrame(guest) && !(written && operands_[n].size == 32);
     };
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_MOV:
             if (operands_[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && !fits32(operands_[1].imm.value.s))
                 return -1;
@@ -121,21 +121,21 @@ int BlockEmitter::operandInPlace() const {
 }
 
 bool BlockEmitter::plain(InstId id) {
-    for (unsigned n = 0; n < z_.operand_count_visible; n++) {
+    for (unsigned n = 0; n < z_->operand_count_visible; n++) {
         if (operands_[n].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
         if (highByteOf(operands_[n].reg.value) >= 0) return highByte(id);
         if (ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_SEGMENT) return moveSegment();
         if (ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_CONTROL) return readControl();
     }
     if (!operandsUsable()) return false;
-    const unsigned count = z_.operand_count_visible;
+    const unsigned count = z_->operand_count_visible;
     Operand ops[4];
     if (count > std::size(ops)) return false;
     const ZydisDecodedOperand* memory = nullptr;
     for (unsigned n = 0; n < count; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY) memory = &operands_[n];
-    const bool bitString = z_.mnemonic == ZYDIS_MNEMONIC_BT || z_.mnemonic == ZYDIS_MNEMONIC_BTS ||
-                           z_.mnemonic == ZYDIS_MNEMONIC_BTR || z_.mnemonic == ZYDIS_MNEMONIC_BTC;
+    const bool bitString = z_->mnemonic == ZYDIS_MNEMONIC_BT || z_->mnemonic == ZYDIS_MNEMONIC_BTS ||
+                           z_->mnemonic == ZYDIS_MNEMONIC_BTR || z_->mnemonic == ZYDIS_MNEMONIC_BTC;
     if (memory && bitString && operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER) return bitOfString(id);
 
     Address address{};
@@ -160,8 +160,8 @@ bool BlockEmitter::plain(InstId id) {
     if (readsFlags()) needFlags();
 
     const int place = memory ? -1 : operandInPlace();
-    const bool moves = z_.mnemonic == ZYDIS_MNEMONIC_MOV || z_.mnemonic == ZYDIS_MNEMONIC_MOVZX ||
-                       z_.mnemonic == ZYDIS_MNEMONIC_MOVSX || z_.mnemonic == ZYDIS_MNEMONIC_MOVSXD;
+    const bool moves = z_->mnemonic == ZYDIS_MNEMONIC_MOV || z_->mnemonic == ZYDIS_MNEMONIC_MOVZX ||
+                       z_->mnemonic == ZYDIS_MNEMONIC_MOVSX || z_->mnemonic == ZYDIS_MNEMONIC_MOVSXD;
     const bool overwrites = moves && !(operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
                                        operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
                                        guestOf(operands_[0].reg.value) == guestOf(operands_[1].reg.value));
@@ -225,7 +225,7 @@ bool BlockEmitter::lea() {
     const unsigned size = operands_[0].size;
     ZydisDecodedOperandMem flat = m;
     flat.segment = ZYDIS_REGISTER_DS;
-    const bool direct = !inFrame(guest) && size == z_.address_width && size >= 32;
+    const bool direct = !inFrame(guest) && size == z_->address_width && size >= 32;
     const Gp result = direct ? pinned(unsigned(guest), size) : address();
     linearAddress(flat, result);
     if (direct) return true;
@@ -243,7 +243,7 @@ bool BlockEmitter::lea() {
 
 bool BlockEmitter::shiftByCl(InstId id) {
     if (!operandsUsable()) return false;
-    const unsigned count = z_.operand_count_visible;
+    const unsigned count = z_->operand_count_visible;
     Operand ops[3];
     const ZydisDecodedOperand& dst = operands_[0];
     int dstInFrame = -1;
@@ -364,14 +364,14 @@ bool BlockEmitter::divide(bool isSigned) {
 
 bool BlockEmitter::convert() {
     loadGuest(x86::rax, 0);
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_CBW: a_.cbw(); break;
         case ZYDIS_MNEMONIC_CWDE: a_.cwde(); break;
         case ZYDIS_MNEMONIC_CDQE: a_.cdqe(); break;
         default:
-            if (z_.mnemonic == ZYDIS_MNEMONIC_CWD)
+            if (z_->mnemonic == ZYDIS_MNEMONIC_CWD)
                 loadGuest(x86::rdx, 2), a_.cwd();
-            else if (z_.mnemonic == ZYDIS_MNEMONIC_CDQ)
+            else if (z_->mnemonic == ZYDIS_MNEMONIC_CDQ)
                 a_.cdq();
             else
                 a_.cqo();
@@ -406,8 +406,8 @@ bool BlockEmitter::loadAh() {
 
 bool BlockEmitter::push() {
     const ZydisDecodedOperand& op = operands_[0];
-    if (!segmented() && z_.operand_width != bits()) return false;
-    const unsigned width = z_.operand_width, bytes = width / 8;
+    if (!segmented() && z_->operand_width != bits()) return false;
+    const unsigned width = z_->operand_width, bytes = width / 8;
     if (op.type == ZYDIS_OPERAND_TYPE_REGISTER &&
         ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT)
         return pushSegment(segmentOf(op.reg.value));
@@ -440,8 +440,8 @@ bool BlockEmitter::push() {
 
 bool BlockEmitter::pop() {
     const ZydisDecodedOperand& op = operands_[0];
-    if ((!segmented() && z_.operand_width != bits()) || op.type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
-    const unsigned width = z_.operand_width, bytes = width / 8;
+    if ((!segmented() && z_->operand_width != bits()) || op.type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
+    const unsigned width = z_->operand_width, bytes = width / 8;
     if (ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT)
         return popSegment(segmentOf(op.reg.value));
     if (!operandsUsable()) return false;
@@ -462,8 +462,8 @@ bool BlockEmitter::pop() {
 }
 
 bool BlockEmitter::leave() {
-    if (!segmented() && z_.operand_width != bits()) return false;
-    const unsigned width = z_.operand_width, bytes = width / 8;
+    if (!segmented() && z_->operand_width != bits()) return false;
+    const unsigned width = z_->operand_width, bytes = width / 8;
     const Address from = stack(0, bytes, false, 5);
     a_.mov(sized(int(x86::rdx.id()), width), from.mem.cloneResized(bytes));
     if (segmented()) {

@@ -8,18 +8,6 @@ using namespace asmjit;
 
 // -- operands
 
-int BlockEmitter::guestOf(ZydisRegister r) {
-    const int id = ZydisRegisterGetId(r);
-    switch (ZydisRegisterGetClass(r)) {
-        case ZYDIS_REGCLASS_GPR8:  // AL CL DL BL AH CH DH BH SPL BPL ...
-            return id < 4 ? id : id < 8 ? -1 : id - 4;
-        case ZYDIS_REGCLASS_GPR16:
-        case ZYDIS_REGCLASS_GPR32:
-        case ZYDIS_REGCLASS_GPR64: return id;
-        default: return -1;
-    }
-}
-
 x86::Gp BlockEmitter::sized(int host, unsigned bits) {
     switch (bits) {
         case 8: return x86::gpb_lo(uint32_t(host));
@@ -54,26 +42,16 @@ x86::Gp BlockEmitter::baseRegisterOf(int guest, const Gp& scratch) {
     return scratch;
 }
 
-bool BlockEmitter::addressable(const ZydisDecodedOperandMem& m) const {
-    if (m.index == ZYDIS_REGISTER_NONE) return true;
-    switch (ZydisRegisterGetClass(m.index)) {
-        case ZYDIS_REGCLASS_GPR16:
-        case ZYDIS_REGCLASS_GPR32:
-        case ZYDIS_REGCLASS_GPR64: return true;
-        default: return false;
-    }
-}
-
 void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out) {
-    int64_t disp = displacementOf(z_, m);
-    const ZydisRegister base = baseOf(z_, m);
+    int64_t disp = displacementOf(*z_, m);
+    const ZydisRegister base = baseOf(*z_, m);
     const bool ipRelative = base == ZYDIS_REGISTER_RIP || base == ZYDIS_REGISTER_EIP;
     if (ipRelative) {
         disp += nextOffset();
         a_.mov(kLinear, KILN_FRAME(page));
     }
     if (base == ZYDIS_REGISTER_NONE && m.index == ZYDIS_REGISTER_NONE) {
-        const uint64_t mask = ~0ull >> (64 - z_.address_width);
+        const uint64_t mask = ~0ull >> (64 - z_->address_width);
         a_.mov(out.r64(), int64_t(uint64_t(disp) & mask));
     } else {
         Mem sum;
@@ -95,7 +73,7 @@ void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out)
             sum.setIndex(index, m.scale == 8 ? 3 : m.scale == 4 ? 2 : m.scale == 2 ? 1 : 0);
         }
         a_.lea(out, sum);
-        if (z_.address_width == 16) a_.movzx(out.r32(), out.r16());
+        if (z_->address_width == 16) a_.movzx(out.r32(), out.r16());
     }
     if (code64_ && m.segment == ZYDIS_REGISTER_FS) a_.add(kLinear, KILN_FRAME(fsBase));
     if (code64_ && m.segment == ZYDIS_REGISTER_GS) a_.add(kLinear, KILN_FRAME(gsBase));
@@ -104,25 +82,24 @@ void BlockEmitter::linearAddress(const ZydisDecodedOperandMem& m, const Gp& out)
 BlockEmitter::Address BlockEmitter::access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write) {
     if (const AccessPlan::Access shared = plan_.memory(index_); shared.group >= 0) {
         if (plan_.group(shared.group).start == AccessPlan::Start::Sum) return groupedSum(shared, m, bytes);
-        return grouped(shared, unsigned(std::max(ZydisRegisterGetId(baseOf(z_, m)), ZyanI8(0))),
-                       displacementOf(z_, m), bytes);
+        return grouped(shared, unsigned(std::max(guestOf(baseOf(*z_, m)), 0)), displacementOf(*z_, m), bytes);
     }
     keepFlags();
-    const int64_t disp = displacementOf(z_, m);
+    const int64_t disp = displacementOf(*z_, m);
     constexpr int64_t kNear = 1 << 20;  // outside 64-bit code a larger one may be meant to wrap
-    const ZydisRegister base = baseOf(z_, m);
+    const ZydisRegister base = baseOf(*z_, m);
     const bool segment = needsSegment(m.segment);
-    const bool simple = !segment && z_.address_width == bits() && m.index == ZYDIS_REGISTER_NONE &&
+    const bool simple = !segment && z_->address_width == bits() && m.index == ZYDIS_REGISTER_NONE &&
                         base != ZYDIS_REGISTER_NONE && base != ZYDIS_REGISTER_RIP &&
                         m.segment != ZYDIS_REGISTER_FS && m.segment != ZYDIS_REGISTER_GS &&
                         (code64_ ? fits32(disp + 64) : disp > -kNear && disp < kNear) &&
-                        !inFrame(ZydisRegisterGetId(base));
+                        !inFrame(guestOf(base));
     if (!simple) {
         linearAddress(m, address());
-        if (segment) throughSegment(segmentOf(m.segment), z_.address_width, bytes, write);
+        if (segment) throughSegment(segmentOf(m.segment), z_->address_width, bytes, write);
         return check(nullptr, bytes, write);
     }
-    const Mem direct = x86::ptr(pinned(unsigned(ZydisRegisterGetId(base)), 64), int32_t(disp));
+    const Mem direct = x86::ptr(pinned(unsigned(guestOf(base)), 64), int32_t(disp));
     return check(&direct, bytes, write);
 }
 
@@ -196,7 +173,7 @@ BlockEmitter::Address BlockEmitter::groupedSum(const AccessPlan::Access& access,
     if (!g.checked) {
         linearAddress(m, kLinear);
         checkGroup(access, kLinear, 0);
-        const auto base = unsigned(ZydisRegisterGetId(m.base));
+        const auto base = unsigned(guestOf(m.base));
         inFrame(int(base)) ? a_.add(kIndex, slot(base)) : a_.add(kIndex, pinned(base, 64));
         if (access.base) a_.sub(kIndex, access.base);
         noteHandle(access);
@@ -204,7 +181,7 @@ BlockEmitter::Address BlockEmitter::groupedSum(const AccessPlan::Access& access,
         loadHandle(access);
     }
     const Gp index = baseRegister(m.index, kLinear);
-    const Mem mem = x86::ptr(kIndex, index, g.scale, int32_t(access.base + displacementOf(z_, m)));
+    const Mem mem = x86::ptr(kIndex, index, g.scale, int32_t(access.base + displacementOf(*z_, m)));
     if (!aligned) checkAlignment(access, mem, bytes);
     return {mem, index == kLinear};
 }
@@ -311,16 +288,6 @@ void BlockEmitter::moveAddressTo(Address& a, const Gp& reg) {
 void BlockEmitter::addToStack(int32_t n) {
     static_assert(kStandardMap.pinned(4));
     a_.lea(pinned(4, stackBits()), x86::ptr(pinned(4, 64), n));
-}
-
-bool BlockEmitter::operandsUsable() const {
-    for (unsigned n = 0; n < z_.operand_count_visible; n++) {
-        const ZydisDecodedOperand& op = operands_[n];
-        if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(op.reg.value) < 0) return false;
-        if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && !addressable(op.mem)) return false;
-        if (op.type == ZYDIS_OPERAND_TYPE_POINTER) return false;
-    }
-    return true;
 }
 
 }  // namespace kiln

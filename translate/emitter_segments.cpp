@@ -22,7 +22,7 @@ bool BlockEmitter::needsSegment(ZydisRegister segment) const {
 }
 
 void BlockEmitter::cutAddress() {
-    if (z_.address_width == 16) a_.movzx(x86::edx, x86::dx);
+    if (z_->address_width == 16) a_.movzx(x86::edx, x86::dx);
 }
 
 // rdx: an offset of so many bits in the segment; becomes a linear address. rcx is used.
@@ -50,7 +50,7 @@ void BlockEmitter::throughSegment(unsigned segment, unsigned bits, unsigned byte
 std::optional<int64_t> BlockEmitter::target() const {
     const int64_t distance = nextOffset() + operands_[0].imm.value.s;
     if (!segmented()) return distance;
-    const auto ip = uint64_t(pageIp() + distance) & (z_.operand_width == 16 ? 0xffff : 0xffffffff);
+    const auto ip = uint64_t(pageIp() + distance) & (z_->operand_width == 16 ? 0xffff : 0xffffffff);
     if (ip >= context_.surroundings.codeEnd) return {};
     return int64_t(ip) - pageIp();
 }
@@ -58,7 +58,7 @@ std::optional<int64_t> BlockEmitter::target() const {
 // Of offsets that calls push and returns pop.
 unsigned BlockEmitter::transferBytes() const {
     if (!segmented()) return code64_ ? 8 : 4;
-    return z_.operand_width == 16 ? 2 : 4;
+    return z_->operand_width == 16 ? 2 : 4;
 }
 
 // rdx: an offset in CS; becomes what the table of targets knows it by, if it does at all.
@@ -134,7 +134,7 @@ void BlockEmitter::putSegment(unsigned segment) {
 }
 
 bool BlockEmitter::pushSegment(unsigned segment) {
-    const unsigned bytes = z_.operand_width / 8;
+    const unsigned bytes = z_->operand_width / 8;
     Address to = stack(-int32_t(bytes), bytes, true);
     moveAddressTo(to, kLinear);
     a_.mov(kIndex, KILN_FRAME(processor));
@@ -146,7 +146,7 @@ bool BlockEmitter::pushSegment(unsigned segment) {
 
 bool BlockEmitter::popSegment(unsigned segment) {
     if (!context_.surroundings.whole || segment == Ss) return false;
-    const unsigned bytes = z_.operand_width / 8;
+    const unsigned bytes = z_->operand_width / 8;
     const Address from = stack(0, bytes, false);
     a_.movzx(x86::edx, from.mem.cloneResized(2));
     addToStack(int32_t(bytes));
@@ -157,7 +157,7 @@ bool BlockEmitter::popSegment(unsigned segment) {
 // LES and LDS, LFS, LGS.
 bool BlockEmitter::loadFar() {
     unsigned segment = Es;
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_LES: break;
         case ZYDIS_MNEMONIC_LDS: segment = Ds; break;
         case ZYDIS_MNEMONIC_LFS: segment = Fs; break;
@@ -177,31 +177,31 @@ bool BlockEmitter::loadFar() {
 // The operand at rSI or rDI.
 BlockEmitter::Address BlockEmitter::pointer(unsigned guest, unsigned segment, unsigned bytes, bool write) {
     loadGuest(kLinear, guest);
-    if (z_.address_width == 16)
+    if (z_->address_width == 16)
         cutAddress();
     else
         a_.mov(x86::edx, x86::edx);
     const auto name = ZydisRegister(ZYDIS_REGISTER_ES + segment);
-    if (needsSegment(name)) throughSegment(segment, z_.address_width, bytes, write);
+    if (needsSegment(name)) throughSegment(segment, z_->address_width, bytes, write);
     return check(nullptr, bytes, write);
 }
 
 void BlockEmitter::advance(unsigned guest, unsigned bytes) {
-    a_.lea(pinned(guest, z_.address_width), x86::ptr(pinned(guest, 64), int32_t(bytes)));
+    a_.lea(pinned(guest, z_->address_width), x86::ptr(pinned(guest, 64), int32_t(bytes)));
 }
 
 // Without a prefix and with addresses of 16 or 32 bits.
 bool BlockEmitter::stringElement() {
     constexpr unsigned kRsi = 6, kRdi = 7;
-    if (code64_ || z_.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
+    if (code64_ || z_->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
         return false;
     unsigned from = Ds;
-    for (unsigned n = 0; n < z_.operand_count; n++) {
+    for (unsigned n = 0; n < z_->operand_count; n++) {
         const ZydisDecodedOperand& op = operands_[n];
         if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && ZydisRegisterGetId(op.mem.base) == kRsi)
             from = segmentOf(op.mem.segment);
     }
-    const unsigned bytes = z_.operand_width / 8;
+    const unsigned bytes = z_->operand_width / 8;
     keepFlags();
     inHost_ = false;
     a_.mov(kIndex, KILN_FRAME(processor));
@@ -212,7 +212,7 @@ bool BlockEmitter::stringElement() {
         a_.mov(value, source.mem.cloneResized(bytes));
         a_.mov(KILN_FRAME(value), x86::rcx);
     };
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_LODSB:
         case ZYDIS_MNEMONIC_LODSW:
         case ZYDIS_MNEMONIC_LODSD:

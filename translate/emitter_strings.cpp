@@ -17,7 +17,7 @@ bool BlockEmitter::stringInstruction() {
         bool source, destination, writes, setsFlags;  // [rSI], [rDI], and what becomes of [rDI]
     };
     Form f{};
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_MOVSB:
         case ZYDIS_MNEMONIC_MOVSW:
         case ZYDIS_MNEMONIC_MOVSD:
@@ -43,16 +43,16 @@ bool BlockEmitter::stringInstruction() {
     constexpr unsigned kRsi = 6, kRdi = 7;
     const bool inPlace = map_.host[kRsi] == int(kRsi) && map_.host[kRdi] == int(kRdi);
     if (!code64_) return stringElement();
-    if (z_.address_width != 64 || z_.operand_count_visible || block_->single || !inPlace || inFrame(0) ||
+    if (z_->address_width != 64 || z_->operand_count_visible || block_->single || !inPlace || inFrame(0) ||
         inFrame(1))
         return false;
-    for (unsigned n = 0; n < z_.operand_count; n++)
+    for (unsigned n = 0; n < z_->operand_count; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY &&
             (operands_[n].mem.segment == ZYDIS_REGISTER_FS || operands_[n].mem.segment == ZYDIS_REGISTER_GS))
             return false;
-    const unsigned bytes = z_.operand_width / 8, shift = bytes == 8 ? 3 : bytes / 2;
-    const bool repne = z_.attributes & ZYDIS_ATTRIB_HAS_REPNE;
-    const bool repeats = repne || z_.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE);
+    const unsigned bytes = z_->operand_width / 8, shift = bytes == 8 ? 3 : bytes / 2;
+    const bool repne = z_->attributes & ZYDIS_ATTRIB_HAS_REPNE;
+    const bool repeats = repne || z_->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE);
     const Gp count = pinned(1, 64);
 
     keepFlags();

@@ -27,7 +27,7 @@ void BlockEmitter::requireCpl0() {
 }
 
 bool BlockEmitter::system() {
-    switch (z_.mnemonic) {
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_SWAPGS: return swapGs();
         case ZYDIS_MNEMONIC_RDFSBASE: return readBase(false);
         case ZYDIS_MNEMONIC_RDGSBASE: return readBase(true);
@@ -130,7 +130,7 @@ bool BlockEmitter::changeAc() {
     if (code64_) {
         a_.mov(x86::eax, uint32_t(site));
         a_.call(
-            Imm(uint64_t(z_.mnemonic == ZYDIS_MNEMONIC_STAC ? context_.thunks.stac : context_.thunks.clac)));
+            Imm(uint64_t(z_->mnemonic == ZYDIS_MNEMONIC_STAC ? context_.thunks.stac : context_.thunks.clac)));
     } else {
         callOut(site);
     }
@@ -188,8 +188,8 @@ bool BlockEmitter::readKeys() {
 }
 
 bool BlockEmitter::pushFlags() {
-    const unsigned bytes = z_.operand_width / 8;
-    if (inFrame(4) || (segmented() ? context_.surroundings.v86 : z_.operand_width != bits())) return false;
+    const unsigned bytes = z_->operand_width / 8;
+    if (inFrame(4) || (segmented() ? context_.surroundings.v86 : z_->operand_width != bits())) return false;
     saveFlags();
     Address to = stack(-int32_t(bytes), bytes, true);
     if (to.usesRdx) moveAddressTo(to, kIndex);

@@ -18,7 +18,7 @@ bool BlockEmitter::branchIf(InstId id) {
     const int64_t taken = *target();
     needFlags();
     if (follows(taken)) {
-        const InstId past = kJumps[(z_.opcode & 15) ^ 1];
+        const InstId past = kJumps[(z_->opcode & 15) ^ 1];
         followed_ = true;
         branchAway(past, nextOffset());
         if (inMidBlock()) edges_.back().rest = restOfBlock();
@@ -40,11 +40,11 @@ void BlockEmitter::branchAway(InstId id, int64_t target) {
 
 // LOOP and relatives, JECXZ and JRCXZ: the counter is as wide as an address. Flags stay in the host's.
 bool BlockEmitter::loop() {
-    const bool counts = z_.mnemonic != ZYDIS_MNEMONIC_JCXZ && z_.mnemonic != ZYDIS_MNEMONIC_JECXZ &&
-                        z_.mnemonic != ZYDIS_MNEMONIC_JRCXZ;
+    const bool counts = z_->mnemonic != ZYDIS_MNEMONIC_JCXZ && z_->mnemonic != ZYDIS_MNEMONIC_JECXZ &&
+                        z_->mnemonic != ZYDIS_MNEMONIC_JRCXZ;
     needFlags();
     loadGuest(x86::rcx, 1);
-    const Gp counter = sized(int(x86::rcx.id()), z_.address_width);
+    const Gp counter = sized(int(x86::rcx.id()), z_->address_width);
     if (counts) {
         a_.lea(counter, x86::ptr(x86::rcx, -1));
         storeGuest(1, x86::rcx);
@@ -56,11 +56,11 @@ bool BlockEmitter::loop() {
     e.limited = limited_;
     edges_.push_back(e);
     followed_ = fallsToNext();
-    if (z_.address_width == 16) a_.movzx(x86::ecx, x86::cx);
-    a_.jecxz(z_.address_width == 16 ? x86::ecx : counter, zero);
-    if (z_.mnemonic == ZYDIS_MNEMONIC_LOOPE)
+    if (z_->address_width == 16) a_.movzx(x86::ecx, x86::cx);
+    a_.jecxz(z_->address_width == 16 ? x86::ecx : counter, zero);
+    if (z_->mnemonic == ZYDIS_MNEMONIC_LOOPE)
         a_.jz(e.label);
-    else if (z_.mnemonic == ZYDIS_MNEMONIC_LOOPNE)
+    else if (z_->mnemonic == ZYDIS_MNEMONIC_LOOPNE)
         a_.jnz(e.label);
     else if (counts)
         a_.jmp(e.label);
@@ -107,7 +107,7 @@ void BlockEmitter::pushReturn() {
 bool BlockEmitter::ret() {
     nearBranchInstruction_ = true;
     const unsigned bytes = transferBytes();
-    const int32_t released = z_.operand_count_visible ? int32_t(operands_[0].imm.value.u & 0xffff) : 0;
+    const int32_t released = z_->operand_count_visible ? int32_t(operands_[0].imm.value.u & 0xffff) : 0;
     next_ ? keepFlags() : saveFlags();
     const Address from = stack(0, bytes, false);
     if (bytes == 2)

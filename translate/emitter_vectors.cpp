@@ -29,42 +29,6 @@ Operand BlockEmitter::vectorRegister(ZydisRegister r) {
     }
 }
 
-// What the instruction needs; None: it has no vector operands.
-VectorLevel BlockEmitter::vectorLevel() const {
-    const auto encoding = z_.encoding;
-    if (!isVectorSet(z_.meta.isa_set)) return VectorLevel::None;
-    if (encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) return VectorLevel::Avx512;
-    bool named = false;
-    switch (z_.mnemonic) {
-        case ZYDIS_MNEMONIC_VZEROUPPER:
-        case ZYDIS_MNEMONIC_VZEROALL:
-            named = code64_;  // elsewhere they leave registers 8 to 15 alone
-            break;
-        // These have results elsewhere, and may have a source in memory: they need MXCSR.
-        case ZYDIS_MNEMONIC_CVTPS2PI:
-        case ZYDIS_MNEMONIC_CVTPD2PI:
-        case ZYDIS_MNEMONIC_CVTTPS2PI:
-        case ZYDIS_MNEMONIC_CVTTPD2PI:
-        case ZYDIS_MNEMONIC_CVTSS2SI:
-        case ZYDIS_MNEMONIC_CVTSD2SI:
-        case ZYDIS_MNEMONIC_CVTTSS2SI:
-        case ZYDIS_MNEMONIC_CVTTSD2SI:
-        case ZYDIS_MNEMONIC_VCVTSS2SI:
-        case ZYDIS_MNEMONIC_VCVTSD2SI:
-        case ZYDIS_MNEMONIC_VCVTTSS2SI:
-        case ZYDIS_MNEMONIC_VCVTTSD2SI: named = true; break;
-        default: break;
-    }
-    for (unsigned n = 0; n < z_.operand_count_visible; n++) {
-        if (operands_[n].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
-        const auto kind = ZydisRegisterGetClass(operands_[n].reg.value);
-        if (kind == ZYDIS_REGCLASS_MASK) return VectorLevel::Avx512;
-        named |= kind == ZYDIS_REGCLASS_XMM || kind == ZYDIS_REGCLASS_YMM;
-    }
-    if (!named) return VectorLevel::None;
-    return encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? VectorLevel::Avx : VectorLevel::Sse;
-}
-
 // Has them loaded in front of the instruction. rax, rcx, rdx and the host's flags are used.
 void BlockEmitter::needRegisters(VectorLevel level, bool x87) {
     const bool vectorsToo = vectors_ < level, x87Too = x87 && !x87_;
@@ -101,9 +65,9 @@ void BlockEmitter::load(const Tail& t) {
 
 // Whether the memory operand has to lie on a multiple of its size (SDM vol. 1, 4.1.1; vol. 2, 2.4 and 2.8).
 bool BlockEmitter::mustBeAligned(unsigned bytes) const {
-    if (isAtomic() || z_.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) return true;
-    if (vectorLevel() == VectorLevel::None || bytes < 16) return false;
-    switch (z_.mnemonic) {
+    if (isAtomic() || z_->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) return true;
+    if (facts_->level == VectorLevel::None || bytes < 16) return false;
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_MOVUPS:
         case ZYDIS_MNEMONIC_MOVUPD:
         case ZYDIS_MNEMONIC_MOVDQU:
@@ -121,13 +85,13 @@ bool BlockEmitter::mustBeAligned(unsigned bytes) const {
         case ZYDIS_MNEMONIC_VMOVNTPD:
         case ZYDIS_MNEMONIC_VMOVNTDQ:
         case ZYDIS_MNEMONIC_VMOVNTDQA: return true;
-        default: return vectorLevel() == VectorLevel::Sse;
+        default: return facts_->level == VectorLevel::Sse;
     }
 }
 
 bool BlockEmitter::vector(InstId id) {
-    if (!isVectorSet(z_.meta.isa_set)) return false;
-    switch (z_.mnemonic) {
+    if (!facts_->vectorSet) return false;
+    switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_LDMXCSR:
         case ZYDIS_MNEMONIC_VLDMXCSR: return loadMxcsr();
         case ZYDIS_MNEMONIC_STMXCSR:
@@ -151,10 +115,10 @@ bool BlockEmitter::vector(InstId id) {
         case ZYDIS_MNEMONIC_VMASKMOVDQU: return false;
         default: break;
     }
-    if (context_.portable && differsAmongHosts(z_.mnemonic)) return false;
-    const VectorLevel level = vectorLevel();
+    if (context_.portable && differsAmongHosts(z_->mnemonic)) return false;
+    const VectorLevel level = facts_->level;
     bool mmx = false;
-    for (unsigned n = 0; n < z_.operand_count_visible; n++) {
+    for (unsigned n = 0; n < z_->operand_count_visible; n++) {
         const ZydisDecodedOperand& op = operands_[n];
         mmx |= isMmx(op);
         if (op.type == ZYDIS_OPERAND_TYPE_REGISTER && guestOf(op.reg.value) < 0 &&
@@ -172,29 +136,29 @@ bool BlockEmitter::vector(InstId id) {
 
 // {k}, {z}, {sae} and rounding.
 void BlockEmitter::decorate() {
-    if (z_.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) {
-        if (z_.meta.isa_set == ZYDIS_ISA_SET_AVX_VNNI) a_.vex();
+    if (z_->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+        if (z_->meta.isa_set == ZYDIS_ISA_SET_AVX_VNNI) a_.vex();
         return;
     }
-    if (z_.avx.mask.reg != ZYDIS_REGISTER_NONE && z_.avx.mask.reg != ZYDIS_REGISTER_K0)
-        a_.k(x86::k(uint32_t(ZydisRegisterGetId(z_.avx.mask.reg))));
-    if (z_.raw.evex.z) a_.z();
-    switch (z_.avx.rounding.mode) {
+    if (z_->avx.mask.reg != ZYDIS_REGISTER_NONE && z_->avx.mask.reg != ZYDIS_REGISTER_K0)
+        a_.k(x86::k(uint32_t(ZydisRegisterGetId(z_->avx.mask.reg))));
+    if (z_->raw.evex.z) a_.z();
+    switch (z_->avx.rounding.mode) {
         case ZYDIS_ROUNDING_MODE_RN: a_.rn_sae(); break;
         case ZYDIS_ROUNDING_MODE_RD: a_.rd_sae(); break;
         case ZYDIS_ROUNDING_MODE_RU: a_.ru_sae(); break;
         case ZYDIS_ROUNDING_MODE_RZ: a_.rz_sae(); break;
         default:
-            if (z_.avx.has_sae) a_.sae();
+            if (z_->avx.has_sae) a_.sae();
     }
 }
 
 x86::Mem BlockEmitter::vectorMemory(const Mem& mem, unsigned bytes) const {
-    if (z_.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || z_.avx.broadcast.is_static)
+    if (z_->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || z_->avx.broadcast.is_static)
         return mem.cloneResized(bytes);
     using Broadcast = Mem::Broadcast;
     auto broadcast = Broadcast::kNone;
-    switch (z_.avx.broadcast.mode) {
+    switch (z_->avx.broadcast.mode) {
         case ZYDIS_BROADCAST_MODE_1_TO_2: broadcast = Broadcast::k1To2; break;
         case ZYDIS_BROADCAST_MODE_1_TO_4: broadcast = Broadcast::k1To4; break;
         case ZYDIS_BROADCAST_MODE_1_TO_8: broadcast = Broadcast::k1To8; break;
@@ -207,7 +171,7 @@ x86::Mem BlockEmitter::vectorMemory(const Mem& mem, unsigned bytes) const {
 
 bool BlockEmitter::vectorPlain(InstId id) {
     const ZydisDecodedOperand* memory = nullptr;
-    for (unsigned n = 0; n < z_.operand_count_visible; n++)
+    for (unsigned n = 0; n < z_->operand_count_visible; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY) memory = &operands_[n];
     Address address{};
     if (memory)
@@ -216,7 +180,7 @@ bool BlockEmitter::vectorPlain(InstId id) {
     Operand ops[6];
     unsigned count = 0;
     int stored = -1;  // a general register that is in the frame, and written
-    for (unsigned n = 0; n < z_.operand_count_visible; n++) {
+    for (unsigned n = 0; n < z_->operand_count_visible; n++) {
         const ZydisDecodedOperand& op = operands_[n];
         if (isMaskOperand(op)) continue;
         if (count == std::size(ops)) return false;
@@ -268,7 +232,7 @@ bool BlockEmitter::storeMxcsr() {
 }
 
 bool BlockEmitter::needMxcsr() {
-    const bool vex = z_.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    const bool vex = z_->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
     const VectorLevel level = vex ? VectorLevel::Avx : VectorLevel::Sse;
     if (!context_.thunks.load[size_t(level)]) return false;
     needRegisters(level, false);
@@ -277,11 +241,12 @@ bool BlockEmitter::needMxcsr() {
 
 // PCMPESTRI and relatives: lengths in EAX and EDX, an index into ECX, a mask into XMM0.
 bool BlockEmitter::compareStrings(InstId id) {
-    const bool lengths = z_.mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || z_.mnemonic == ZYDIS_MNEMONIC_PCMPESTRM ||
-                         z_.mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || z_.mnemonic == ZYDIS_MNEMONIC_VPCMPESTRM;
-    const bool index = z_.mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || z_.mnemonic == ZYDIS_MNEMONIC_PCMPISTRI ||
-                       z_.mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || z_.mnemonic == ZYDIS_MNEMONIC_VPCMPISTRI;
-    if (lengths && (z_.raw.rex.W || z_.raw.vex.W)) return false;  // of 64 bits
+    const bool lengths =
+        z_->mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || z_->mnemonic == ZYDIS_MNEMONIC_PCMPESTRM ||
+        z_->mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || z_->mnemonic == ZYDIS_MNEMONIC_VPCMPESTRM;
+    const bool index = z_->mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || z_->mnemonic == ZYDIS_MNEMONIC_PCMPISTRI ||
+                       z_->mnemonic == ZYDIS_MNEMONIC_VPCMPESTRI || z_->mnemonic == ZYDIS_MNEMONIC_VPCMPISTRI;
+    if (lengths && (z_->raw.rex.W || z_->raw.vex.W)) return false;  // of 64 bits
     if (!needMxcsr()) return false;
     const ZydisDecodedOperand& second = operands_[1];
     Operand source = vectorRegister(second.reg.value);

@@ -45,49 +45,30 @@ bool keepsPointers(ZydisMnemonic m) {
 
 }  // namespace
 
-bool BlockEmitter::usesX87() const {
-    if (!decoded_) return true;
-    switch (z_.meta.isa_set) {
-        case ZYDIS_ISA_SET_FXSAVE:
-        case ZYDIS_ISA_SET_FXSAVE64:
-        case ZYDIS_ISA_SET_XSAVE:
-        case ZYDIS_ISA_SET_XSAVEC:
-        case ZYDIS_ISA_SET_XSAVEOPT:
-        case ZYDIS_ISA_SET_XSAVES:
-        case ZYDIS_ISA_SET_PENTIUMMMX:
-        case ZYDIS_ISA_SET_SSE2MMX:
-        case ZYDIS_ISA_SET_SSSE3MMX: return true;
-        default: break;
-    }
-    for (unsigned n = 0; n < z_.operand_count; n++)
-        if (operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-            ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_MMX)
-            return true;
-    return isX87(z_) || z_.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED;
-}
+bool BlockEmitter::usesX87() const { return !decoded_ || facts_->touchesX87; }
 
 bool BlockEmitter::x87() {
-    if (!isX87(z_) || !context_.thunks.loadX87 || handlesWholeState(z_.mnemonic)) return false;
-    if (context_.portable && differsAmongHosts(z_.mnemonic)) return false;
-    if (z_.mnemonic == ZYDIS_MNEMONIC_FWAIT) {  // nothing is pending while it can be loaded
+    if (!facts_->x87 || !context_.thunks.loadX87 || handlesWholeState(z_->mnemonic)) return false;
+    if (context_.portable && differsAmongHosts(z_->mnemonic)) return false;
+    if (z_->mnemonic == ZYDIS_MNEMONIC_FWAIT) {  // nothing is pending while it can be loaded
         needRegisters(VectorLevel::None, true);
         return true;
     }
-    const bool memory = z_.raw.modrm.mod != 3;
+    const bool memory = z_->raw.modrm.mod != 3;
     const ZydisDecodedOperand* op = nullptr;
-    for (unsigned n = 0; n < z_.operand_count && memory; n++)
+    for (unsigned n = 0; n < z_->operand_count && memory; n++)
         if (operands_[n].type == ZYDIS_OPERAND_TYPE_MEMORY) op = &operands_[n];
     if (memory && (!op || !addressable(op->mem))) return false;
     needRegisters(VectorLevel::None, true);
-    const bool noted = !keepsPointers(z_.mnemonic);
-    if (z_.mnemonic == ZYDIS_MNEMONIC_FLDCW) keepFlags(), inHost_ = false;  // see loadControl()
+    const bool noted = !keepsPointers(z_->mnemonic);
+    if (z_->mnemonic == ZYDIS_MNEMONIC_FLDCW) keepFlags(), inHost_ = false;  // see loadControl()
     if (memory) {
         const Address at = access(op->mem, op->size / 8, op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
-        if (z_.mnemonic == ZYDIS_MNEMONIC_FLDCW) return loadControl(at);
+        if (z_->mnemonic == ZYDIS_MNEMONIC_FLDCW) return loadControl(at);
         if (noted) noteData(op->mem, at);
         embedX87(at.mem);
-    } else if (z_.mnemonic == ZYDIS_MNEMONIC_FNSTSW) {
-        a_.embedUInt8(z_.opcode);
+    } else if (z_->mnemonic == ZYDIS_MNEMONIC_FNSTSW) {
+        a_.embedUInt8(z_->opcode);
         a_.embedUInt8(0xe0);
         a_.nowRaxHolds(HostAssembler::kNothing);
         if (inFrame(0))
@@ -97,8 +78,8 @@ bool BlockEmitter::x87() {
         return true;
     } else {
         if (readsFlags()) needFlags();
-        a_.embedUInt8(z_.opcode);
-        a_.embedUInt8(uint8_t(0xc0 | z_.raw.modrm.reg << 3 | z_.raw.modrm.rm));
+        a_.embedUInt8(z_->opcode);
+        a_.embedUInt8(uint8_t(0xc0 | z_->raw.modrm.reg << 3 | z_->raw.modrm.rm));
         if (writesFlags()) flagsWritten();
     }
     if (!noted) return true;
@@ -151,8 +132,8 @@ void BlockEmitter::noteData(const ZydisDecodedOperandMem& m, const Address& at) 
 void BlockEmitter::embedX87(const Mem& mem) {
     const uint32_t index = mem.indexId();
     if (index & 8) a_.embedUInt8(0x42);  // REX.X
-    a_.embedUInt8(z_.opcode);
-    a_.embedUInt8(uint8_t(0x84 | z_.raw.modrm.reg << 3));
+    a_.embedUInt8(z_->opcode);
+    a_.embedUInt8(uint8_t(0x84 | z_->raw.modrm.reg << 3));
     a_.embedUInt8(uint8_t((index & 7) << 3 | kIndex.id()));
     a_.embedUInt32(uint32_t(mem.offset()));
 }

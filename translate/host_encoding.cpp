@@ -25,7 +25,6 @@ enum class Form : uint8_t {
     Shift,       // `opcode` is ModRM.reg
     Unary,       // F6, with ModRM.reg
     Step,        // FE, the same
-    Multiply,    // IMUL with two operands
     ToRegister,  // 0F and a full-sized register in ModRM.reg
     Set,
     Jump,
@@ -33,15 +32,13 @@ enum class Form : uint8_t {
     JumpIfZero,
     Alone,  // nothing but the opcode
     AloneWide,
-    Load,   // vectors: a register in ModRM.reg
-    Store,  // the same, the operand in front
 };
 // Of Jump: the condition (SDM vol. 2, appendix B.1.4.7) or kAlways.
 constexpr uint8_t kAlways = 16;
 
 struct Row {
-    Form form = Form::None;
-    uint8_t opcode = 0;
+    Form form;
+    uint8_t opcode;
 };
 using Table = std::array<Row, I::_kIdCount>;
 
@@ -76,7 +73,7 @@ constexpr Table makeTable() {
     t[I::kIdShl] = {Form::Shift, 4}, t[I::kIdShr] = {Form::Shift, 5}, t[I::kIdSar] = {Form::Shift, 7};
     t[I::kIdNot] = {Form::Unary, 2}, t[I::kIdNeg] = {Form::Unary, 3};
     t[I::kIdInc] = {Form::Step, 0}, t[I::kIdDec] = {Form::Step, 1};
-    t[I::kIdImul] = {Form::Multiply, 0xaf};
+    t[I::kIdImul] = {Form::ToRegister, 0xaf};
     t[I::kIdJmp] = {Form::Jump, kAlways};
     t[I::kIdCall] = {Form::Call, 0xe8};
     t[I::kIdJecxz] = {Form::JumpIfZero, 0xe3};
@@ -127,7 +124,7 @@ unsigned sizeOf(const Operand_& o) { return o.signature().bits() >> OperandSigna
 // -- bytes
 
 // An opcode, with what stands around it.
-constexpr unsigned kTwoByte = 0x100, kWide = 0x200, k66 = 0x400, kRex = 0x1000;
+constexpr unsigned kTwoByte = 0x100, kWide = 0x200, k66 = 0x400, kRex = 0x800;
 
 // Of an instruction whose opcode is `opcode` for bytes and the one behind it for other sizes.
 unsigned ofSize(unsigned opcode, unsigned bytes) {
@@ -145,52 +142,46 @@ unsigned ofWord(unsigned opcode, unsigned bytes) {
 // SPL, BPL, SIL and DIL.
 unsigned rexFor(unsigned bytes, unsigned id) { return bytes == 1 && id >= 4 ? kRex : 0; }
 
-class Writer {
-  public:
-    explicit Writer(uint8_t* at) : at_(at) {}
-    uint8_t* end() const { return at_; }
+// Optional bytes are written in any case, and stepped over or not.
 
-    void begin(unsigned opcode, unsigned reg, unsigned index, unsigned base) {
-        if (opcode & k66) byte(0x66);
-        const unsigned rex =
-            (opcode & kWide ? 8 : 0) | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3 | (opcode & kRex);
-        if (rex) byte(0x40 | rex);
-        if (opcode & kTwoByte) byte(0x0f);
-        byte(opcode);
-    }
-    void withRegister(unsigned opcode, unsigned reg, unsigned rm) {
-        begin(opcode, reg, 0, rm);
-        byte(0xc0 | (reg & 7) << 3 | (rm & 7));
-    }
-    void withMemory(unsigned opcode, unsigned reg, const Operand_& o) {
-        const auto& m = o.as<x86::Mem>();
-        const unsigned base = m.baseId(), low = base & 7;
-        const bool indexed = m.signature().bits() & kIndexed;
-        const unsigned index = indexed ? m.indexId() : 0;
-        const int32_t disp = m.offsetLo32();
-        begin(opcode, reg, index, base);
-        const unsigned mod = !disp && low != 5 ? 0 : disp == int8_t(disp) ? 1 : 2;
-        byte(mod << 6 | (reg & 7) << 3 | (indexed ? 4 : low));
-        if (indexed)
-            byte(m.shift() << 6 | (index & 7) << 3 | low);
-        else if (low == 4)
-            byte(0x24);
-        if (mod == 1) byte(unsigned(disp));
-        if (mod == 2) number(disp, 4);
-    }
-    // A register or memory.
-    void with(unsigned opcode, unsigned reg, const Operand_& rm) {
-        rm.isReg() ? withRegister(opcode, reg, rm.id()) : withMemory(opcode, reg, rm);
-    }
-    void byte(unsigned value) { *at_++ = uint8_t(value); }
-    void number(int64_t value, unsigned bytes) {
-        std::memcpy(at_, &value, sizeof value);  // there is room
-        at_ += bytes;
-    }
-
-  private:
-    uint8_t* at_;
-};
+uint8_t* putOpcode(uint8_t* at, unsigned opcode, unsigned reg, unsigned index, unsigned base) {
+    *at = 0x66;
+    at += opcode / k66 & 1;
+    const unsigned rex = (opcode / kWide & 1) << 3 | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3;
+    *at = uint8_t(0x40 | rex);
+    at += (rex | (opcode & kRex)) != 0;
+    *at = 0x0f;
+    at += opcode / kTwoByte & 1;
+    *at = uint8_t(opcode);
+    return at + 1;
+}
+uint8_t* putNumber(uint8_t* at, int64_t value, unsigned bytes) {
+    std::memcpy(at, &value, sizeof value);  // there is room
+    return at + bytes;
+}
+uint8_t* putRegister(uint8_t* at, unsigned opcode, unsigned reg, unsigned rm) {
+    at = putOpcode(at, opcode, reg, 0, rm);
+    *at = uint8_t(0xc0 | (reg & 7) << 3 | (rm & 7));
+    return at + 1;
+}
+uint8_t* putMemory(uint8_t* at, unsigned opcode, unsigned reg, const Operand_& o) {
+    const auto& m = o.as<x86::Mem>();
+    const unsigned base = m.baseId(), low = base & 7;
+    const bool indexed = m.signature().bits() & kIndexed;
+    const unsigned index = indexed ? m.indexId() : 4;  // 4: none
+    const int32_t disp = m.offsetLo32();
+    at = putOpcode(at, opcode, reg, index, base);
+    const unsigned mod = !disp && low != 5 ? 0 : disp == int8_t(disp) ? 1 : 2;
+    const bool sib = indexed || low == 4;
+    *at++ = uint8_t(mod << 6 | (reg & 7) << 3 | (sib ? 4 : low));
+    *at = uint8_t(m.shift() << 6 | (index & 7) << 3 | low);
+    at += sib;
+    return putNumber(at, disp, mod * mod);
+}
+// A register or memory.
+uint8_t* putEither(uint8_t* at, unsigned opcode, unsigned reg, const Operand_& rm) {
+    return rm.isReg() ? putRegister(at, opcode, reg, rm.id()) : putMemory(at, opcode, reg, rm);
+}
 
 bool fits(int64_t value, unsigned bytes) {
     switch (bytes) {
@@ -201,18 +192,9 @@ bool fits(int64_t value, unsigned bytes) {
 }
 int64_t valueOf(const Operand_& o) { return o.as<Imm>().value(); }
 
-// Of two operands, one of which may be memory: their size; 0: they are for somebody else.
-unsigned sizeOfBoth(const Operand_& a, const Operand_& b) {
-    const unsigned bytes = generalBytes(a);
-    if (bytes) {
-        if (generalBytes(b) == bytes) return bytes;
-        return isMemory(b) && (sizeOf(b) == bytes || !sizeOf(b)) ? bytes : 0;
-    }
-    const unsigned other = generalBytes(b);
-    return other && isMemory(a) && (sizeOf(a) == other || !sizeOf(a)) ? other : 0;
-}
+// -- instructions: null for operands that are for somebody else
 
-// Of the operand in front of an immediate.
+// Of the operand in front of an immediate, or of the only one; 0: it is for somebody else.
 unsigned sizeOfOne(const Operand_& a) {
     if (const unsigned bytes = generalBytes(a)) return bytes;
     const unsigned bytes = isMemory(a) ? sizeOf(a) : 0;
@@ -220,204 +202,200 @@ unsigned sizeOfOne(const Operand_& a) {
 }
 unsigned rexForOne(const Operand_& a, unsigned bytes) { return a.isReg() ? rexFor(bytes, a.id()) : 0; }
 
+bool isMemoryOf(const Operand_& o, unsigned bytes) {
+    return isMemory(o) && (sizeOf(o) == bytes || !sizeOf(o));
+}
+
 // `opcode` is that of r/m8, r8; by two more the operands change places.
-bool registerAndOther(Writer& w, unsigned opcode, const Operand_& a, const Operand_& b) {
-    const unsigned bytes = sizeOfBoth(a, b);
-    if (!bytes) return false;
-    if (b.isReg()) {
-        const unsigned rex = rexFor(bytes, b.id()) | rexForOne(a, bytes);
-        w.with(ofSize(opcode, bytes) | rex, b.id(), a);
-    } else {
-        w.withMemory(ofSize(opcode + 2, bytes) | rexFor(bytes, a.id()), a.id(), b);
+uint8_t* putBoth(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
+    if (const unsigned bytes = generalBytes(b)) {
+        opcode = ofSize(opcode, bytes) | rexFor(bytes, b.id());
+        if (generalBytes(a) == bytes) return putRegister(at, opcode | rexFor(bytes, a.id()), b.id(), a.id());
+        return isMemoryOf(a, bytes) ? putMemory(at, opcode, b.id(), a) : nullptr;
     }
-    return true;
+    const unsigned bytes = generalBytes(a);
+    if (!bytes || !isMemoryOf(b, bytes)) return nullptr;
+    return putMemory(at, ofSize(opcode + 2, bytes) | rexFor(bytes, a.id()), a.id(), b);
 }
 
-bool putArithmetic(Writer& w, unsigned opcode, const Operand_& a, const Operand_& b) {
-    if (!b.isImm()) return registerAndOther(w, opcode, a, b);
+uint8_t* putArithmetic(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
+    if (!b.isImm()) return putBoth(at, opcode, a, b);
     const unsigned bytes = sizeOfOne(a);
     const int64_t value = valueOf(b);
-    if (!bytes || !fits(value, bytes)) return false;
-    const unsigned rex = rexForOne(a, bytes);
+    if (!bytes || !fits(value, bytes)) return nullptr;
     const bool isRax = a.isReg() && a.id() == 0;
-    const bool small = bytes > 1 && fits(value, 1);
-    if (isRax && !small) {
-        w.begin(ofSize(opcode + 4, bytes), 0, 0, 0);
-        w.number(value, std::min(bytes, 4u));
-    } else {
-        w.with(small ? ofSize(0x82, bytes) : ofSize(0x80, bytes) | rex, opcode >> 3, a);
-        w.number(value, small ? 1 : std::min(bytes, 4u));
+    if (bytes > 1 && fits(value, 1)) {
+        at = putEither(at, ofSize(0x82, bytes), opcode >> 3, a);
+        return putNumber(at, value, 1);
     }
-    return true;
+    at = isRax ? putOpcode(at, ofSize(opcode + 4, bytes), 0, 0, 0)
+               : putEither(at, ofSize(0x80, bytes) | rexForOne(a, bytes), opcode >> 3, a);
+    return putNumber(at, value, std::min(bytes, 4u));
 }
 
-bool putMove(Writer& w, const Operand_& a, const Operand_& b) {
-    if (!b.isImm()) return registerAndOther(w, 0x88, a, b);
+uint8_t* putMove(uint8_t* at, const Operand_& a, const Operand_& b) {
+    if (!b.isImm()) return putBoth(at, 0x88, a, b);
     const unsigned bytes = sizeOfOne(a);
     const int64_t value = valueOf(b);
-    if (!bytes) return false;
+    if (!bytes) return nullptr;
     if (a.isReg() && bytes == 8 && !fits(value, 4)) {
-        w.begin((0xb8 | (a.id() & 7)) | kWide, 0, 0, a.id());
-        w.number(value, 8);
-        return true;
+        at = putOpcode(at, (0xb8 | (a.id() & 7)) | kWide, 0, 0, a.id());
+        return putNumber(at, value, 8);
     }
-    if (!fits(value, bytes) && !(bytes == 4 && value == uint32_t(value))) return false;
+    if (!fits(value, bytes) && !(bytes == 4 && value == uint32_t(value))) return nullptr;
     if (a.isReg() && bytes != 8) {
-        w.begin((bytes == 1 ? 0xb0 : ofWord(0xb8, bytes)) | (a.id() & 7) | rexFor(bytes, a.id()), 0, 0,
-                a.id());
-        w.number(value, bytes);
-        return true;
+        const unsigned opcode = bytes == 1 ? 0xb0 : ofWord(0xb8, bytes);
+        at = putOpcode(at, opcode | (a.id() & 7) | rexFor(bytes, a.id()), 0, 0, a.id());
+        return putNumber(at, value, bytes);
     }
-    w.with(ofSize(0xc6, bytes), 0, a);
-    w.number(value, std::min(bytes, 4u));
-    return true;
+    at = putEither(at, ofSize(0xc6, bytes), 0, a);
+    return putNumber(at, value, std::min(bytes, 4u));
 }
 
-bool putTest(Writer& w, const Operand_& a, const Operand_& b) {
-    if (!b.isImm()) return b.isReg() && registerAndOther(w, 0x84, a, b);
+uint8_t* putTest(uint8_t* at, const Operand_& a, const Operand_& b) {
+    if (!b.isImm()) return b.isReg() ? putBoth(at, 0x84, a, b) : nullptr;
     const unsigned bytes = sizeOfOne(a);
     const int64_t value = valueOf(b);
-    if (!bytes || !(fits(value, bytes) || (bytes == 1 && value == uint8_t(value)))) return false;
-    if (a.isReg() && a.id() == 0)
-        w.begin(ofSize(0xa8, bytes), 0, 0, 0);
-    else
-        w.with(ofSize(0xf6, bytes) | rexForOne(a, bytes), 0, a);
-    w.number(value, std::min(bytes, 4u));
-    return true;
+    if (!bytes || !(fits(value, bytes) || (bytes == 1 && value == uint8_t(value)))) return nullptr;
+    at = a.isReg() && a.id() == 0 ? putOpcode(at, ofSize(0xa8, bytes), 0, 0, 0)
+                                  : putEither(at, ofSize(0xf6, bytes) | rexForOne(a, bytes), 0, a);
+    return putNumber(at, value, std::min(bytes, 4u));
 }
 
-bool putExtend(Writer& w, unsigned opcode, const Operand_& a, const Operand_& b) {
+uint8_t* putLea(uint8_t* at, const Operand_& a, const Operand_& b) {
+    const unsigned bytes = generalBytes(a);
+    return bytes >= 2 && isMemory(b) ? putMemory(at, ofWord(0x8d, bytes), a.id(), b) : nullptr;
+}
+
+uint8_t* putExtend(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
     const unsigned bytes = generalBytes(a), from = sizeOfOne(b);
-    if (bytes < 2 || from == 0 || from > 2 || from >= bytes) return false;
-    w.with(ofWord(opcode | (from == 2 ? 1 : 0) | kTwoByte, bytes) | rexForOne(b, from), a.id(), b);
-    return true;
+    if (bytes < 2 || from == 0 || from > 2 || from >= bytes) return nullptr;
+    opcode = ofWord(opcode | (from == 2 ? 1 : 0) | kTwoByte, bytes);
+    return putEither(at, opcode | rexForOne(b, from), a.id(), b);
 }
 
-bool putShift(Writer& w, unsigned which, const Operand_& a, const Operand_& b) {
+uint8_t* putShift(uint8_t* at, unsigned which, const Operand_& a, const Operand_& b) {
     const unsigned bytes = sizeOfOne(a);
-    if (!bytes) return false;
+    if (!bytes) return nullptr;
     const unsigned rex = rexForOne(a, bytes);
     if (b.isReg()) {
-        if (generalBytes(b) != 1 || b.id() != 1) return false;
-        w.with(ofSize(0xd2, bytes) | rex, which, a);
-        return true;
+        if (generalBytes(b) != 1 || b.id() != 1) return nullptr;
+        return putEither(at, ofSize(0xd2, bytes) | rex, which, a);
     }
-    if (!b.isImm() || uint64_t(valueOf(b)) > 255) return false;
+    if (!b.isImm() || uint64_t(valueOf(b)) > 255) return nullptr;
     const bool one = valueOf(b) == 1;
-    w.with(ofSize(one ? 0xd0 : 0xc0, bytes) | rex, which, a);
-    if (!one) w.byte(unsigned(valueOf(b)));
-    return true;
+    at = putEither(at, ofSize(one ? 0xd0 : 0xc0, bytes) | rex, which, a);
+    return putNumber(at, valueOf(b), !one);
 }
 
-bool putToRegister(Writer& w, unsigned opcode, const Operand_& a, const Operand_& b) {
-    const unsigned bytes = generalBytes(a) ? sizeOfBoth(a, b) : 0;
-    if (bytes < 2) return false;
-    w.with(ofWord(opcode | kTwoByte, bytes), a.id(), b);
-    return true;
+uint8_t* putToRegister(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
+    const unsigned bytes = generalBytes(a);
+    if (bytes < 2 || (generalBytes(b) != bytes && !isMemoryOf(b, bytes))) return nullptr;
+    return putEither(at, ofWord(opcode | kTwoByte, bytes), a.id(), b);
+}
+
+// `opcode` is the one for bytes.
+uint8_t* putOne(uint8_t* at, unsigned opcode, unsigned which, const Operand_& a, const Operand_& b) {
+    const unsigned bytes = b.isNone() ? sizeOfOne(a) : 0;
+    return bytes ? putEither(at, ofSize(opcode, bytes) | rexForOne(a, bytes), which, a) : nullptr;
+}
+
+uint8_t* putSet(uint8_t* at, unsigned opcode, const Operand_& a) {
+    return sizeOfOne(a) == 1 ? putEither(at, opcode | kTwoByte | rexForOne(a, 1), 0, a) : nullptr;
+}
+
+uint8_t* putThrough(uint8_t* at, unsigned which, const Operand_& a) {
+    const bool known = generalBytes(a) == 8 || (isMemory(a) && sizeOf(a) == 8);
+    return known ? putEither(at, 0xff, which, a) : nullptr;
 }
 
 }  // namespace
 
 bool HostAssembler::encode(InstId id, const Operand_& a, const Operand_& b) {
     const Row row = kTable[id];
-    if (row.form == Form::Jump) {
-        if (a.isLabel()) return jump(row.opcode, a.as<Label>()), true;
-        if (row.opcode != kAlways) return false;
+    if (row.form == Form::None) return false;
+    if (a.isLabel()) {
+        assert(row.form == Form::Jump);
+        jump(row.opcode, a.as<Label>());
+        return true;
     }
     if (options_ != InstOptions::kNone) return false;
-    Writer w(at_);
-    bool done = false;
+    uint8_t* end = nullptr;
     switch (row.form) {
-        case Form::Arithmetic: done = putArithmetic(w, row.opcode, a, b); break;
-        case Form::Move: done = putMove(w, a, b); break;
-        case Form::Test: done = putTest(w, a, b); break;
-        case Form::Lea:
-            done = generalBytes(a) >= 2 && isMemory(b);
-            if (done) w.withMemory(ofWord(0x8d, generalBytes(a)), a.id(), b);
-            break;
-        case Form::Extend: done = putExtend(w, row.opcode, a, b); break;
+        case Form::None: break;
+        case Form::Arithmetic: end = putArithmetic(at_, row.opcode, a, b); break;
+        case Form::Move: end = putMove(at_, a, b); break;
+        case Form::Test: end = putTest(at_, a, b); break;
+        case Form::Lea: end = putLea(at_, a, b); break;
+        case Form::Extend: end = putExtend(at_, row.opcode, a, b); break;
         case Form::ExtendLong:
-            done = generalBytes(a) == 8 && sizeOfOne(b) == 4;
-            if (done) w.with(0x63 | kWide, a.id(), b);
+            if (generalBytes(a) == 8 && sizeOfOne(b) == 4)
+                end = putEither(at_, row.opcode | kWide, a.id(), b);
             break;
-        case Form::Shift: done = putShift(w, row.opcode, a, b); break;
-        case Form::Unary:
-        case Form::Step: {
-            const unsigned bytes = b.isNone() ? sizeOfOne(a) : 0;
-            const unsigned opcode = row.form == Form::Unary ? 0xf6 : 0xfe;
-            done = bytes;
-            if (done) w.with(ofSize(opcode, bytes) | rexForOne(a, bytes), row.opcode, a);
-            break;
-        }
-        case Form::Multiply:
-        case Form::ToRegister: done = putToRegister(w, row.opcode, a, b); break;
-        case Form::Set:
-            done = b.isNone() && sizeOfOne(a) == 1;
-            if (done) w.with(row.opcode | kTwoByte | rexForOne(a, 1), 0, a);
+        case Form::Shift: end = putShift(at_, row.opcode, a, b); break;
+        case Form::Unary: end = putOne(at_, 0xf6, row.opcode, a, b); break;
+        case Form::Step: end = putOne(at_, 0xfe, row.opcode, a, b); break;
+        case Form::ToRegister: end = putToRegister(at_, row.opcode, a, b); break;
+        case Form::Set: end = putSet(at_, row.opcode, a); break;
+        case Form::Call:
+            if (a.isImm()) return leadAway(0xe8, uint64_t(valueOf(a))), true;
+            end = putThrough(at_, 2, a);
             break;
         case Form::Jump:
-        case Form::Call:
-            if (a.isImm()) return leadAway(row.form == Form::Call ? 0xe8 : 0xe9, uint64_t(valueOf(a))), true;
-            if (a.isLabel()) return false;
-            done = generalBytes(a) == 8 || (isMemory(a) && sizeOf(a) == 8);
-            if (done) w.with(0xff, row.form == Form::Call ? 2 : 4, a);
+            if (a.isImm()) return leadAway(0xe9, uint64_t(valueOf(a))), true;
+            end = putThrough(at_, 4, a);
             break;
-        case Form::JumpIfZero:
-            if (!b.isLabel()) return false;
-            return jumpIfZero(generalBytes(a) == 8, b.as<Label>()), true;
+        case Form::JumpIfZero: return jumpIfZero(generalBytes(a) == 8, b.as<Label>()), true;
         case Form::Alone:
-            done = a.isNone();
-            if (done) w.byte(row.opcode);
+            if (!a.isNone()) break;
+            *at_ = row.opcode;
+            end = at_ + 1;
             break;
         case Form::AloneWide:
-            done = a.isNone();
-            if (done) w.byte(0x48), w.byte(row.opcode);
+            at_[0] = 0x48, at_[1] = row.opcode;
+            end = at_ + 2;
             break;
-        default: break;
     }
-    if (done) at_ = w.end();
-    return done;
+    if (!end) return false;
+    at_ = end;
+    return true;
 }
 
 // As near as is known: what is not bound yet may be far away.
 void HostAssembler::jump(unsigned condition, const Label& to) {
-    Writer w(at_);
     const Place& place = labels_[to.id()];
     const bool isShort = Support::test(options_, InstOptions::kShortForm);
     const bool isLong = Support::test(options_, InstOptions::kLongForm);
     const bool known = place.offset != kUnbound && place.part == part_;
     const int64_t near = known ? int64_t(place.offset) - int64_t(offset() + 2) : 0;
     if (isShort || (known && !isLong && fits(near, 1))) {
-        w.byte(condition == kAlways ? 0xeb : 0x70 | condition);
         if (!known) distances_.push_back({{part_, uint32_t(offset() + 1)}, to.id(), 1, 0});
-        w.byte(unsigned(near));
-    } else {
-        if (condition != kAlways) w.byte(0x0f);
-        w.byte(condition == kAlways ? 0xe9 : 0x80 | condition);
-        const auto field = uint32_t(w.end() - begin_);
-        if (!known) distances_.push_back({{part_, field}, to.id(), 4, 0});
-        w.number(known ? int64_t(place.offset) - int64_t(field + 4) : 0, 4);
+        at_[0] = uint8_t(condition == kAlways ? 0xeb : 0x70 | condition), at_[1] = uint8_t(near);
+        at_ += 2;
+        return;
     }
-    at_ = w.end();
+    *at_ = 0x0f;
+    at_ += condition != kAlways;
+    *at_++ = uint8_t(condition == kAlways ? 0xe9 : 0x80 | condition);
+    const auto field = uint32_t(offset());
+    if (!known) distances_.push_back({{part_, field}, to.id(), 4, 0});
+    at_ = putNumber(at_, known ? int64_t(place.offset) - int64_t(field + 4) : 0, 4);
 }
 
 // JECXZ and JRCXZ.
 void HostAssembler::jumpIfZero(bool wide, const Label& to) {
-    Writer w(at_);
-    if (!wide) w.byte(0x67);
-    w.byte(0xe3);
-    distances_.push_back({{part_, uint32_t(w.end() - begin_)}, to.id(), 1, 0});
-    w.byte(0);
-    at_ = w.end();
+    *at_ = 0x67;
+    at_ += !wide;
+    *at_++ = 0xe3;
+    distances_.push_back({{part_, uint32_t(offset())}, to.id(), 1, 0});
+    *at_++ = 0;
 }
 
 void HostAssembler::leadAway(uint8_t opcode, uint64_t address) {
     assert(address);
-    Writer w(at_);
-    w.byte(opcode);
-    distances_.push_back({{part_, uint32_t(w.end() - begin_)}, 0, 4, address});
-    w.number(0, 4);
-    at_ = w.end();
+    *at_++ = opcode;
+    distances_.push_back({{part_, uint32_t(offset())}, 0, 4, address});
+    at_ = putNumber(at_, 0, 4);
 }
 
 }  // namespace kiln
