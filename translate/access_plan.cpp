@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
+#include <bit>
 #include <optional>
-#include <tuple>
 
 #include "translate/guest_registers.hpp"
 
@@ -25,11 +24,17 @@ struct Symbolic {
     bool operator==(const Symbolic&) const = default;
 };
 
-class Planner {
+}  // namespace
+
+class AccessPlanner {
   public:
-    Planner(std::span<const Decoded> code, bool code64, size_t loop, std::vector<AccessPlan::Group>& groups,
-            std::vector<AccessPlan::Access>& memory, std::vector<AccessPlan::Access>& stack)
-        : code_(code), code64_(code64), loop_(loop), groups_(groups), memory_(memory), stack_(stack) {
+    AccessPlanner(std::span<const Decoded> code, bool code64, size_t loop, AccessPlan& plan)
+        : code_(code),
+          code64_(code64),
+          loop_(loop),
+          groups_(plan.groups_),
+          memory_(plan.memory_),
+          stack_(plan.stack_) {
         forgetAll();
     }
 
@@ -73,10 +78,8 @@ class Planner {
             }
         }
         // The handle of a sum holds its base.
-        std::erase_if(sums_, [&](const auto& sum) {
-            const unsigned base = std::get<0>(sum.first);
-            return base >= kStarts || strides_[base];
-        });
+        for (KnownSum& sum : sums_)
+            if (sum.base >= kStarts || strides_[sum.base]) sum.base = kForgotten;
         for (AccessPlan::Group& g : groups_) {
             if (g.base >= 0) g.stride = strides_[size_t(g.base)];
             if (g.index >= 0) g.stride += strides_[size_t(g.index)] << g.scale;
@@ -128,11 +131,14 @@ class Planner {
     std::optional<Address> sum(const Symbolic& base, const Symbolic& index, unsigned scale, int64_t disp) {
         constexpr int64_t kFar = 1ll << 29;  // the base's share is part of a displacement
         if (std::max(std::abs(base.plus), std::abs(disp)) > kFar || std::abs(index.plus) > kFar) return {};
-        const auto [known, isNew] = sums_.try_emplace({base.value, index.value, scale}, next_);
-        next_ += isNew;
+        const auto known = std::find_if(sums_.begin(), sums_.end(), [&](const KnownSum& s) {
+            return s.base == base.value && s.index == index.value && s.scale == scale;
+        });
+        const unsigned value = known != sums_.end() ? known->value : next_++;
+        if (known == sums_.end()) sums_.push_back({base.value, index.value, scale, value});
         const bool atBegin = base.value < 16 && index.value < 16;
         return Address{Start::Sum,
-                       {known->second, base.plus + (index.plus << scale) + disp},
+                       {value, base.plus + (index.plus << scale) + disp},
                        atBegin ? int(base.value) : -1,
                        atBegin ? int(index.value) : -1,
                        scale,
@@ -207,13 +213,8 @@ class Planner {
         if (how == How::String) forget(kRcx), forget(kRsi), forget(kRdi);
         const Symbolic rsp = registers_[kRsp], rbp = registers_[kRbp];
         const std::optional<Symbolic> sum = constantSum(d);
-        for (unsigned k = 0; k < d.z.operand_count; k++) {
-            const ZydisDecodedOperand& op = d.operands[k];
-            if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || !(op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
-                continue;
-            if (ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT) forget(kFs), forget(kGs);
-            if (const int r = general(op.reg.value); r >= 0) forget(unsigned(r));
-        }
+        if (d.facts.writesSegment) forget(kFs), forget(kGs);
+        for (unsigned left = d.facts.writes; left; left &= left - 1) forget(unsigned(std::countr_zero(left)));
         if (sum) registers_[size_t(general(d.operands[0].reg.value))] = *sum;
         if (d.z.operand_width != (code64_ ? 64 : 32)) return;
         const int64_t bytes = stackBytes();
@@ -265,31 +266,31 @@ class Planner {
 
     // Leaves out groups of one, and those the frame has no room for.
     void settle() {
+        constexpr unsigned kLeftOut = HostFrame::kHandles;
         unsigned handles = 0;
-        std::vector<bool> kept(groups_.size());
-        for (size_t g = 0; g < groups_.size(); g++) {
-            if (groups_[g].count < 2 || handles == HostFrame::kHandles) continue;
-            kept[g] = true;
-            groups_[g].handle = handles++;
-        }
+        for (AccessPlan::Group& g : groups_)
+            g.handle = g.count < 2 || handles == HostFrame::kHandles ? kLeftOut : handles++;
         for (auto* list : {&memory_, &stack_})
             for (AccessPlan::Access& a : *list)
-                if (a.group >= 0 && !kept[size_t(a.group)]) a.group = AccessPlan::kNone;
+                if (a.group >= 0 && groups_[size_t(a.group)].handle == kLeftOut) a.group = AccessPlan::kNone;
     }
 
     std::span<const Decoded> code_;
     const bool code64_;
     const size_t loop_;
-    std::vector<AccessPlan::Group>& groups_;
-    std::vector<AccessPlan::Access>&memory_, &stack_;
+    decltype(AccessPlan::groups_)& groups_;
+    AccessPlan::Accesses &memory_, &stack_;
     unsigned n_ = 0, next_ = 0;
     std::array<Symbolic, kStarts> registers_;
     std::array<int64_t, kStarts> strides_{};
-    std::map<std::tuple<unsigned, unsigned, unsigned>, unsigned> sums_;  // of two values: base, index, scale
-    std::vector<int> open_;                                              // by value: the group that goes on
+    // Of two values.
+    static constexpr unsigned kForgotten = ~0u;
+    struct KnownSum {
+        unsigned base, index, scale, value;
+    };
+    AccessPlan::List<KnownSum, 16> sums_;
+    AccessPlan::List<int, 256> open_;  // by value: the group that goes on
 };
-
-}  // namespace
 
 int64_t displacementOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m) {
     return absentBase(z) ? z.raw.disp.value : m.disp.value;
@@ -303,7 +304,7 @@ void AccessPlan::make(std::span<const Decoded> code, bool code64, size_t loop) {
     clear();
     memory_.resize(code.size());
     stack_.resize(code.size());
-    Planner(code, code64, loop, groups_, memory_, stack_).run();
+    AccessPlanner(code, code64, loop, *this).run();
 }
 
 void AccessPlan::withdraw(unsigned instruction) {

@@ -6,9 +6,9 @@
 #pragma once
 #include <Zydis/Zydis.h>
 
+#include <boost/container/small_vector.hpp>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "translate/decoded.hpp"
 
@@ -61,7 +61,7 @@ class AccessPlan {
     Access memory(unsigned instruction) const { return of(memory_, instruction); }  // the explicit operand
     Access stack(unsigned instruction) const { return of(stack_, instruction); }    // the implied one
     Group& group(int n) { return groups_[size_t(n)]; }
-    std::span<Group> groups() { return groups_; }
+    std::span<Group> groups() { return {groups_.data(), groups_.size()}; }
     size_t size() const { return memory_.size(); }  // instructions
     // The instruction was done in another way: what it checked itself is not checked.
     void withdraw(unsigned instruction);
@@ -69,12 +69,14 @@ class AccessPlan {
     bool spans(unsigned instruction) const;
 
   private:
-    static Access of(const std::vector<Access>& list, unsigned n) {
-        return n < list.size() ? list[n] : Access{};
-    }
+    friend class AccessPlanner;
+    template <class T, size_t kUsual>
+    using List = boost::container::small_vector<T, kUsual>;
+    using Accesses = List<Access, 64>;
+    static Access of(const Accesses& list, unsigned n) { return n < list.size() ? list[n] : Access{}; }
 
-    std::vector<Group> groups_;
-    std::vector<Access> memory_, stack_;  // by instruction
+    List<Group, 8> groups_;
+    Accesses memory_, stack_;  // by instruction
 };
 
 }  // namespace kiln

@@ -92,6 +92,13 @@ uint16_t writes(Operands all) {
     return uint16_t(mask);
 }
 
+bool writesSegment(Operands all) {
+    return std::any_of(all.begin(), all.end(), [](const ZydisDecodedOperand& op) {
+        return op.type == ZYDIS_OPERAND_TYPE_REGISTER && op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE &&
+               ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT;
+    });
+}
+
 }  // namespace
 
 Facts factsOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* operands, CodeMode mode) {
@@ -110,6 +117,7 @@ Facts factsOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* opera
     f.usable = usable(visible);
     f.level = levelOf(z, visible, mode);
     f.writes = writes(all);
+    f.writesSegment = writesSegment(all);
     if (const ZydisAccessedFlags* flags = z.cpu_flags)
         f.writtenFlags = (flags->modified | flags->set_0 | flags->set_1 | flags->undefined) & kArithmetic;
     f.readsFlags = how == How::Shift ||  // a count of 0 leaves all

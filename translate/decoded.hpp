@@ -13,14 +13,15 @@ namespace kiln {
 
 struct Facts {
     How how = How::Interpret;
-    bool hostHas = false;     // this host has the instruction
-    bool vectorSet = false;   // see isVectorSet()
-    bool x87 = false;         // see isX87()
-    bool touchesX87 = false;  // the interpreter, for this instruction: CpuState's x87 registers
-    bool hasMemory = false;   // among all operands
-    bool usable = false;      // no visible operand but plain general registers, memory that they
-                              // address, and immediates
-    bool readsFlags = false;  // some are read, or some are left as they are
+    bool hostHas = false;        // this host has the instruction
+    bool vectorSet = false;      // see isVectorSet()
+    bool x87 = false;            // see isX87()
+    bool touchesX87 = false;     // the interpreter, for this instruction: CpuState's x87 registers
+    bool hasMemory = false;      // among all operands
+    bool usable = false;         // no visible operand but plain general registers, memory that they
+                                 // address, and immediates
+    bool writesSegment = false;  // a segment register
+    bool readsFlags = false;     // some are read, or some are left as they are
     VectorLevel level = VectorLevel::None;  // of vector registers that it needs
     uint16_t writes = 0;                    // general registers, by name or by nature
     uint32_t writtenFlags = 0;              // of kArithmetic, with those left undefined

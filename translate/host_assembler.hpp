@@ -68,7 +68,20 @@ class HostAssembler final : public asmjit::x86::EmitterImplicitT<HostAssembler> 
     // -- what asmjit's mnemonics call
     asmjit::Error _emitI(InstId id) { return put(id, none_, none_); }
     asmjit::Error _emitI(InstId id, const Operand_& a) { return put(id, a, none_); }
-    asmjit::Error _emitI(InstId id, const Operand_& a, const Operand_& b) { return put(id, a, b); }
+    [[gnu::always_inline]] asmjit::Error _emitI(InstId id, const Operand_& a, const Operand_& b) {
+        namespace I = asmjit::x86::Inst;
+        if (__builtin_constant_p(id)) {  // the most usual ones
+            switch (id) {
+                case I::kIdMov: return putMove(a, b);
+                case I::kIdLea: return putLea(a, b);
+                case I::kIdAdd:
+                case I::kIdAnd:
+                case I::kIdCmp: return putArithmetic(id, a, b);
+                default: break;
+            }
+        }
+        return put(id, a, b);
+    }
     template <class... More>
     asmjit::Error _emitI(InstId id, const Operand_& a, const Operand_& b, const Operand_& c,
                          const More&... more) {
@@ -99,6 +112,11 @@ class HostAssembler final : public asmjit::x86::EmitterImplicitT<HostAssembler> 
         size_t used = 0;
     };
     asmjit::Error put(InstId id, const Operand_& a, const Operand_& b);
+    asmjit::Error putMove(const Operand_& a, const Operand_& b);
+    asmjit::Error putLea(const Operand_& a, const Operand_& b);
+    asmjit::Error putArithmetic(InstId id, const Operand_& a, const Operand_& b);
+    template <class Encode>
+    asmjit::Error putBy(InstId id, const Operand_& a, const Operand_& b, Encode encode);
     void byAsmjit(InstId id, const Operand_* operands, size_t count);
     void forgetRax(InstId id, const Operand_* operands, size_t count);
     void room() {

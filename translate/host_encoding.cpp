@@ -144,7 +144,8 @@ unsigned rexFor(unsigned bytes, unsigned id) { return bytes == 1 && id >= 4 ? kR
 
 // Optional bytes are written in any case, and stepped over or not.
 
-uint8_t* putOpcode(uint8_t* at, unsigned opcode, unsigned reg, unsigned index, unsigned base) {
+[[gnu::always_inline]] inline uint8_t* putOpcode(uint8_t* at, unsigned opcode, unsigned reg, unsigned index,
+                                                 unsigned base) {
     *at = 0x66;
     at += opcode / k66 & 1;
     const unsigned rex = (opcode / kWide & 1) << 3 | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3;
@@ -159,12 +160,13 @@ uint8_t* putNumber(uint8_t* at, int64_t value, unsigned bytes) {
     std::memcpy(at, &value, sizeof value);  // there is room
     return at + bytes;
 }
-uint8_t* putRegister(uint8_t* at, unsigned opcode, unsigned reg, unsigned rm) {
+[[gnu::always_inline]] inline uint8_t* putRegister(uint8_t* at, unsigned opcode, unsigned reg, unsigned rm) {
     at = putOpcode(at, opcode, reg, 0, rm);
     *at = uint8_t(0xc0 | (reg & 7) << 3 | (rm & 7));
     return at + 1;
 }
-uint8_t* putMemory(uint8_t* at, unsigned opcode, unsigned reg, const Operand_& o) {
+[[gnu::always_inline]] inline uint8_t* putMemory(uint8_t* at, unsigned opcode, unsigned reg,
+                                                 const Operand_& o) {
     const auto& m = o.as<x86::Mem>();
     const unsigned base = m.baseId(), low = base & 7;
     const bool indexed = m.signature().bits() & kIndexed;
@@ -218,7 +220,7 @@ uint8_t* putBoth(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_
     return putMemory(at, ofSize(opcode + 2, bytes) | rexFor(bytes, a.id()), a.id(), b);
 }
 
-uint8_t* putArithmetic(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
+uint8_t* encodeArithmetic(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
     if (!b.isImm()) return putBoth(at, opcode, a, b);
     const unsigned bytes = sizeOfOne(a);
     const int64_t value = valueOf(b);
@@ -233,7 +235,7 @@ uint8_t* putArithmetic(uint8_t* at, unsigned opcode, const Operand_& a, const Op
     return putNumber(at, value, std::min(bytes, 4u));
 }
 
-uint8_t* putMove(uint8_t* at, const Operand_& a, const Operand_& b) {
+uint8_t* encodeMove(uint8_t* at, const Operand_& a, const Operand_& b) {
     if (!b.isImm()) return putBoth(at, 0x88, a, b);
     const unsigned bytes = sizeOfOne(a);
     const int64_t value = valueOf(b);
@@ -252,7 +254,7 @@ uint8_t* putMove(uint8_t* at, const Operand_& a, const Operand_& b) {
     return putNumber(at, value, std::min(bytes, 4u));
 }
 
-uint8_t* putTest(uint8_t* at, const Operand_& a, const Operand_& b) {
+uint8_t* encodeTest(uint8_t* at, const Operand_& a, const Operand_& b) {
     if (!b.isImm()) return b.isReg() ? putBoth(at, 0x84, a, b) : nullptr;
     const unsigned bytes = sizeOfOne(a);
     const int64_t value = valueOf(b);
@@ -262,19 +264,19 @@ uint8_t* putTest(uint8_t* at, const Operand_& a, const Operand_& b) {
     return putNumber(at, value, std::min(bytes, 4u));
 }
 
-uint8_t* putLea(uint8_t* at, const Operand_& a, const Operand_& b) {
+uint8_t* encodeLea(uint8_t* at, const Operand_& a, const Operand_& b) {
     const unsigned bytes = generalBytes(a);
     return bytes >= 2 && isMemory(b) ? putMemory(at, ofWord(0x8d, bytes), a.id(), b) : nullptr;
 }
 
-uint8_t* putExtend(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
+uint8_t* encodeExtend(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
     const unsigned bytes = generalBytes(a), from = sizeOfOne(b);
     if (bytes < 2 || from == 0 || from > 2 || from >= bytes) return nullptr;
     opcode = ofWord(opcode | (from == 2 ? 1 : 0) | kTwoByte, bytes);
     return putEither(at, opcode | rexForOne(b, from), a.id(), b);
 }
 
-uint8_t* putShift(uint8_t* at, unsigned which, const Operand_& a, const Operand_& b) {
+uint8_t* encodeShift(uint8_t* at, unsigned which, const Operand_& a, const Operand_& b) {
     const unsigned bytes = sizeOfOne(a);
     if (!bytes) return nullptr;
     const unsigned rex = rexForOne(a, bytes);
@@ -288,28 +290,49 @@ uint8_t* putShift(uint8_t* at, unsigned which, const Operand_& a, const Operand_
     return putNumber(at, valueOf(b), !one);
 }
 
-uint8_t* putToRegister(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
+uint8_t* encodeToRegister(uint8_t* at, unsigned opcode, const Operand_& a, const Operand_& b) {
     const unsigned bytes = generalBytes(a);
     if (bytes < 2 || (generalBytes(b) != bytes && !isMemoryOf(b, bytes))) return nullptr;
     return putEither(at, ofWord(opcode | kTwoByte, bytes), a.id(), b);
 }
 
 // `opcode` is the one for bytes.
-uint8_t* putOne(uint8_t* at, unsigned opcode, unsigned which, const Operand_& a, const Operand_& b) {
+uint8_t* encodeOne(uint8_t* at, unsigned opcode, unsigned which, const Operand_& a, const Operand_& b) {
     const unsigned bytes = b.isNone() ? sizeOfOne(a) : 0;
     return bytes ? putEither(at, ofSize(opcode, bytes) | rexForOne(a, bytes), which, a) : nullptr;
 }
 
-uint8_t* putSet(uint8_t* at, unsigned opcode, const Operand_& a) {
+uint8_t* encodeSet(uint8_t* at, unsigned opcode, const Operand_& a) {
     return sizeOfOne(a) == 1 ? putEither(at, opcode | kTwoByte | rexForOne(a, 1), 0, a) : nullptr;
 }
 
-uint8_t* putThrough(uint8_t* at, unsigned which, const Operand_& a) {
+uint8_t* encodeThrough(uint8_t* at, unsigned which, const Operand_& a) {
     const bool known = generalBytes(a) == 8 || (isMemory(a) && sizeOf(a) == 8);
     return known ? putEither(at, 0xff, which, a) : nullptr;
 }
 
 }  // namespace
+
+template <class Encode>
+Error HostAssembler::putBy(InstId id, const Operand_& a, const Operand_& b, Encode encode) {
+    if (options_ == InstOptions::kNone && raxHolds_ == kNothing && size_t(end_ - at_) >= kLongest) {
+        if (uint8_t* end = encode()) {
+            at_ = end;
+            return kErrorOk;
+        }
+    }
+    return put(id, a, b);
+}
+
+Error HostAssembler::putMove(const Operand_& a, const Operand_& b) {
+    return putBy(I::kIdMov, a, b, [&] { return encodeMove(at_, a, b); });
+}
+Error HostAssembler::putLea(const Operand_& a, const Operand_& b) {
+    return putBy(I::kIdLea, a, b, [&] { return encodeLea(at_, a, b); });
+}
+Error HostAssembler::putArithmetic(InstId id, const Operand_& a, const Operand_& b) {
+    return putBy(id, a, b, [&] { return encodeArithmetic(at_, kTable[id].opcode, a, b); });
+}
 
 bool HostAssembler::encode(InstId id, const Operand_& a, const Operand_& b) {
     const Row row = kTable[id];
@@ -323,27 +346,27 @@ bool HostAssembler::encode(InstId id, const Operand_& a, const Operand_& b) {
     uint8_t* end = nullptr;
     switch (row.form) {
         case Form::None: break;
-        case Form::Arithmetic: end = putArithmetic(at_, row.opcode, a, b); break;
-        case Form::Move: end = putMove(at_, a, b); break;
-        case Form::Test: end = putTest(at_, a, b); break;
-        case Form::Lea: end = putLea(at_, a, b); break;
-        case Form::Extend: end = putExtend(at_, row.opcode, a, b); break;
+        case Form::Arithmetic: end = encodeArithmetic(at_, row.opcode, a, b); break;
+        case Form::Move: end = encodeMove(at_, a, b); break;
+        case Form::Test: end = encodeTest(at_, a, b); break;
+        case Form::Lea: end = encodeLea(at_, a, b); break;
+        case Form::Extend: end = encodeExtend(at_, row.opcode, a, b); break;
         case Form::ExtendLong:
             if (generalBytes(a) == 8 && sizeOfOne(b) == 4)
                 end = putEither(at_, row.opcode | kWide, a.id(), b);
             break;
-        case Form::Shift: end = putShift(at_, row.opcode, a, b); break;
-        case Form::Unary: end = putOne(at_, 0xf6, row.opcode, a, b); break;
-        case Form::Step: end = putOne(at_, 0xfe, row.opcode, a, b); break;
-        case Form::ToRegister: end = putToRegister(at_, row.opcode, a, b); break;
-        case Form::Set: end = putSet(at_, row.opcode, a); break;
+        case Form::Shift: end = encodeShift(at_, row.opcode, a, b); break;
+        case Form::Unary: end = encodeOne(at_, 0xf6, row.opcode, a, b); break;
+        case Form::Step: end = encodeOne(at_, 0xfe, row.opcode, a, b); break;
+        case Form::ToRegister: end = encodeToRegister(at_, row.opcode, a, b); break;
+        case Form::Set: end = encodeSet(at_, row.opcode, a); break;
         case Form::Call:
             if (a.isImm()) return leadAway(0xe8, uint64_t(valueOf(a))), true;
-            end = putThrough(at_, 2, a);
+            end = encodeThrough(at_, 2, a);
             break;
         case Form::Jump:
             if (a.isImm()) return leadAway(0xe9, uint64_t(valueOf(a))), true;
-            end = putThrough(at_, 4, a);
+            end = encodeThrough(at_, 4, a);
             break;
         case Form::JumpIfZero: return jumpIfZero(generalBytes(a) == 8, b.as<Label>()), true;
         case Form::Alone:

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/container/small_vector.hpp>
 #include <chrono>
 #include <set>
 
@@ -222,11 +223,15 @@ const uint8_t* Translator::careful(HostBlock& t, unsigned first) {
     return t.dead ? nullptr : host;
 }
 
+void Translator::readBytes(const Block& block, uint8_t* to) const {
+    const size_t first = std::min<size_t>(block.bytes, kPageSize - block.start.pageOffset());
+    cpu_.io.memory.read(block.start, to, first);
+    if (first < block.bytes) cpu_.io.memory.read(block.second, to + first, block.bytes - first);
+}
+
 std::vector<uint8_t> Translator::bytesOf(const Block& block) const {
     std::vector<uint8_t> bytes(block.bytes);
-    const size_t first = std::min<size_t>(bytes.size(), kPageSize - block.start.pageOffset());
-    cpu_.io.memory.read(block.start, bytes.data(), first);
-    if (first < bytes.size()) cpu_.io.memory.read(block.second, bytes.data() + first, bytes.size() - first);
+    readBytes(block, bytes.data());
     return bytes;
 }
 
@@ -237,11 +242,18 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, 
     wantsRoom_ |= !store.hasRoom();
     if (wantsRoom_) return nullptr;
     CodeBuffer& buffer = store.buffer;
-    std::vector<CodeStep> steps(path.begin(), path.end());
-    std::vector<std::vector<uint8_t>> bytes;
-    std::vector<std::pair<Block*, Handler>> handlers;
+    using boost::container::small_vector;
+    small_vector<CodeStep, 4> steps(path.begin(), path.end());
+    small_vector<std::pair<Block*, Handler>, 4> handlers;
+    small_vector<uint8_t, 1024> bytes;
+    size_t size = 0;
+    for (const CodeStep& s : steps) size += s.block->bytes;
+    bytes.resize(size, boost::container::default_init);
+    uint8_t* next = bytes.data();
     for (CodeStep& s : steps) {
-        s.bytes = bytes.emplace_back(bytesOf(*s.block));
+        readBytes(*s.block, next);
+        s.bytes = {next, s.block->bytes};
+        next += s.block->bytes;
         handlers.push_back({s.block, s.block->insns[0].run});
         s.block->insns[0].run = s.block->plain;  // as the emitter wants to see it
     }
@@ -264,7 +276,7 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, 
                                      places_,
                                      now_,
                                      ip};
-        BlockEmitter emitter(code, context, steps);
+        BlockEmitter emitter(code, context, {steps.data(), steps.size()});
         try {
             how(emitter);
             const auto text = code.bytes(HostAssembler::Part::Main),

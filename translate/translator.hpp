@@ -96,6 +96,7 @@ class Translator final : public HotCode {
     void stranger(Block& block, uint64_t rip);
     void tell(uint64_t rip);
     const uint8_t* careful(HostBlock& hostBlock, unsigned first);
+    void readBytes(const Block& block, uint8_t* to) const;
     std::vector<uint8_t> bytesOf(const Block& block) const;
     // `ip` is where segmented code begins in CS.
     const uint8_t* emit(std::span<const CodeStep> path, uint16_t trace, uint32_t ip,
