@@ -80,6 +80,14 @@ constexpr Map twoByteMap() {
 
 constexpr Map kOneByte = oneByteMap(), kTwoByte = twoByteMap();
 
+// Which bytes are prefixes (SDM vol. 2, 2.1.1), REX aside.
+constexpr Map kPrefixes = [] {
+    Map m{};
+    for (const uint8_t byte : {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3}) m[byte] = 1;
+    return m;
+}();
+constexpr bool isPrefix(uint8_t byte) { return kPrefixes[byte]; }
+
 class Reader {
   public:
     Reader(std::span<const uint8_t> bytes, CodeMode mode, InstructionLayout& layout)
@@ -99,24 +107,6 @@ class Reader {
 
   private:
     bool more() const { return at_ < bytes_.size(); }
-
-    // Which of them are prefixes (SDM vol. 2, 2.1.1), REX aside.
-    static bool isPrefix(uint8_t byte) {
-        switch (byte) {
-            case 0x26:
-            case 0x2e:
-            case 0x36:
-            case 0x3e:
-            case 0x64:
-            case 0x65:
-            case 0x66:
-            case 0x67:
-            case 0xf0:
-            case 0xf2:
-            case 0xf3: return true;
-            default: return false;
-        }
-    }
 
     bool prefixes() {
         for (; more(); at_++) {
@@ -224,11 +214,15 @@ class Reader {
 struct Mask {
     uint64_t low, high;
 };
-constexpr Mask maskOf(unsigned at, unsigned bytes) {
-    auto below = [](unsigned n) {
-        return Mask{n >= 8 ? ~0ull : (1ull << n * 8) - 1, n <= 8 ? 0 : (1ull << (n - 8) * 8) - 1};
-    };
-    const Mask end = below(at + bytes), begin = below(at);
+constexpr auto kBelow = [] {
+    std::array<Mask, 17> all{};
+    for (unsigned n = 0; n < 16; n++)
+        all[n] = {n >= 8 ? ~0ull : (1ull << n * 8) - 1, n <= 8 ? 0 : (1ull << (n - 8) * 8) - 1};
+    all[16] = {~0ull, ~0ull};
+    return all;
+}();
+Mask maskOf(unsigned at, unsigned bytes) {
+    const Mask &end = kBelow[at + bytes], &begin = kBelow[at];
     return {end.low & ~begin.low, end.high & ~begin.high};
 }
 
@@ -245,7 +239,7 @@ ShapeKey shapeOf(const uint8_t* bytes, size_t readable, const InstructionLayout&
         std::memcpy(words, bytes, sizeof words);
     else
         std::memcpy(words, bytes, layout.length);
-    const Mask whole = maskOf(0, layout.length), disp = maskOf(layout.dispAt, layout.dispBytes),
+    const Mask whole = kBelow[layout.length], disp = maskOf(layout.dispAt, layout.dispBytes),
                imm = maskOf(layout.immAt, layout.immBytes);
     ShapeKey key;
     key.low = words[0] & whole.low & ~(disp.low | imm.low);
