@@ -37,6 +37,10 @@ bool CodeStore::hasRoom() const {
 }
 
 bool CodeStore::makeRoom(const Runner* self) {
+    {
+        const Lock held = lock();
+        if (hasRoom()) return true;
+    }
     exclusively([&] {
         if (hasRoom()) return;
         if (!full()) return evict(nextRegion());

@@ -67,11 +67,11 @@ class CodeStore {
         });
     }
 
-    // -- room. Not under the lock; `self` is about to leave host code, or outside.
-    bool hasRoom() const;
+    // Sees to it that there is room. Not under the lock; `self` is about to leave host code, or outside.
     bool makeRoom(const Runner* self);
 
     // -- everything from here on under the lock
+    bool hasRoom() const;
     HostBlock* find(const Block& block, uint64_t hostFor);
     HostBlock& add(Block& block, uint64_t hostFor);  // in the region that is filled, without code
     void withdraw(HostBlock& t);                     // the last one that was added

@@ -20,11 +20,16 @@ class SiteTable {
 
     static constexpr uint32_t kMost = 1u << 20;  // of a region
 
-    // What runs code may look at its sites while others are added.
+    // What runs code may look at its sites while others are added. The first look at one is reached().
     Site& operator[](uint32_t number) {
         return chunks_[number / kPerChunk].load(std::memory_order_acquire)[number % kPerChunk];
     }
-    // What `known` has from end() on is not to be looked at any more.
+    // By code that another thread may have written, and linked to, just now.
+    Site& reached(uint32_t number) {
+        (void)has(number);  // sees what came before publish()
+        return (*this)[number];
+    }
+    // A number that is known of old: whether there still is, or is again, such a site.
     bool has(uint32_t number) const {
         return number % kMost < ends_[number / kMost].load(std::memory_order_acquire);
     }
@@ -45,7 +50,6 @@ class SiteTable {
         clear(region);
         next_ = region * kMost;
     }
-    size_t bytes() const;  // of memory
 
   private:
     static constexpr uint32_t kPerChunk = 1024, kChunks = kMost / kPerChunk;

@@ -159,7 +159,7 @@ void Translator::heatUp(Block& block, uint64_t rip) {
 // False: it is not to be tried again, unless the block is given some heat.
 bool Translator::translate(Block& block, uint64_t rip) {
     if (nowhere_ || !fits(block, rip)) return false;
-    if (!store_->hasRoom() && !store_->makeRoom(&running_)) {
+    if (!store_->makeRoom(&running_)) {
         block.heat = 2;  // soon there will be some
         return false;
     }
@@ -175,6 +175,7 @@ bool Translator::translate(Block& block, uint64_t rip) {
     HostBlock& t = store_->add(block, hostFor);
     if (makeHost(t, block, rip)) return true;
     store_->withdraw(t);
+    if (wantsRoom_) block.heat = 2;  // another processor has taken it
     return false;
 }
 
@@ -409,7 +410,7 @@ Continuation Translator::callOut(Translator& self, uint32_t site, HostFrame* fra
 }
 
 const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
-    Site& s = store_->sites[number];
+    Site& s = store_->sites.reached(number);
     f.slice -= s.executed;
     if (s.limited) f.slice += f.beyond;
     f.page += uint64_t(int64_t(s.pages) * int64_t(kPageSize));
@@ -430,8 +431,7 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
             const Block* b = f.slice > 0 ? findTarget(f, here, true) : nullptr;
             if (!b) return leave(f, here, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
             f.page = linearOf(here) & ~kPageMask;
-            if (s.links < kMostLinks) return linkTo(number, *b, markOf(f.page, b->start.page()));
-            return hostOf(b);
+            return linkTo(number, *b, markOf(f.page, b->start.page()));
         }
         case Site::Kind::LookUp:
             // (A call may still fault when it pushes.)

@@ -96,16 +96,20 @@ const uint8_t* Translator::linkTo(uint32_t number, const Block& target, uint32_t
     const uint8_t* host = hostOf(&target);
     Site& s = store_->sites[number];
     auto link = [&] {
-        if (!target.hostBlock || (s.leadsTo == target.hostBlock && !s.mark)) return;
+        if (!target.hostBlock) return;
         store_->link(number, *target.hostBlock, mark);
         statistics_.links++;
     };
-    if (s.mark && s.leadsTo) {
-        store_->exclusively(link);
-    } else {
+    {
         const auto held = store_->lock();
-        link();
+        if (s.leadsTo == target.hostBlock && !s.mark) return host;
+        if (s.mark && s.links == kMostLinks) return host;
+        if (!s.mark || !s.leadsTo) {
+            link();
+            return host;
+        }
     }
+    store_->exclusively(link);
     return host;
 }
 

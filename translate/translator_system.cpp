@@ -106,8 +106,7 @@ const uint8_t* Translator::behindSti(HostFrame& f, uint32_t number) {
     if (b && b->hostBlock->beginsHarmlessly && b->count < Decoder::kMaxInsns) {
         f.page = linearOf(rip) & ~kPageMask;
         if (s.kind == Site::Kind::Link) return linkTo(number, *b, 0);
-        if (s.links < kMostLinks) return linkTo(number, *b, markOf(f.page, b->start.page()));
-        return hostOf(b);
+        return linkTo(number, *b, markOf(f.page, b->start.page()));
     }
     leave(f, rip, 0, f.slice > 1 ? Exit::Untranslated : Exit::Slice);
     cpu_.stiShadow = true;
