@@ -142,7 +142,12 @@ void Translator::finishRecording(HostFrame& f, size_t first, size_t end, bool lo
     if (!loop) steps.back().count = steps.back().block->count;
     uint64_t page = r.page + uint64_t(from);
     if (steps[0].block->mode != CodeMode::Code64) page = uint32_t(page);
-    store_->exclusively([&] { makeTrace(f, steps, loop, page); });
+    store_->exclusively([&] {
+        // The way ended where segments may matter; on it they did not.
+        const Surroundings after = std::exchange(now_, {});
+        makeTrace(f, steps, loop, page);
+        now_ = after;
+    });
 }
 
 void Translator::makeTrace(HostFrame& f, std::span<CodeStep> steps, bool loop, uint64_t page) {
