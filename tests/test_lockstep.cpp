@@ -137,4 +137,20 @@ TEST_CASE("lockstep: ends after so many instructions, or when somebody wants it 
     CHECK((ended.executed > 200'000 && ended.executed < 210'000));
 }
 
+// Firmware goes to and fro between 16- and 32-bit code: a trace's way may end in the other.
+TEST_CASE("lockstep: SeaBIOS, with traces from early on") {
+    for (uint32_t tier2 = 1; tier2 <= 4; tier2++) {
+        MachineConfig c;
+        c.memory = 512ull << 20;
+        c.firmware = "/usr/share/seabios/bios-256k.bin";
+        c.videoBios = "/usr/share/seabios/vgabios-stdvga.bin";
+        c.noReboot = true;
+        c.icountShift = 1;
+        c.translator = TranslatorOptions{.tier2 = tier2};
+        const Lockstep::Result r = Lockstep(c, {}, {.slice = 20'000, .most = 3'000'000}).run();
+        CHECK(r.report == "");
+        CHECK(r.executed >= 3'000'000);
+    }
+}
+
 }  // namespace kiln::test
