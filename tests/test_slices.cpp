@@ -40,16 +40,20 @@ struct Runner : SystemGuest {
     Leaver leaver{cpu};
 };
 
+void runBoth(Runner& plain, Runner& translated, int64_t slice) {
+    plain.cpu.run(slice);
+    translated.cpu.run(slice);
+    REQUIRE(plain.cpu.executed() == translated.cpu.executed());
+    REQUIRE(plain.cpu.rip == translated.cpu.rip);
+}
+
 void sameSlices(std::initializer_list<uint8_t> bytes) {
     for (int64_t slice = 1; slice < 24; slice++) {
         Runner plain(false, bytes), translated(true, bytes);
         for (unsigned n = 0; n < 200; n++) {
             CAPTURE(slice);
             CAPTURE(n);
-            plain.cpu.run(slice);
-            translated.cpu.run(slice);
-            REQUIRE(plain.cpu.executed() == translated.cpu.executed());
-            REQUIRE(plain.cpu.rip == translated.cpu.rip);
+            runBoth(plain, translated, slice);
             REQUIRE(plain.cpu.gpr[Rdx] == translated.cpu.gpr[Rdx]);
         }
         CHECK(translated.statistics().entries > 0);
@@ -100,10 +104,7 @@ TEST_CASE("who leaves in the middle of a trace ends the slice where the block is
         for (unsigned n = 0; n < 1000; n++) {
             CAPTURE(slice);
             CAPTURE(n);
-            plain.cpu.run(slice);
-            translated.cpu.run(slice);
-            REQUIRE(plain.cpu.executed() == translated.cpu.executed());
-            REQUIRE(plain.cpu.rip == translated.cpu.rip);
+            runBoth(plain, translated, slice);
         }
         if (slice > 5) CHECK(translated.statistics().loops > 0);
     }

@@ -186,7 +186,8 @@ void CodeStore::lead(const Site& s, const HostBlock& target) {
     buffer.setJump(buffer.at(s.patch), saves ? buffer.at(s.out) : target.host);
 }
 
-void CodeStore::unlink(const Site& s) {
+void CodeStore::unlink(Site& s) {
+    s.leadsTo = nullptr;
     buffer.setJump(buffer.at(s.patch), buffer.at(s.out));
     if (s.patchSaved) buffer.setJump(buffer.at(s.patchSaved), buffer.at(s.over));
     if (s.mark) buffer.setWord(buffer.at(s.mark) - 4, kNoMark);

@@ -152,7 +152,7 @@ class CodeStore {
     void evict(unsigned region);
     bool isLeft(const Content& region, const Runner* self) const;
     void open(unsigned region);
-    void unlink(const Site& site);
+    void unlink(Site& site);
     unsigned nextRegion() const { return (buffer.region() + 1) % buffer.regions(); }
 
     PhysicalMemory& memory_;

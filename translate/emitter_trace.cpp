@@ -151,6 +151,7 @@ size_t BlockEmitter::restOfBlock() {
     const size_t site = addSite(Site::Kind::Careful);
     Site& s = context_.sites[site];
     s.index++;
+    s.target = nextOffset() - step_->page;
     s.executed = int16_t(-s.index);
     s.limited = false;
     return site;

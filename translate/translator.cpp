@@ -163,6 +163,7 @@ bool Translator::translate(Block& block, uint64_t rip) {
         block.heat = 2;  // soon there will be some
         return false;
     }
+    wantsRoom_ = false;
     noteSurroundings();  // of which the numbers may be others now
     const auto held = store_->lock();
     if (block.dead) return false;
@@ -210,10 +211,17 @@ const Block* Translator::ownBlock(const HostBlock& t) {
 // From an instruction on: the version that takes its operands one by one. Null when there is none.
 const uint8_t* Translator::careful(HostBlock& t, unsigned first) {
     const uint8_t* host = nullptr;
-    store_->exclusively([&] {
-        if (t.dead) return;
+    auto known = [&] {
         for (const auto& [index, code] : t.careful)
-            if (index == first) return void(host = code);
+            if (index == first) host = code;
+        return host != nullptr;
+    };
+    {
+        const auto held = store_->lock();
+        if (known()) return host;
+    }
+    store_->exclusively([&] {
+        if (t.dead || known()) return;
         const CodeStep step{t.users[0], t.count, 0, {}, &t};
         host = emit({&step, 1}, 0, 0, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
         if (!host) return;
@@ -240,8 +248,10 @@ std::vector<uint8_t> Translator::bytesOf(const Block& block) const {
 const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, uint32_t ip,
                                 const std::function<void(BlockEmitter&)>& how) {
     CodeStore& store = *store_;
-    wantsRoom_ |= !store.hasRoom();
-    if (wantsRoom_) return nullptr;
+    if (!store.hasRoom()) {
+        wantsRoom_ = true;
+        return nullptr;
+    }
     CodeBuffer& buffer = store.buffer;
     using boost::container::small_vector;
     small_vector<CodeStep, 4> steps(path.begin(), path.end());
