@@ -32,12 +32,12 @@
 // tables are tracked.
 #pragma once
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "mmu/sparse_bits.hpp"
 #include "mmu/table_tracking.hpp"
 #include "mmu/tlb.hpp"
 
@@ -81,26 +81,28 @@ struct TranslationContext : TableUser {
     class Fetched {
       public:
         void add(uint64_t linear, uint64_t size) {
-            filter_.set(bit(linear));
+            pages_.set(bit(linear));
             if (size > kPageSize) large_.add(linear, size);
             any_ = true;
         }
-        bool mayHave(uint64_t linear) const { return filter_.test(bit(linear)); }
+        bool mayHave(uint64_t linear) const { return pages_.test(bit(linear)); }
         bool inLarge(uint64_t linear) const { return large_.contains(linear); }
         bool any() const { return any_; }
         void clear() {
-            filter_.reset();
+            pages_.clear();
             large_.clear();
             any_ = false;
         }
 
       private:
-        // A Bloom filter of one hash for each half of the address space.
-        static constexpr unsigned kBits = 8192;
-        static unsigned bit(uint64_t linear) {
-            return unsigned(linear >> 12 ^ linear >> 25) % kBits + unsigned(linear >> 63) * kBits;
+        // By a hash of 64 neighbouring pages, which programs of thousands of pages don't fill.
+        static constexpr unsigned kBits = 1 << 17;
+        static uint32_t bit(uint64_t linear) {
+            const uint64_t word = (linear >> 18) * 0x9e3779b97f4a7c15 >> (64 - 11);
+            return uint32_t(word * 64 + (linear >> 12) % 64);
         }
-        std::bitset<2 * kBits> filter_;
+        static_assert(kBits == 64 << 11);
+        SparseBits<kBits> pages_;
         PageCover large_;
         bool any_ = false;
     };

@@ -210,7 +210,10 @@ bool BlockEmitter::jumpIndirect(bool isCall) {
 
 Label BlockEmitter::lookUpJump() {
     const Label miss = a_.newLabel();
-    a_.movzx(x86::eax, x86::dx);
+    a_.mov(x86::eax, x86::edx);  // jumpIndex()
+    a_.shr(x86::eax, 16);
+    a_.xor_(x86::eax, x86::edx);
+    a_.movzx(x86::eax, x86::ax);
     a_.add(x86::eax, x86::eax);
     a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
     a_.jne(miss);

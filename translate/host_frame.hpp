@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "mmu/sparse_bits.hpp"
 #include "mmu/tlb.hpp"
 
 namespace kiln {
@@ -43,6 +44,19 @@ struct FilledList {
         if (!globalToo) return;
         for (uint32_t n = Size - globalCount; n < Size; n++) empty(list[n]);
         globalCount = 0;
+    }
+};
+
+// The same for a small table, with room for all of it.
+template <unsigned Size>
+struct FilledBits {
+    SparseBits<Size> locals, globals;
+
+    void add(uint32_t index, bool global) { (global ? globals : locals).set(index); }
+    template <class Empty>
+    void clear(bool globalToo, Empty empty) {
+        locals.clear(empty);
+        if (globalToo) globals.clear(empty);
     }
 };
 
@@ -108,20 +122,21 @@ struct HostFrame {
     uint64_t lookupTag, globalTag, forgotten, generation;
     Tlb* tlb;                       // that the frame belongs to
     HostFrame *withAc, *withoutAc;  // where STAC and CLAC lead to
-    FilledList<uint16_t, 8192> jumps;
+    FilledBits<0x10000> jumps;      // by jumpIndex()
     FilledList<uint32_t, 8192> marks;
 };
 
 // Writes of 1, 2, 4, ... 64 bytes may find out without C++ that they lie beside code.
 constexpr unsigned kBesideSizes = 7;
 
-// Targets of indirect jumps and of jumps to other pages: by the low 16 bits of the linear address.
+// Targets of indirect jumps and of jumps to other pages: by jumpIndex() of the linear address.
 struct JumpTarget {
     uint64_t rip;  // linear, and HostFrame::surroundings
     const void* host;
 };
 constexpr size_t kJumpTable = 0x10000;  // from the frame on
 constexpr size_t kJumpTargets = 0x10000;
+constexpr uint16_t jumpIndex(uint64_t linear) { return uint16_t(linear ^ linear >> 16); }
 static_assert(sizeof(HostFrame) <= kJumpTable);
 // What code is at a linear page, by bits 12 to 31 of the page: a number for the pair of that linear page and
 // a physical one (32 bits each, 0: not known), or another pair's, of a page with the same bits.

@@ -616,7 +616,7 @@ const uint8_t* Translator::enterNext(HostFrame& f) {
         c.committed_ = false;
         c.flags.change(flag::RF, false);
         const uint64_t linear = linearOf(f.rip);
-        const JumpTarget& t = jumpTargets(f)[uint16_t(linear)];
+        const JumpTarget& t = jumpTargets(f)[jumpIndex(linear)];
         const void* host = t.rip == (linear | now_.key) ? t.host : nullptr;
         if (!host)
             if (const Block* b = findTarget(f, f.rip, true)) host = hostOf(b);

@@ -51,11 +51,9 @@ const Block* Translator::findTarget(HostFrame& f, uint64_t rip, bool runsNext) {
         return nullptr;
     }
     const bool global = tag == cpu_.globalTag_;
-    if (f.jumps.full()) f.generation = 0, refresh(f);
-    const auto index = uint16_t(linear);
-    JumpTarget& t = jumpTargets(f)[index];
-    f.jumps.add(index, !t.host, global);
-    t = {linear | now_.key, hostOf(b)};
+    const uint32_t index = jumpIndex(linear);
+    f.jumps.add(index, global);
+    jumpTargets(f)[index] = {linear | now_.key, hostOf(b)};
     setMark(f, page, b->start.page(), global);
     return b;
 }

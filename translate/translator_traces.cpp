@@ -176,7 +176,7 @@ void Translator::makeTrace(HostFrame& f, std::span<CodeStep> steps, bool loop, u
     trace->code = last_;
     store_->enterTrace(*trace);
     const uint64_t rip = page + head.start.pageOffset();
-    JumpTarget& target = jumpTargets(f)[uint16_t(rip)];
+    JumpTarget& target = jumpTargets(f)[jumpIndex(rip)];
     if (target.rip == rip && target.host == head.code.main.data()) target.host = host;
     statistics_.traceNanoseconds +=
         uint64_t(std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count());
