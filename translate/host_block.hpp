@@ -28,6 +28,13 @@ struct Trace {
     EmittedCode code;
 };
 
+// As CodeStep, of a way that may be a trace one day.
+struct WayStep {
+    PhysAddr start;
+    int64_t page;
+    unsigned count;
+};
+
 // A block's host code, for any processor that has decoded the same block.
 struct HostBlock {
     // As in Block.
@@ -49,6 +56,8 @@ struct HostBlock {
     boost::container::small_vector<Block*, 1> users;
 
     uint32_t samples = 0;           // slices that ended in front of it
+    std::vector<WayStep> way;       // from it, as far as it was the same in all recordings
+    uint8_t sameWays = 0;           // so many
     uint8_t recordings = 0;         // of ways from it: each makes the next one wait twice as long
     std::vector<Trace*> traces;     // that it is part of
     const uint8_t* copy = nullptr;  // its code once more, for when its trace can't run

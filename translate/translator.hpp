@@ -162,6 +162,7 @@ class Translator final : public HotCode {
     void record(HostFrame& frame, uint64_t rip);
     void stopRecording(const Block* because = nullptr);
     void finishRecording(HostFrame& frame, size_t first, size_t end, bool loop);
+    bool isUsual(std::vector<CodeStep>& steps);
     int callDepth(std::span<const CodeStep> steps) const;
     void makeTrace(HostFrame& frame, std::span<CodeStep> steps, bool loop, uint64_t page);
     bool isHostless(const Block& block, uint64_t rip) const {

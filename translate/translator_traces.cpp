@@ -19,6 +19,7 @@ constexpr unsigned kMostRecorded = 2048;     // instructions of them
 constexpr unsigned kMostInstructions = 256;  // of a trace
 constexpr uint8_t kMostPatience = 8;
 constexpr size_t kRounds = 4;           // of a loop that are the same
+constexpr unsigned kWays = 3;           // from a block that are
 constexpr int64_t kFarthest = 1 << 30;  // bytes between pages
 
 // Whether it begins no trace.
@@ -127,6 +128,38 @@ int Translator::callDepth(std::span<const CodeStep> steps) const {
     return depth;
 }
 
+// Whether a way was taken often enough: it is shortened to what all recordings from its first block have in
+// common. The block at whose end they part is the last one.
+bool Translator::isUsual(std::vector<CodeStep>& steps) {
+    const auto held = store_->lock();
+    if (!steps[0].block->hostBlock) return false;
+    HostBlock& t = *steps[0].block->hostBlock;
+    size_t same = 0;
+    if (t.way.empty()) {
+        for (const CodeStep& s : steps) t.way.push_back({s.block->start, s.page - steps[0].page, s.count});
+        same = steps.size();
+    }
+    for (; same < std::min(steps.size(), t.way.size()); same++) {
+        const CodeStep& s = steps[same];
+        const WayStep& w = t.way[same];
+        if (s.block->start != w.start || s.page - steps[0].page != w.page) break;
+        if (s.count == w.count) continue;
+        same++;
+        break;
+    }
+    steps.resize(same);
+    t.way.resize(same);
+    const bool ended = same < 2 || ++t.sameWays == kWays;
+    if (!ended) {
+        t.recordings -= t.recordings > 0;
+        t.samples = (options_.tier2 << t.recordings) / 4 * 3;
+        return false;
+    }
+    t.way = {};
+    t.sameWays = 0;
+    return same >= 2;
+}
+
 // Makes a trace of the steps from number `first` to the one in front of `end`.
 void Translator::finishRecording(HostFrame& f, size_t first, size_t end, bool loop) {
     const Recording r = std::move(*recording_);
@@ -136,7 +169,7 @@ void Translator::finishRecording(HostFrame& f, size_t first, size_t end, bool lo
     // A function that calls itself is no loop: what it calls returns.
     if (loop && (callDepth(steps) != 0 || instructionsOf(steps) > kMostInstructions)) loop = false;
     if (!loop) steps.resize(firstPart(steps));
-    if (!loop && steps.size() < 2) return;
+    if (!loop && !isUsual(steps)) return;
     const int64_t from = steps[0].page;
     for (CodeStep& s : steps) s.page -= from;
     if (!loop) steps.back().count = steps.back().block->count;
