@@ -54,7 +54,6 @@ Block* CodeCache::dormant(PhysAddr start, CodeMode mode, bool single) const {
 }
 
 Block* CodeCache::insert(std::unique_ptr<Block> block) {
-    if (bytes_ >= limit_) makeRoom();
     Block* b = block.get();
     const uint64_t k = key(b->start, b->mode, b->single);
     if (Block* before = dormant(b->start, b->mode, b->single)) {
@@ -145,18 +144,37 @@ void CodeCache::keepLines(PhysAddr page, PageMarks* marks) {
     PhysicalMemory::keepLines(marks, lines);
 }
 
+void CodeCache::thinOut() {
+    for (auto& [k, b] : blocks_) {
+        if (b->dead || !b->hostBlock || b->count < 3 || b->thin()) continue;
+        const Insn first = b->insns[0];
+        Insn rest = b->insns[1];
+        rest.run = thickenBlock;
+        bytes_ -= bytesOf(*b);
+        b->insns = {first, rest};
+        bytes_ += bytesOf(*b);
+    }
+}
+
+void CodeCache::thicken(Block& block, std::vector<Insn>&& insns) {
+    bytes_ -= bytesOf(block);
+    insns[0].run = block.insns[0].run;
+    block.insns = std::move(insns);
+    bytes_ += bytesOf(block);
+}
+
 void CodeCache::makeRoom() {
     if (hot)
         memory_.threads.exclusively([&] {
+            thinOut();
             for (auto& [k, b] : blocks_) {
                 if (b->dead || b->single || !hot->cools(*b)) continue;
                 kill(b.get());
                 cooled_++;
             }
         });
-    wanted_ = 1;
     if (bytes_ > (hot ? 2 : 4) * mostBytes_) flush();
-    limit_ = std::max(mostBytes_, bytes_ + mostBytes_ / 4);
+    limit_ = std::max(mostBytes_, bytes_ + mostBytes_ / 2);
 }
 
 void CodeCache::flush() {
@@ -167,7 +185,7 @@ void CodeCache::flush() {
 }
 
 void CodeCache::collect() {
-    if (!hasDead()) return;
+    if (bytes_ >= limit_) makeRoom();
     for (auto& f : onDeath) f();
     // Links lead to blocks of the same page.
     std::vector<uint64_t> pages;

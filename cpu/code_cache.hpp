@@ -5,6 +5,9 @@
 // A dead block lies dormant where it was: code that changes is mostly entered where it was entered before,
 // and then the new instructions are put into the same block, to which all links and jump caches still lead.
 // What has stayed dormant when there are many is freed.
+//
+// When there is too much, blocks that also exist as host code become thin: they are seldom interpreted, and
+// decoded again when they are.
 #pragma once
 #include <boost/container/small_vector.hpp>
 #include <functional>
@@ -32,10 +35,13 @@ class CodeCache {
         memory_.threads.exclusively([&] { kill(block); });
     }
     void flush();  // all blocks die
+    // What is host code becomes thin. While no processor runs.
+    void thinOut();
+    void thicken(Block& block, std::vector<Insn>&& insns);
 
     // Frees dead blocks when that is worth while. Only when no processor is inside a block; the listeners
     // forget their pointers first.
-    bool hasDead() const { return dormant_ + dead_.size() >= wanted_; }
+    bool hasDead() const { return dormant_ + dead_.size() >= wanted_ || bytes_ >= limit_; }
     void collect();
     // Called before blocks are freed: cached pointers to them lead to the leaving instruction, and must go.
     std::vector<std::function<void()>> onDeath;
@@ -49,9 +55,9 @@ class CodeCache {
 
   private:
     using BlockList = boost::container::small_vector<Block*, 6>;  // most pages have few
-    // Then the blocks die that have not been entered for a while; when there are twice as many of others, or
-    // four times as many and nobody knows how often they are entered, all of them. For all processors
-    // together, but no less for each than an operating system's working set.
+    // Then blocks become thin, and those die that have not been entered for a while; when there are twice as
+    // many of others, or four times as many and nobody knows how often they are entered, all of them. For all
+    // processors together, but no less for each than an operating system's working set.
     static constexpr size_t kMostBytes = 32 << 20, kFewestBytes = 8 << 20;
     static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
         return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);

@@ -444,6 +444,9 @@ class Cpu : public CpuState {
     // Null: a page fault, which is in `fetchFault_`; other faults are thrown.
     const Block* findBlock(bool single);
     Block* decodeHere(PhysAddr start, bool single);
+    std::unique_ptr<Block> decodeAgain(const Block& block) const;
+    bool thicken(Block& block);  // false: it is dead now
+    friend void thickenBlock(Cpu& cpu, const Insn* i);
     bool beginsBeside(const Tlb::Slot& e, uint64_t linear, unsigned size);
     bool writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsigned size);
     Block* insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded);

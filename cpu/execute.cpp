@@ -125,6 +125,26 @@ Block* Cpu::stillThere(Block* b, const uint8_t* decoded) {
     return nullptr;
 }
 
+// What a block was decoded from, decoded once more; null: it has changed, and the block is about to die.
+std::unique_ptr<Block> Cpu::decodeAgain(const Block& b) const {
+    uint8_t bytes[Decoder::kMaxInsns * Decoder::kMaxLength];
+    io.memory.read(b.start, bytes, b.bytes);
+    auto again = decoder_->decodeBlock(b.start, b.mode, {bytes, b.bytes}, false);
+    if (!again || again->count != b.count || again->bytes != b.bytes) return nullptr;
+    again->plain = again->insns[0].run;
+    return again;
+}
+
+bool Cpu::thicken(Block& b) {
+    if (!b.thin()) return true;
+    if (auto again = decodeAgain(b)) {
+        io.code.thicken(b, std::move(again->insns));
+        return true;
+    }
+    io.code.drop(&b);
+    return false;
+}
+
 Block* Cpu::decodeHere(PhysAddr start, bool single) {
     uint64_t linear = (fast_[Cs].base + rip) & linearMask_;
     uint64_t left = kPageSize - start.pageOffset();
@@ -341,6 +361,12 @@ void blockEnd(Cpu& c, const Insn* i) {
 void singleEnd(Cpu& c, const Insn* i) {
     c.rip = (c.blockRip() + i->offset) & c.ipMask();
     c.next = nullptr;
+}
+
+void thickenBlock(Cpu& c, const Insn* i) {
+    auto* b = const_cast<Block*>(c.block);
+    const Insn* next = c.thicken(*b) ? b->insns.data() + 1 : i;  // which leads out, when it is dead
+    KILN_HAND_OVER(next->run, c, next);
 }
 
 void leaveDeadBlock(Cpu& c, const Insn* i) {

@@ -71,14 +71,17 @@ struct Block {
     uint8_t deaths = 0;    // how often it was overwritten and decoded again, at most 255
     PhysAddr second;
     PageMarks *marks = nullptr, *secondMarks = nullptr;  // of its pages
-    std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block
+    std::vector<Insn> insns;  // ends with a pseudo-instruction that goes on behind the block. Of a thin block
+                              // (CodeCache) the first one, and one that has the others decoded again
 
     // Under a HotCode, which stands in front of the first instruction (hot_code.hpp).
-    Handler plain = nullptr;             // the first instruction's own handler
+    Handler plain = nullptr;         // the first instruction's own handler
     HostBlock* hostBlock = nullptr;  // the block as host code, once there is some
-    mutable uint32_t heat = 0;           // entries to go until then
-    uint32_t heatBefore = 0;             // as of HotCode::cools()
-    uint8_t evictions = 0;               // how often its host code had to make room
+    mutable uint32_t heat = 0;       // entries to go until then
+    uint32_t heatBefore = 0;         // as of HotCode::cools()
+    uint8_t evictions = 0;           // how often its host code had to make room
+
+    bool thin() const { return insns.size() <= count; }
 };
 
 // What the decoder knows of an instruction when it asks a row for its handler.

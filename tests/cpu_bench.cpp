@@ -26,7 +26,7 @@ uint64_t descriptor(uint8_t type, unsigned dpl, bool system, bool l, bool db, ui
 
 std::optional<TranslatorOptions> chosenTranslator() {
     if (!kTranslates || !std::getenv("KILN_JIT")) return {};
-    return TranslatorOptions{.tier1 = 1, .tier2 = 1, .bufferBytes = 4u << 20};
+    return TranslatorOptions{.tier1 = 1, .tier2 = 1, .ways = 1, .bufferBytes = 4u << 20};
 }
 
 static PhysicalMemory& expecting(PhysicalMemory& memory, bool threads) {

@@ -47,7 +47,7 @@ class ProgramFuzz {
         }
         const auto tier2 = uint32_t(environment("KILN_FUZZ_TIER2", 1));
         translator_ = std::make_unique<Translator>(
-            translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = tier2, .portable = true});
+            translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = tier2, .ways = 1, .portable = true});
         for (const auto& [mnemonic, forms] : table_.forms()) {
             if (!usable(mnemonic)) continue;
             (Translator::knows(mnemonic) ? known_ : others_).push_back(&forms);
@@ -370,6 +370,7 @@ class ProgramFuzz {
             for (int slices = 0; slices < 12; slices++) {
                 const auto slice = int64_t(1 + below(random_, oneIn(random_, 2) ? 20 : 400));
                 const uint64_t from = translated_.cpu.rip;
+                if (oneIn(random_, 4)) translated_.code.thinOut();
                 plain_.cpu.run(slice);
                 translated_.cpu.run(slice);
                 if (std::string d = differences(); !d.empty()) {

@@ -33,7 +33,7 @@ class SpacesFuzz {
         plain_.translator.reset();
         translated_.translator.reset();
         translator_ =
-            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
+            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1, .ways = 1});
         for (GuestBench* b : {&plain_, &translated_}) prepare(*b);
     }
     bool run(uint64_t programs) {

@@ -94,7 +94,7 @@ class SystemFuzz {
             pte_ = pteOf(*b, kData);
         }
         translator_ =
-            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
+            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1, .ways = 1});
     }
 
     bool run(uint64_t systems) {
@@ -308,6 +308,7 @@ class SystemFuzz {
             if (oneIn(random_, 4)) disturb();
             const auto slice = int64_t(1 + below(random_, oneIn(random_, 2) ? 12 : 600));
             const uint64_t from = translated_.cpu.rip;
+            if (oneIn(random_, 4)) translated_.code.thinOut();
             plain_.cpu.run(slice);
             translated_.cpu.run(slice);
             if (std::string d = differences(); !d.empty()) {

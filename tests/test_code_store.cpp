@@ -50,7 +50,7 @@ TEST_CASE("code store: the oldest code makes room, in turns and with threads") {
         for (unsigned processors : {1u, 3u}) {
             CAPTURE(threads);
             CAPTURE(processors);
-            Gang g(processors, threads, TranslatorOptions{.tier1 = 1, .tier2 = 1, .bufferBytes = 320 << 10});
+            Gang g(processors, threads, TranslatorOptions{.tier1 = 1, .tier2 = 1, .ways = 1, .bufferBytes = 320 << 10});
             const uint32_t sum = writeFunctions(g, kCount, kLength, kRounds);
             for (unsigned n = 0; n < processors; n++) g.program(n, kCode);
             g.run();
@@ -103,6 +103,29 @@ TEST_CASE("code store: code that dies dies for everybody") {
             }
         }
     }
+}
+
+TEST_CASE(
+    "code store: what is host code needs few decoded instructions, and gets them back when it is evicted") {
+    constexpr unsigned kCount = 300, kLength = 60, kRounds = 6;
+    Gang g(1, false, TranslatorOptions{.tier1 = 1, .tier2 = 0, .bufferBytes = 320 << 10});
+    const uint32_t sum = writeFunctions(g, kCount, kLength, kRounds);
+    g.program(0, kCode);
+    CodeCache& code = *g.all[0].code;
+    size_t least = SIZE_MAX, most = 0;
+    while (!g.all[0].cpu->halted) {
+        most = std::max(most, code.bytes());
+        code.thinOut();
+        least = std::min(least, code.bytes());
+        g.all[0].cpu->run(kLength * 10);
+    }
+    CHECK(uint32_t(g.all[0].cpu->gpr[Rdi]) == sum);
+    CHECK(jit(g, 0).store().evictions() > 0);
+    CHECK(most > 0);
+    // All were thin at the end but for those without host code.
+    code.flush();
+    code.collect();
+    CHECK(code.bytes() == 0);
 }
 
 TEST_CASE("code store: decoded blocks that are not entered make room for others") {

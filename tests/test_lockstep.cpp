@@ -57,7 +57,7 @@ MachineConfig config(const ScratchFile& rom) {
     c.firmware = rom.path();
     c.vga = false;
     c.debugExit.emplace();
-    c.translator = TranslatorOptions{.tier1 = 10, .tier2 = 1, .bufferBytes = 1 << 20};
+    c.translator = TranslatorOptions{.tier1 = 10, .tier2 = 1, .ways = 1, .bufferBytes = 1 << 20};
     c.noReboot = true;
     return c;
 }
@@ -146,7 +146,7 @@ TEST_CASE("lockstep: SeaBIOS, with traces from early on") {
         c.videoBios = "/usr/share/seabios/vgabios-stdvga.bin";
         c.noReboot = true;
         c.icountShift = 1;
-        c.translator = TranslatorOptions{.tier2 = tier2};
+        c.translator = TranslatorOptions{.tier2 = tier2, .ways = 1};
         const Lockstep::Result r = Lockstep(c, {}, {.slice = 20'000, .most = 3'000'000}).run();
         CHECK(r.report == "");
         CHECK(r.executed >= 3'000'000);

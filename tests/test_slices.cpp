@@ -28,7 +28,8 @@ struct Runner : SystemGuest {
     Runner(bool translated, std::initializer_list<uint8_t> bytes) : SystemGuest(Mode::Protected32) {
         translator.reset();
         if (translated)
-            translator = std::make_unique<Translator>(cpu, TranslatorOptions{.tier1 = 1, .tier2 = 1});
+            translator =
+                std::make_unique<Translator>(cpu, TranslatorOptions{.tier1 = 1, .tier2 = 1, .ways = 1});
         memory.mapIo(PhysAddr(kRegisters), kPageSize, leaver);
         setGdt(kSmall, segment(kDataRw, 0, 0xffff, 4));
         cpu.gpr[Rbx] = kData0;
@@ -42,6 +43,7 @@ struct Runner : SystemGuest {
 
 void runBoth(Runner& plain, Runner& translated, int64_t slice) {
     plain.cpu.run(slice);
+    translated.cpu.io.code.thinOut();
     translated.cpu.run(slice);
     REQUIRE(plain.cpu.executed() == translated.cpu.executed());
     REQUIRE(plain.cpu.rip == translated.cpu.rip);

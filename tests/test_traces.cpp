@@ -16,9 +16,10 @@ constexpr int64_t kSlice = 500;
 
 struct Bench : GuestBench {
     // Two arrays of which no page lies behind its neighbour in memory.
-    Bench() : GuestBench(Mode::Long64) {
+    explicit Bench(uint32_t ways = 1) : GuestBench(Mode::Long64) {
         translator.reset();
-        translator = std::make_unique<Translator>(cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1});
+        translator =
+            std::make_unique<Translator>(cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1, .ways = ways});
         for (uint64_t n = 0; n < kPages; n++) {
             map(kArray + n * kPageSize, kFrames + (kPages - 1 - n) * kPageSize);
             map(kOther + n * kPageSize, kFrames + (kPages + (n ^ 1)) * kPageSize);
@@ -192,4 +193,34 @@ TEST_CASE("traces: a loop that overwrites itself goes on with what it wrote") {
     CHECK(b.cpu.gpr[Rdx] == 500 - 499);
     CHECK(b.statistics().loops > 0);
     CHECK(b.jit().store().tracesEnded() > 0);
+}
+
+TEST_CASE("traces: what recordings have in common becomes one, what they have not does not") {
+    constexpr uint64_t kRounds = 60'000;
+    constexpr uint8_t kBits = 6;
+    std::vector<uint8_t> round{0x48, 0x69, 0xc0, 0x6d, 0x4e, 0xc6, 0x41,  // imul rax, rax, 41c64e6dh
+                               0x48, 0x05, 0x39, 0x30, 0x00, 0x00};       // add rax, 3039h
+    for (uint8_t n = 0; n < kBits; n++)
+        round.insert(round.end(), {0x48, 0x0f, 0xba, 0xe0, uint8_t(24 + n),                // bt rax, 24 + n
+                                   0x72, 0x03, 0x48, 0xff, 0xc2});                         // jc over inc rdx
+    round.insert(round.end(), {0x48, 0xff, 0xcd, 0x75, uint8_t(-int(round.size()) - 5)});  // dec rbp; jnz
+    uint64_t x = 1, expected = 0;
+    for (uint64_t n = 0; n < kRounds; n++) {
+        x = x * 0x41c64e6d + 0x3039;
+        for (unsigned bit = 24; bit < 24 + kBits; bit++) expected += ~x >> bit & 1;
+    }
+    auto length = [&](uint32_t ways) {  // of traces
+        Bench b(ways);
+        b.cpu.gpr[Rax] = 1;
+        b.cpu.gpr[Rdx] = 0;
+        b.cpu.gpr[Rbp] = kRounds;
+        b.slices(round);
+        CHECK(b.cpu.gpr[Rdx] == expected);
+        const Translator::Statistics& s = b.statistics();
+        return s.traces ? double(s.traced) / double(s.traces) : 0;
+    };
+    // With twelve, a block's first branches at most, and all of a block at whose end they part.
+    const double common = length(12);
+    CHECK(common > 0);
+    CHECK(length(1) > 1.5 * common);
 }

@@ -108,6 +108,8 @@ HostBlock& CodeStore::add(Block& b, uint64_t hostFor) {
     t.bytes = b.bytes, t.count = b.count;
     t.hostFor = hostFor;
     t.region = buffer.region();
+    t.offsets = std::make_unique<uint16_t[]>(b.count + 1u);
+    for (unsigned n = 0; n <= b.count; n++) t.offsets[n] = b.insns[n].offset;
     return t;
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <boost/container/small_vector.hpp>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -42,7 +43,8 @@ struct HostBlock {
     CodeMode mode = CodeMode::Code64;
     bool crosses = false;
     uint16_t bytes = 0, count = 0;
-    uint64_t hostFor = 0;  // where it may run (surroundings.hpp)
+    uint64_t hostFor = 0;                 // where it may run (surroundings.hpp)
+    std::unique_ptr<uint16_t[]> offsets;  // of its instructions, and of what is behind
 
     bool overwritesFlags = false;    // before anybody looks at them
     bool beginsHarmlessly = false;   // see Translator::behindSti()

@@ -45,8 +45,8 @@ void Translator::counting(Cpu& c, const Insn* i) {
     auto* block = const_cast<Block*>(b);
     t.noteSurroundings();
     t.heatUp(*block, c.gpr.slot[17]);
-    const Handler next = block->insns[0].run;
-    KILN_HAND_OVER((next == counting ? b->plain : next), c, i);
+    const Insn* first = block->insns.data();  // may be elsewhere now
+    KILN_HAND_OVER((first->run == counting ? b->plain : first->run), c, first);
 }
 
 void Translator::entering(Cpu& c, const Insn* i) {
@@ -56,7 +56,7 @@ void Translator::entering(Cpu& c, const Insn* i) {
     if (!t.mayRun(rip)) KILN_HAND_OVER(c.block->plain, c, i);
     if (t.isHostless(*c.block, rip)) {
         t.stranger(*const_cast<Block*>(c.block), rip);
-        KILN_HAND_OVER(c.block->plain, c, i);
+        KILN_HAND_OVER(c.block->plain, c, c.block->insns.data());
     }
     switch (t.run(*c.block)) {
         case Outcome::GoesOn: KILN_DISPATCH(c, c.enterNext());
@@ -158,7 +158,7 @@ void Translator::heatUp(Block& block, uint64_t rip) {
 
 // False: it is not to be tried again, unless the block is given some heat.
 bool Translator::translate(Block& block, uint64_t rip) {
-    if (nowhere_ || !fits(block, rip)) return false;
+    if (nowhere_ || !fits(block, rip) || !cpu_.thicken(block)) return false;
     if (!store_->makeRoom(&running_)) {
         block.heat = 2;  // soon there will be some
         return false;
@@ -203,8 +203,8 @@ bool Translator::makeHost(HostBlock& t, Block& block, uint64_t rip) {
 }
 
 // This processor's block of it; null: it has none at the moment.
-const Block* Translator::ownBlock(const HostBlock& t) {
-    const Block* b = cpu_.io.code.find(t.start, t.mode, false);
+Block* Translator::ownBlock(const HostBlock& t) {
+    Block* b = cpu_.io.code.find(t.start, t.mode, false);
     return b && b->bytes == t.bytes && b->count == t.count ? b : nullptr;
 }
 
@@ -244,6 +244,13 @@ std::vector<uint8_t> Translator::bytesOf(const Block& block) const {
     return bytes;
 }
 
+// The block, or if it is thin, another one like it; null: its bytes have just changed.
+Block* Translator::whole(Block* block, std::unique_ptr<Block>& again) const {
+    if (!block->thin()) return block;
+    again = cpu_.decodeAgain(*block);
+    return again.get();
+}
+
 // What `how` makes of a block, or of several of a trace; null when it can't be had. Under the store's lock.
 const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, uint32_t ip,
                                 const std::function<void(BlockEmitter&)>& how) {
@@ -261,10 +268,15 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, 
     for (const CodeStep& s : steps) size += s.block->bytes;
     bytes.resize(size, boost::container::default_init);
     uint8_t* next = bytes.data();
+    small_vector<std::unique_ptr<Block>, 4> again;
     for (CodeStep& s : steps) {
         readBytes(*s.block, next);
         s.bytes = {next, s.block->bytes};
         next += s.block->bytes;
+        s.block = whole(s.block, again.emplace_back());
+        if (!s.block) return nullptr;
+    }
+    for (const CodeStep& s : steps) {
         handlers.push_back({s.block, s.block->insns[0].run});
         s.block->insns[0].run = s.block->plain;  // as the emitter wants to see it
     }
@@ -397,7 +409,8 @@ const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, u
     const HostBlock& t = *s.block;
     const uint64_t begin = ripOf(f.page + t.start.pageOffset());
     const unsigned index = s.index + behind;
-    if (const Block* b = t.dead ? nullptr : ownBlock(t)) {
+    Block* b = t.dead ? nullptr : ownBlock(t);
+    if (b && cpu_.thicken(*b)) {
         cpu_.block = b;
         cpu_.gpr.slot[17] = begin;
         goesOnAt_ = &b->insns[index];
@@ -406,9 +419,7 @@ const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, u
         noteExit(why);
         return exit_;
     }
-    if (!behind) return leave(f, ripOf(f.page + uint64_t(s.target)), index, why);
-    const auto held = store_->lock();
-    return leave(f, begin + t.users[0]->insns[index].offset, index, why);
+    return leave(f, begin + t.offsets[index], index, why);
 }
 
 Continuation Translator::callOut(Translator& self, uint32_t site, HostFrame* frame) {
@@ -521,9 +532,11 @@ const Block* Translator::runsAlone(Site& s) {
     if (!known.load(std::memory_order_acquire))
         store_->exclusively([&] {
             if (s.alone || store_->isDead(s)) return;
-            known.store(
-                store_->keep(*s.block, aloneIn(*s.block->users[0], s.index, s.count, interpretedAlone)),
-                std::memory_order_release);
+            std::unique_ptr<Block> again;
+            const Block* block = whole(s.block->users[0], again);
+            if (!block) return;
+            known.store(store_->keep(*s.block, aloneIn(*block, s.index, s.count, interpretedAlone)),
+                        std::memory_order_release);
         });
     return store_->isDead(s) ? nullptr : known.load(std::memory_order_acquire);
 }

@@ -92,7 +92,8 @@ class Translator final : public HotCode {
     void heatUp(Block& block, uint64_t rip);
     bool translate(Block& block, uint64_t rip);
     bool makeHost(HostBlock& hostBlock, Block& block, uint64_t rip);
-    const Block* ownBlock(const HostBlock& hostBlock);
+    Block* whole(Block* block, std::unique_ptr<Block>& again) const;
+    Block* ownBlock(const HostBlock& hostBlock);
     void stranger(Block& block, uint64_t rip);
     void tell(uint64_t rip);
     const uint8_t* careful(HostBlock& hostBlock, unsigned first);

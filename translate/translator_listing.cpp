@@ -72,16 +72,15 @@ std::string Translator::hostCode(uint64_t rip) {
                              code.starts},
                             guest);
     };
-    const auto& insns = found->users[0]->insns;
     std::string out =
-        text(found->code, [&](unsigned n) { return c.disassemble(begin + insns[n].offset) + "\n"; });
+        text(found->code, [&](unsigned n) { return c.disassemble(begin + found->offsets[n]) + "\n"; });
     store_->eachTrace([&](const Trace& t) {
         if (t.head != found) return;
         std::vector<uint64_t> places;
         for (const CodeStep& s : t.steps)
             for (unsigned n = 0; n < s.count; n++)
                 places.push_back((begin & ~kPageMask) + uint64_t(s.page) + s.block->start.pageOffset() +
-                                 s.block->insns[n].offset);
+                                 s.hostBlock->offsets[n]);
         out += fmt::format("\n{} from here on:\n", t.loop ? "A loop, one round and again," : "A trace");
         out += text(t.code, [&](unsigned n) { return c.disassemble(places[n % places.size()]) + "\n"; });
     });

@@ -65,11 +65,7 @@ const uint8_t* Translator::missed(HostFrame& f, Site& s) {
 // From an instruction on without what operands of the block share: it may no longer hold.
 const uint8_t* Translator::withoutHandles(HostFrame& f, const Site& s, unsigned index) {
     HostBlock& t = *s.block;
-    uint64_t rip = f.page + t.start.pageOffset();
-    {
-        const auto held = store_->lock();
-        rip = ripOf(rip + t.users[0]->insns[index].offset);
-    }
+    const uint64_t rip = ripOf(f.page + t.start.pageOffset() + t.offsets[index]);
     if (const uint8_t* host = index < t.count ? careful(t, index) : nullptr) return host;
     if (t.dead) return leave(f, rip, index, Exit::Dead);
     return leaveInBlock(f, s, Exit::Instruction, index - s.index);

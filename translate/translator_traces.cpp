@@ -19,7 +19,6 @@ constexpr unsigned kMostRecorded = 2048;     // instructions of them
 constexpr unsigned kMostInstructions = 256;  // of a trace
 constexpr uint8_t kMostPatience = 8;
 constexpr size_t kRounds = 4;           // of a loop that are the same
-constexpr unsigned kWays = 3;           // from a block that are
 constexpr int64_t kFarthest = 1 << 30;  // bytes between pages
 
 // Whether it begins no trace.
@@ -116,11 +115,11 @@ int Translator::callDepth(std::span<const CodeStep> steps) const {
     int depth = 0;
     for (const CodeStep& s : steps) {
         const std::vector<uint8_t> bytes = bytesOf(*s.block);
-        const Insn& last = s.block->insns[s.count - 1];
+        const uint16_t last = s.block->hostBlock->offsets[s.count - 1];
         ZydisDecodedInstruction z;
         if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&cpu_.decoder().zydis(s.block->mode), nullptr,
-                                                        bytes.data() + last.offset,
-                                                        bytes.size() - last.offset, &z)))
+                                                        bytes.data() + last,
+                                                        bytes.size() - last, &z)))
             continue;
         depth += z.meta.category == ZYDIS_CATEGORY_CALL;
         depth -= z.meta.category == ZYDIS_CATEGORY_RET;
@@ -149,7 +148,7 @@ bool Translator::isUsual(std::vector<CodeStep>& steps) {
     }
     steps.resize(same);
     t.way.resize(same);
-    const bool ended = same < 2 || ++t.sameWays == kWays;
+    const bool ended = same < 2 || ++t.sameWays >= options_.ways;
     if (!ended) {
         t.recordings -= t.recordings > 0;
         t.samples = (options_.tier2 << t.recordings) / 4 * 3;
