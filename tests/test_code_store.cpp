@@ -88,6 +88,38 @@ TEST_CASE("code store: what one processor has translated the others adopt") {
     }
 }
 
+// Links lead a processor to code of which it has no decoded block, and a return to where it has not been yet
+// makes it leave in the middle of that.
+TEST_CASE("code store: slices end where the interpreter's do, whoever has translated the code") {
+    Gang plain(3, false, std::nullopt), g(3, false, TranslatorOptions{.tier1 = 2, .tier2 = 0});
+    Code code;  // mov ebp, 4; calls of functions of 11 additions; dec ebp; jnz; hlt
+    code({0xbd}).u32(4);
+    constexpr unsigned kCalls = 40, kFunction = 12 * 3;
+    const size_t round = code.here(), functions = 0x200;
+    for (unsigned n = 0; n < kCalls; n++) code({0xe8}).u32(functions + n * kFunction - code.here() - 4);
+    code({0xff, 0xcd, 0x0f, 0x85}).u32(round - code.here() - 4)({0xf4});
+    code.bytes.resize(functions);
+    for (unsigned n = 0; n < kCalls; n++) {
+        for (unsigned i = 0; i < 11; i++) code({0x83, 0xc7, uint8_t(n + i)});
+        code({0xc3, 0xcc, 0xcc});
+    }
+    for (Gang* one : {&plain, &g}) one->load(kCode, code);
+    for (unsigned n = 0; n < 3; n++) {
+        CAPTURE(n);
+        Cpu &a = *plain.all[n].cpu, &b = *g.all[n].cpu;
+        plain.program(n, kCode);
+        g.program(n, kCode);
+        for (unsigned slice = 1; !plain.over(a); slice = slice % 29 + 1) {
+            a.run(slice);
+            b.run(slice);
+            REQUIRE(a.executed() == b.executed());
+            REQUIRE(a.rip == b.rip);
+        }
+        CHECK(g.over(b));
+        CHECK(b.gpr[Rdi] == a.gpr[Rdi]);
+    }
+}
+
 TEST_CASE("code store: code that dies dies for everybody") {
     for (bool threads : {false, true}) {
         CAPTURE(threads);

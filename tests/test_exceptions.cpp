@@ -425,6 +425,27 @@ TEST_CASE("long mode: IRETQ to a null SS, with NT, and off the canonical range")
     CHECK_RAISES(user.does({0x48, 0xcf}), kGP, 0);  // ring 3 must have a stack segment
 }
 
+TEST_CASE("long mode: IRETQ to a null CS, whatever is in the first descriptor") {
+    for (unsigned level : {0u, 3u}) {
+        CAPTURE(level);
+        SystemGuest g(Mode::Long64);
+        g.setGdt(0, segment(kCodeRx | dpl(level), 0, 0xfffff, 0xa));
+        g.write(0x70000, std::vector<uint8_t>{0xf4});
+        g.code({0x90, 0x48, 0xcf});
+        auto returnTo = [&](uint16_t cs, uint16_t ss) {
+            g.push<uint64_t>({0x70000, cs, 2, 0x78000, ss});
+            g.cpu.rip = SystemGuest::kCodeAt;
+            g.cpu.halted = false;
+            return g.runToHalt();
+        };
+        for (unsigned n = 0; n < 4; n++) {  // until the descriptor table's translation is known
+            REQUIRE(!returnTo(kCode0, kData0));
+            REQUIRE(g.cpu.rip == 0x70001);
+        }
+        CHECK_RAISES(returnTo(uint16_t(level), level ? kData3 : kData0), kGP, 0);
+    }
+}
+
 TEST_CASE("double faults: which pairs combine") {
     // The first: #UD is benign, #DE contributory, #PF itself. The second comes from an absent gate (#NP).
     struct {

@@ -202,10 +202,21 @@ bool Translator::makeHost(HostBlock& t, Block& block, uint64_t rip) {
     return true;
 }
 
-// This processor's block of it; null: it has none at the moment.
-Block* Translator::ownBlock(const HostBlock& t) {
-    Block* b = cpu_.io.code.find(t.start, t.mode, false);
-    return b && b->bytes == t.bytes && b->count == t.count ? b : nullptr;
+// This processor's block of it, in which the interpreter can go on. It may have come here by links alone and
+// have none yet. Null: the code is another now.
+Block* Translator::ownBlock(const HostBlock& t, uint64_t rip) {
+    Cpu& c = cpu_;
+    Block* b = c.io.code.find(t.start, t.mode, false);
+    if (!b) {
+        const uint64_t before = std::exchange(c.rip, rip);
+        try {
+            b = c.decodeHere(t.start, false);
+        } catch (const Fault&) {
+            // One instruction over the page's end: not what was translated.
+        }
+        c.rip = before;
+    }
+    return b && !t.dead && b->bytes == t.bytes && b->count == t.count ? b : nullptr;
 }
 
 // From an instruction on: the version that takes its operands one by one. Null when there is none.
@@ -409,7 +420,7 @@ const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, u
     const HostBlock& t = *s.block;
     const uint64_t begin = ripOf(f.page + t.start.pageOffset());
     const unsigned index = s.index + behind;
-    Block* b = t.dead ? nullptr : ownBlock(t);
+    Block* b = t.dead ? nullptr : ownBlock(t, begin);
     if (b && cpu_.thicken(*b)) {
         cpu_.block = b;
         cpu_.gpr.slot[17] = begin;

@@ -93,7 +93,7 @@ class Translator final : public HotCode {
     bool translate(Block& block, uint64_t rip);
     bool makeHost(HostBlock& hostBlock, Block& block, uint64_t rip);
     Block* whole(Block* block, std::unique_ptr<Block>& again) const;
-    Block* ownBlock(const HostBlock& hostBlock);
+    Block* ownBlock(const HostBlock& hostBlock, uint64_t rip);
     void stranger(Block& block, uint64_t rip);
     void tell(uint64_t rip);
     const uint8_t* careful(HostBlock& hostBlock, unsigned first);

@@ -80,11 +80,12 @@ bool Translator::systemReturn(HostFrame& f, const Site& s) {
     return true;
 }
 
-// Of a present and accessed segment, by what the TLB knows; 0 where there is more to be done or to be said.
+// Of a present and accessed segment, by what the TLB knows; 0 where there is more to be done or to be said. A
+// null selector names no descriptor, even where the table's first one looks like one.
 uint64_t Translator::plainDescriptor(uint16_t selector) const {
     Cpu& c = cpu_;
     const uint32_t index = selector & ~7u;
-    if (selector & 4 || index + 7 > c.gdtr.limit) return 0;
+    if (!index || selector & 4 || index + 7 > c.gdtr.limit) return 0;
     const uint64_t linear = c.gdtr.base + index;
     const Tlb& tlb = c.tlbFor(false, true);
     if (tlb.readTag(linear) != ((linear + 7) & ~kPageMask)) return 0;
