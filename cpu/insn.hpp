@@ -80,6 +80,7 @@ struct Block {
     mutable uint32_t heat = 0;       // entries to go until then
     uint32_t heatBefore = 0;         // as of HotCode::cools()
     uint8_t evictions = 0;           // how often its host code had to make room
+    uint64_t hotSince = 0;           // when it got its host code: Cpu::executed()
 
     bool thin() const { return insns.size() <= count; }
 };

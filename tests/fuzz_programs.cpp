@@ -129,7 +129,7 @@ class ProgramFuzz {
             const unsigned other = unsigned(below(random_, code64_ ? 16 : 8));
             const int disp = int(below(random_, 12)) * 8 - 40;
             const int small = int(below(random_, 5)) * 8 - 16;
-            switch (below(random_, 16)) {
+            switch (below(random_, 17)) {
                 case 0: putMemory(p, {0x89}, other, base, disp); break;  // MOV m, r
                 case 1: putMemory(p, {0x8b}, other == Rsp ? unsigned(Rcx) : other, base, disp); break;
                 case 2: putMemory(p, {0x01}, other, base, disp); break;  // ADD m, r
@@ -149,6 +149,7 @@ class ProgramFuzz {
                 case 12:
                 case 13: putShort(p, 0x50, other); break;                                 // PUSH
                 case 14: putShort(p, 0x58, other == Rsp ? unsigned(Rdx) : other); break;  // POP
+                case 15: putMemory(p, {0x8f}, 0, base, disp); break;                      // POP m
                 default: putMemory(p, {0xff}, 6, base, disp); break;                      // PUSH m
             }
         }

@@ -223,7 +223,8 @@ class AccessPlanner {
             registers_[kRsp] = {
                 rsp.value, rsp.plus + bytes +
                                (d.z.operand_count_visible ? int64_t(d.operands[0].imm.value.u & 0xffff) : 0)};
-        const bool popsRsp = how == How::Pop && general(d.operands[0].reg.value) == int(kRsp);
+        const bool popsRsp = how == How::Pop && d.operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                             general(d.operands[0].reg.value) == int(kRsp);
         if (how == How::Push) registers_[kRsp] = {rsp.value, rsp.plus - bytes};
         if (how == How::Pop && !popsRsp) registers_[kRsp] = {rsp.value, rsp.plus + bytes};
         if (how == How::Leave) registers_[kRsp] = {rbp.value, rbp.plus + bytes};
@@ -293,7 +294,11 @@ class AccessPlanner {
 };
 
 int64_t displacementOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m) {
-    return absentBase(z) ? z.raw.disp.value : m.disp.value;
+    const int64_t disp = absentBase(z) ? z.raw.disp.value : m.disp.value;
+    // POP's operand is where it is with the stack pointer already raised.
+    return z.mnemonic == ZYDIS_MNEMONIC_POP && generalOrPart(baseOf(z, m)) == int(kRsp)
+               ? disp + z.operand_width / 8
+               : disp;
 }
 
 ZydisRegister baseOf(const ZydisDecodedInstruction& z, const ZydisDecodedOperandMem& m) {

@@ -118,6 +118,10 @@ void BlockEmitter::tail(const Tail& t) {
         if (!asItIs) a_.lea(kTag, t.operand);
         a_.mov(KILN_FRAME(operand), asItIs ? kLinear : kTag);
     }
+    if (t.found.isValid()) {
+        lookUpNeighbour();
+        a_.je(t.found);
+    }
     moveRegisters(t.map, kStandardMap);
     if (t.jump.isValid()) {
         // Leads to code of a block, which knows of no trace.

@@ -131,6 +131,7 @@ class BlockEmitter {
         Label again{};   // where it is looked up
         Label behind{};  // where a write beside code goes on, of `log2Bytes`
         unsigned log2Bytes = 0;
+        Label found{};                   // of a target that is in its entry's neighbour
         RegisterMap map = kStandardMap;  // in force at the label
     };
     // Of a jump to another page that is not the one it was led to: a look-up of the target.
@@ -192,6 +193,7 @@ class BlockEmitter {
     bool storeAh();
     bool push();
     bool pop();
+    bool popToMemory(const ZydisDecodedOperandMem& place);
     bool leave();
     bool branchIf(InstId id);
     void branchAway(InstId id, int64_t target);
@@ -345,7 +347,9 @@ class BlockEmitter {
     bool moved(const Recipe& recipe) const;
     RegisterMap chooseMap(std::span<const Decoded> code, bool loop) const;
     void moveRegisters(const RegisterMap& from, const RegisterMap& to);
-    Label lookUpJump();  // target in rdx: its entry's index in rax, or there
+    Label lookUpJump();      // target in rdx: its entry's index in rax, or there
+    void lookUpNeighbour();  // of that entry: equal if it is the target's
+    void compareTarget();
     void lookUp();
     Label checkMark(size_t site, int64_t distance);
     Label checkPage(size_t site, int64_t target);

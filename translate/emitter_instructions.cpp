@@ -440,7 +440,8 @@ bool BlockEmitter::push() {
 
 bool BlockEmitter::pop() {
     const ZydisDecodedOperand& op = operands_[0];
-    if ((!segmented() && z_->operand_width != bits()) || op.type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
+    if (!segmented() && z_->operand_width != bits()) return false;
+    if (op.type != ZYDIS_OPERAND_TYPE_REGISTER) return popToMemory(op.mem);
     const unsigned width = z_->operand_width, bytes = width / 8;
     if (ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT)
         return popSegment(segmentOf(op.reg.value));
@@ -458,6 +459,20 @@ bool BlockEmitter::pop() {
         a_.mov(pinned(guest, 16), x86::dx);
     else
         storeGuest(guest, x86::rdx);
+    return true;
+}
+
+bool BlockEmitter::popToMemory(const ZydisDecodedOperandMem& place) {
+    if (segmented() || !operandsUsable()) return false;
+    const unsigned width = z_->operand_width, bytes = width / 8;
+    const Gp value = sized(int(x86::rcx.id()), width);
+    const Address from = stack(0, bytes, false);
+    a_.mov(value, from.mem.cloneResized(bytes));
+    a_.mov(KILN_FRAME(value), x86::rcx);
+    const Address to = access(place, bytes, true);
+    a_.mov(x86::rcx, KILN_FRAME(value));
+    a_.mov(to.mem.cloneResized(bytes), value);
+    addToStack(int32_t(bytes));
     return true;
 }
 

@@ -210,14 +210,20 @@ bool BlockEmitter::jumpIndirect(bool isCall) {
 
 Label BlockEmitter::lookUpJump() {
     const Label miss = a_.newLabel();
-    a_.mov(x86::eax, x86::edx);  // jumpIndex()
-    a_.shr(x86::eax, 16);
-    a_.xor_(x86::eax, x86::edx);
-    a_.movzx(x86::eax, x86::ax);
+    a_.movzx(x86::eax, x86::dx);  // jumpIndex()
     a_.add(x86::eax, x86::eax);
-    a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
+    compareTarget();
     a_.jne(miss);
     return miss;
+}
+
+void BlockEmitter::lookUpNeighbour() {
+    a_.xor_(x86::eax, 2);  // neighbourOf(), in units of eight bytes
+    compareTarget();
+}
+
+void BlockEmitter::compareTarget() {
+    a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
 }
 
 void BlockEmitter::lookUp() {
@@ -225,7 +231,9 @@ void BlockEmitter::lookUp() {
     a_.bind(again);
     const size_t site = addSite(Site::Kind::LookUp);
     fixups_.push_back({site, again, &Site::resume});
-    addTail(lookUpJump(), site);
+    Tail& t = addTail(lookUpJump(), site);
+    t.found = a_.newLabel();
+    a_.bind(t.found);
     inHost_ = false;
 }
 
@@ -340,10 +348,13 @@ void BlockEmitter::detour(const Detour& d) {
     a_.add(x86::rdx, KILN_FRAME(page));
     if (!code64_) a_.mov(x86::edx, x86::edx);
     if (segmented()) a_.or_(x86::rdx, KILN_FRAME(surroundings));
-    const Label miss = lookUpJump();
+    const Label other = lookUpJump(), found = a_.newLabel();
+    a_.bind(found);
     toPage();
-    a_.jmp(x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host))));
-    a_.bind(miss);
+    a_.jmp(tableEntry());
+    a_.bind(other);
+    lookUpNeighbour();
+    a_.je(found);
     callOut(d.site);
 }
 

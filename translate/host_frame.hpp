@@ -136,7 +136,9 @@ struct JumpTarget {
 };
 constexpr size_t kJumpTable = 0x10000;  // from the frame on
 constexpr size_t kJumpTargets = 0x10000;
-constexpr uint16_t jumpIndex(uint64_t linear) { return uint16_t(linear ^ linear >> 16); }
+constexpr uint32_t jumpIndex(uint64_t linear) { return uint16_t(linear); }
+// Where the target goes that had to make room for another one of the same index.
+constexpr uint32_t neighbourOf(uint32_t index) { return index ^ 1; }
 static_assert(sizeof(HostFrame) <= kJumpTable);
 // What code is at a linear page, by bits 12 to 31 of the page: a number for the pair of that linear page and
 // a physical one (32 bits each, 0: not known), or another pair's, of a page with the same bits.

@@ -93,6 +93,9 @@ void Translator::born(Block& block) {
 void Translator::died(Block& block) {
     stopRecording(&block);
     if (!block.hostBlock) return;
+    // It was worth while, and will be again.
+    constexpr uint64_t kRounds = 2000;
+    if (cpu_.executed() - block.hotSince > kRounds * block.count) block.deaths = 0;
     const auto held = store_->lock();
     store_->kill(*block.hostBlock);
 }
@@ -153,7 +156,9 @@ std::string Translator::report() const {
 void Translator::heatUp(Block& block, uint64_t rip) {
     block.heat = 0;
     const bool translated = translate(block, rip);
-    if (!block.dead && !block.heat) block.insns[0].run = translated ? entering : block.plain;
+    if (block.dead || block.heat) return;
+    block.insns[0].run = translated ? entering : block.plain;
+    block.hotSince = cpu_.executed();
 }
 
 // False: it is not to be tried again, unless the block is given some heat.

@@ -152,6 +152,7 @@ class Translator final : public HotCode {
     static const uint8_t* hostOf(const Block* block) { return block->hostBlock->host; }
     const uint8_t* at(uint32_t place) const { return store_->buffer.at(place); }
     const uint8_t* second(HostFrame& frame, const Site& site);
+    void enterJump(HostFrame& f, uint32_t index, const JumpTarget& target, bool global);
     uint32_t setMark(HostFrame& frame, uint64_t linearPage, PhysAddr page, bool global);
     uint32_t markOf(uint64_t linearPage, PhysAddr page);
     const uint8_t* resume(HostFrame& frame, const Site& site) const;

@@ -15,7 +15,8 @@ void Translator::refresh(HostFrame& f) {
     statistics_.refreshes++;
     JumpTarget* targets = jumpTargets(f);
     f.jumps.clear(all, [&](uint32_t n) { targets[n] = {}; });
-    targets[0].rip = ~0ull;  // an empty entry's 0 belongs to index 0 alone
+    for (const uint32_t n : {0u, neighbourOf(0)})
+        targets[n].rip = ~0ull;  // where an empty entry's 0 would be found
     f.marks.clear(all, [&](uint32_t n) { pageMarks(f)[n] = 0; });
     f.lookupTag = frameTag(cpu_.lookupTag_);
     f.globalTag = frameTag(cpu_.globalTag_);
@@ -52,10 +53,21 @@ const Block* Translator::findTarget(HostFrame& f, uint64_t rip, bool runsNext) {
     }
     const bool global = tag == cpu_.globalTag_;
     const uint32_t index = jumpIndex(linear);
-    f.jumps.add(index, global);
-    jumpTargets(f)[index] = {linear | now_.key, hostOf(b)};
+    enterJump(f, index, {linear | now_.key, hostOf(b)}, global);
     setMark(f, page, b->start.page(), global);
     return b;
+}
+
+void Translator::enterJump(HostFrame& f, uint32_t index, const JumpTarget& target, bool global) {
+    JumpTarget& t = jumpTargets(f)[index];
+    if (t.host && t.rip != target.rip) {
+        const uint32_t other = neighbourOf(index);
+        jumpTargets(f)[other] = t;
+        f.jumps.add(other, true);  // whatever it is
+        f.jumps.add(other, false);
+    }
+    t = target;
+    f.jumps.add(index, global);
 }
 
 // Notes what is at a page, and returns its mark.

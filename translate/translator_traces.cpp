@@ -118,8 +118,7 @@ int Translator::callDepth(std::span<const CodeStep> steps) const {
         const uint16_t last = s.block->hostBlock->offsets[s.count - 1];
         ZydisDecodedInstruction z;
         if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&cpu_.decoder().zydis(s.block->mode), nullptr,
-                                                        bytes.data() + last,
-                                                        bytes.size() - last, &z)))
+                                                        bytes.data() + last, bytes.size() - last, &z)))
             continue;
         depth += z.meta.category == ZYDIS_CATEGORY_CALL;
         depth -= z.meta.category == ZYDIS_CATEGORY_RET;
