@@ -13,8 +13,9 @@ namespace kiln {
 
 namespace {
 
-constexpr int64_t kSlice = 20000, kShortestSlice = 500;  // instructions between two looks at the clock
-constexpr int64_t kSharedSlice = 10000;                  // when processors take turns
+// Instructions between two looks at the clock: as many as take so long, but no fewer than the first.
+constexpr int64_t kSlice = 20000, kSliceMicros = 25, kLongestSlice = 100'000, kShortestSlice = 500;
+constexpr int64_t kSharedSlice = 10000;  // when processors take turns
 constexpr unsigned kMostCpus = 64;
 // A machine that triple-faults this often within so few instructions of a reset won't get anywhere.
 constexpr unsigned kHopelessFaults = 5;
@@ -333,7 +334,8 @@ void Machine::serveRequests() {
 
 void Machine::runSlice(int64_t most) {
     Nanos now = clock_.now(), next = clock_.nextDeadline();
-    const int64_t longest = std::min(most, cpus() > 1 ? kSharedSlice : kSlice);
+    const int64_t fast = time_.counting() ? kSlice : std::clamp(speed_ * kSliceMicros, kSlice, kLongestSlice);
+    const int64_t longest = std::min(most, cpus() > 1 ? kSharedSlice : fast);
     int64_t slice = longest;
     if (next != kNever) {
         Nanos distance = next > now ? next - now : 0;
@@ -342,7 +344,15 @@ void Machine::runSlice(int64_t most) {
         else
             slice = int64_t(std::clamp<Nanos>(distance / 4, std::min(kShortestSlice, longest), longest));
     }
-    running().run(slice);
+    Cpu& cpu = running();
+    const uint64_t before = cpu.executed();
+    cpu.run(slice);
+    if (time_.counting()) return;
+    // Averaged over some slices, so that one in which the host did something else says little.
+    if (const Nanos after = clock_.now(); after > now) {
+        const auto speed = int64_t((cpu.executed() - before) * 1000 / (after - now));
+        speed_ += (std::min(speed, kLongestSlice) - speed_) / 16;
+    }
 }
 
 // All processors wait for an interrupt: so do we, for the next timer or a message.
@@ -396,7 +406,7 @@ RunResult Machine::run() {
     if (config_.threads)
         runThreads();
     else
-        while (advance(kSlice)) {}
+        while (advance(kLongestSlice)) {}
     time_.freeze();
     return *result_;
 }

@@ -204,6 +204,7 @@ class Machine {
     void serveRequests();
     void tripleFault();
     void runSlice(int64_t most);
+    int64_t speed_ = 0;  // instructions a microsecond, lately
     void idle();
     bool frameIsDue() { return outputs_.frame && gate_.hostTime() >= nextFrame_; }
     void publishDueFrame();
