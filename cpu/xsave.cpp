@@ -160,12 +160,26 @@ struct Area {
         if (linear & 3 && c.alignmentChecked()) raise(kAC, 0);
         if (linear & 63) raise(kGP, 0);
     }
-    uint64_t word(unsigned offset) const { return c.load<uint64_t>(insn.seg, at + offset); }
-    void setWord(unsigned offset, uint64_t v) const { c.store<uint64_t>(insn.seg, at + offset, v); }
+    // In 64-bit mode what the TLB knows needs no more checks.
+    template <bool Write>
+    uint8_t* known(unsigned offset) const {
+        const uint64_t l = linear + offset;
+        return c.code64() && c.hits<uint8_t, Write>(l) ? c.hostAddress<uint8_t>(l) : nullptr;
+    }
+    uint64_t word(unsigned offset) const {
+        if (const uint8_t* p = known<false>(offset)) return loadGuest<uint64_t>(p);
+        return c.load<uint64_t>(insn.seg, at + offset);
+    }
+    void setWord(unsigned offset, uint64_t v) const {
+        if (uint8_t* p = known<true>(offset)) return storeGuest(p, v);
+        c.store<uint64_t>(insn.seg, at + offset, v);
+    }
     void read(unsigned offset, uint8_t* to, unsigned size) const {
         for (unsigned n = 0; n < size;) {
             const unsigned here = std::min(size - n, leftOfPage(offset + n));
-            if (const uint8_t* p = c.readablePointer(insn.seg, at + offset + n, here)) {
+            const uint8_t* p = known<false>(offset + n);
+            if (!p) p = c.readablePointer(insn.seg, at + offset + n, here);
+            if (p) {
                 readGuest(to + n, p, here);
             } else {
                 for (unsigned k = n; k < n + here; k += 8) {
@@ -179,7 +193,9 @@ struct Area {
     void write(unsigned offset, const uint8_t* from, unsigned size) const {
         for (unsigned n = 0; n < size;) {
             const unsigned here = std::min(size - n, leftOfPage(offset + n));
-            if (uint8_t* p = c.writablePointer(insn.seg, at + offset + n, here)) {
+            uint8_t* p = known<true>(offset + n);
+            if (!p) p = c.writablePointer(insn.seg, at + offset + n, here);
+            if (p) {
                 writeGuest(p, from + n, here);
             } else {
                 for (unsigned k = n; k < n + here; k += 8) {
