@@ -11,10 +11,19 @@ using Nanos = uint64_t;
 constexpr Nanos kNever = ~0ull;
 constexpr Nanos kSecond = 1'000'000'000;
 
+// Time by a counter of the host that host code can read as well: at a count of `ticks` it was `nanos`, and
+// since then 2^-32 * `rate` nanoseconds have passed a tick. No rate: not at the moment.
+struct CounterTime {
+    uint64_t ticks = 0, rate = 0;
+    Nanos nanos = 0;
+};
+
 class TimeSource {
   public:
     virtual ~TimeSource() = default;
     virtual Nanos now() = 0;  // never goes backwards
+    // What now() goes by, for as long as this lives; null: something else.
+    virtual const CounterTime* counter() const { return nullptr; }
 };
 
 // A time source that moves only when told: tests, and the power-on state of a machine.
@@ -56,6 +65,7 @@ class Clock {
     Clock& operator=(const Clock&) = delete;
 
     Nanos now() const { return source_->now(); }
+    const CounterTime* counter() const { return source_->counter(); }
     Nanos nextDeadline() const { return next_; }  // kNever when no timer is armed
     void runDue();                                // calls every timer whose deadline has passed, in order
     // Ticks of a `hz` counter that started at power-on: now * hz / 10^9 without overflow.

@@ -23,8 +23,15 @@ constexpr uint64_t kQuickFault = 10'000'000;
 
 }  // namespace
 
+MachineTime::MachineTime(Gate& gate, std::optional<unsigned> shift, bool oneThread)
+    : gate_(gate), shift_(shift) {
+    if (!shift && oneThread && CounterClock::usable())
+        counter_.emplace([this] { return gate_.hostTime() - offset_; });
+}
+
 Nanos MachineTime::now() {
     if (shift_) return last_ = std::max(last_, (executed() << *shift_) + skipped_);
+    if (counter_ && !frozen_) return counter_->now();
     return frozen_ ? last_ : gate_.hostTime() - offset_;  // processors ask on threads of their own
 }
 
@@ -37,6 +44,7 @@ void MachineTime::thaw() {
     if (!frozen_) return;
     frozen_ = false;
     offset_ = gate_.hostTime() - last_;
+    if (counter_) counter_->restart(last_);
 }
 
 void MachineTime::skipTo(Nanos time) {
@@ -420,6 +428,7 @@ bool Machine::advance(int64_t most) {
         gate_.wait(kLongestWait);
         return true;
     }
+    time_.adjust();
     clock_.runDue();
     if (!suspended_ && switchToRunnable())
         runSlice(most);

@@ -20,6 +20,7 @@
 
 #include "apic/apic_bus.hpp"
 #include "apic/clock.hpp"
+#include "apic/counter_clock.hpp"
 #include "apic/gate.hpp"
 #include "apic/local_apic.hpp"
 #include "cpu/code_cache.hpp"
@@ -105,12 +106,16 @@ struct RunResult {
 };
 
 // The machine's clock: the host's time without the spans in which the machine was stopped, or counted
-// instructions.
+// instructions. With one thread the host's time is read off its time-stamp counter where that is possible.
 class MachineTime : public TimeSource {
   public:
-    MachineTime(Gate& gate, std::optional<unsigned> shift) : gate_(gate), shift_(shift) {}
+    MachineTime(Gate& gate, std::optional<unsigned> shift, bool oneThread);
 
     Nanos now() override;
+    const CounterTime* counter() const override { return counter_ ? &counter_->published() : nullptr; }
+    void adjust() {
+        if (counter_ && !frozen_) counter_->adjust();
+    }
     void freeze();
     void thaw();
     bool counting() const { return shift_.has_value(); }
@@ -125,6 +130,7 @@ class MachineTime : public TimeSource {
     Nanos offset_ = 0;   // host mode: host time when the machine's was 0
     Nanos last_ = 0;
     bool frozen_ = true;
+    std::optional<CounterClock> counter_;
 };
 
 class Machine {
@@ -225,7 +231,7 @@ class Machine {
     MachineOutputs outputs_;
     std::unique_ptr<Log> log_;
     Gate gate_;
-    MachineTime time_{gate_, config_.icountShift};
+    MachineTime time_{gate_, config_.icountShift, !config_.threads};
     Clock clock_{time_};
     PhysicalMemory memory_;
     PortBus ports_;

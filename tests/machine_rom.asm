@@ -20,7 +20,7 @@ entry:
         shl bx, 1
         jmp [cs:programs + bx]
 
-programs dw hello, three_resets, power_off, ten_ticks, sum_keys, dirty_shadow, all_processors, suspend
+programs dw hello, three_resets, power_off, ten_ticks, sum_keys, dirty_shadow, all_processors, suspend, steady_time
 
 ; 0: a letter on the debug console, then code 7
 hello:
@@ -49,6 +49,34 @@ three_resets:
         mov al, 6
         out dx, al
         jmp $
+
+; 8: reads the time for 30 ms, and sees that it never goes backwards
+steady_time:
+        rdtsc
+        mov esi, eax
+        mov edi, edx
+        lea ebx, [eax + 30000000]
+.more:  rdtsc
+        cmp edx, edi
+        ja .later
+        jb .backwards
+        cmp eax, esi
+        jb .backwards
+.later: mov esi, eax
+        mov edi, edx
+        rdtscp
+        cmp edx, edi
+        ja .last
+        jb .backwards
+        cmp eax, esi
+        jb .backwards
+.last:  cmp eax, ebx
+        jb .more
+        mov al, 10
+        jmp exit
+.backwards:
+        mov al, 11
+        jmp exit
 
 ; 2: ACPI soft off
 power_off:

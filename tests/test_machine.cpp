@@ -26,7 +26,8 @@ enum Program : uint8_t {
     kSumKeys,
     kDirtyShadow,
     kAllProcessors,
-    kSuspend
+    kSuspend,
+    kSteadyTime
 };
 
 struct RomFile {
@@ -215,6 +216,23 @@ TEST_CASE("machine: host time passes at its own pace, but not while the machine 
     starter.join();
     CHECK(m.clock().now() >= 494 * (kSecond / 1000));
     CHECK(m.gate().hostTime() >= m.clock().now() + 150 * (kSecond / 1000));
+}
+
+TEST_CASE("machine: the time-stamp counter runs with the host's time, read by either engine") {
+    RomFile rom(kSteadyTime);
+    for (const bool translated : {false, true}) {
+        CAPTURE(translated);
+        MachineConfig config = configFor(rom);
+        config.translator.reset();
+        if (translated) config.translator = TranslatorOptions{.tier1 = 2};
+        Machine m(config, {});
+        const Nanos before = m.gate().hostTime();
+        CHECK(m.run().exitCode == 21);
+        const Nanos took = m.gate().hostTime() - before;
+        CHECK(took >= 29 * (kSecond / 1000));
+        CHECK(m.clock().now() >= 30 * (kSecond / 1000));
+        CHECK(m.clock().now() <= took + kSecond / 1000);
+    }
 }
 
 TEST_CASE("machine: keys reach the guest, typed or sent by the monitor") {

@@ -222,6 +222,11 @@ class BlockEmitter {
     bool pushFlags();
     bool changeDirection(bool down);
     bool readKeys();
+    bool readTsc();
+    bool mayCross() const;
+    uint8_t guestOperand() const;
+    void cross(const asmjit::Label& slow);
+    void toFlagsImage();
     bool readControl();
     bool changeAc();
     bool stringInstruction();

@@ -1,6 +1,7 @@
 // System instructions as host code, where they do no more than move some of the processor's state: SWAPGS,
 // RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, RDPKRU, SERIALIZE, reads of control registers. What
 // would fault, or what wants a look at interrupts, is the interpreter's.
+#include "apic/clock.hpp"
 #include "cpu/state.hpp"
 #include "translate/emission.hpp"
 
@@ -44,6 +45,8 @@ bool BlockEmitter::system() {
         case ZYDIS_MNEMONIC_STD: return changeDirection(true);
         case ZYDIS_MNEMONIC_RDPKRU: return readKeys();
         case ZYDIS_MNEMONIC_SERIALIZE: a_.mfence(); return true;
+        case ZYDIS_MNEMONIC_RDTSC:
+        case ZYDIS_MNEMONIC_RDTSCP: return readTsc();
         default: return false;
     }
 }
@@ -184,6 +187,41 @@ bool BlockEmitter::readKeys() {
     storeGuest(0, x86::rcx);
     a_.mov(x86::ecx, 0);
     storeGuest(2, x86::rcx);
+    return true;
+}
+
+// RDTSC and RDTSCP where guest time is read off the host's counter. The host's LFENCE is there for the
+// guest's, of which nothing else is emitted.
+bool BlockEmitter::readTsc() {
+    const ProcessorPlaces& p = context_.places;
+    if (!p.time) return false;
+    toProcessor();
+    a_.test(ofProcessor(p.cr4, 4), uint32_t(cr4::TSD));
+    a_.jnz(slow(Site::Kind::Miss));
+    a_.lfence();
+    a_.rdtsc();
+    a_.shl(x86::rdx, 32);
+    a_.or_(x86::rax, x86::rdx);
+    a_.mov(x86::rcx, uint64_t(uintptr_t(p.time)));
+    a_.mov(x86::rdx, x86::qword_ptr(x86::rcx, offsetof(CounterTime, rate)));
+    a_.test(x86::rdx, x86::rdx);
+    a_.jz(slow(Site::Kind::Miss));
+    a_.sub(x86::rax, x86::qword_ptr(x86::rcx, offsetof(CounterTime, ticks)));
+    a_.jc(slow(Site::Kind::Miss));
+    a_.mul(x86::rdx);
+    a_.shrd(x86::rax, x86::rdx, 32);
+    a_.add(x86::rax, x86::qword_ptr(x86::rcx, offsetof(CounterTime, nanos)));
+    a_.mov(x86::rcx, KILN_FRAME(processor));
+    a_.add(x86::rax, ofProcessor(p.tscOffset, 8, x86::rcx));
+    a_.mov(x86::rdx, x86::rax);
+    a_.shr(x86::rdx, 32);
+    a_.mov(x86::eax, x86::eax);
+    storeGuest(0, x86::rax);
+    storeGuest(2, x86::rdx);
+    if (z_->mnemonic == ZYDIS_MNEMONIC_RDTSCP) {
+        a_.mov(x86::ecx, ofProcessor(p.tscAux, 4, x86::rcx));
+        storeGuest(1, x86::rcx);
+    }
     return true;
 }
 

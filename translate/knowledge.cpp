@@ -88,6 +88,8 @@ constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
     {ZYDIS_MNEMONIC_STD, How::System},
     {ZYDIS_MNEMONIC_RDPKRU, How::System},
     {ZYDIS_MNEMONIC_SERIALIZE, How::System},
+    {ZYDIS_MNEMONIC_RDTSC, How::System},
+    {ZYDIS_MNEMONIC_RDTSCP, How::System},
     {ZYDIS_MNEMONIC_JMP, How::Jump},
     {ZYDIS_MNEMONIC_CALL, How::Call},
     {ZYDIS_MNEMONIC_RET, How::Return},

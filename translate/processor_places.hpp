@@ -5,7 +5,9 @@
 
 namespace kiln {
 
+struct CounterTime;
 struct Segment;
+class Tlb;
 
 struct ProcessorPlaces {
     const void* base;  // the processor
@@ -16,7 +18,14 @@ struct ProcessorPlaces {
     Segment* segment[6];    // by SegReg
     uint64_t* fastBase[6];  // the base once more
     const uint32_t *pendingDebug, *pkru;
-    unsigned linearBits;  // of what segment bases may be
+    unsigned linearBits;       // of what segment bases may be
+    const CounterTime* time;   // the guest's, wherever that is; null: it is not read off the host's counter
+    const int64_t* tscOffset;  // from there to the processor's TSC
+    const uint64_t* tscAux;
+    const uint64_t *efer, *star, *lstar, *sfmask;
+    bool *committed, *alignmentChecks;
+    uint64_t *lookupTag, *globalTag;
+    Tlb** dataTlb;
 };
 
 }  // namespace kiln

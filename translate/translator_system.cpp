@@ -10,6 +10,7 @@
 namespace kiln {
 
 void Translator::notePlaces() {
+    static_assert(Cpu::kTscHz == kSecond);  // host code takes nanoseconds for ticks
     Cpu& c = cpu_;
     places_ = {&c,
                &c.cpl,
@@ -23,7 +24,19 @@ void Translator::notePlaces() {
                {},
                &c.pendingDebug,
                &c.pkru,
-               c.model.linearBits};
+               c.model.linearBits,
+               c.io.clock.counter(),
+               &c.tscOffset_,
+               &c.msr.tscAux,
+               &c.efer,
+               &c.msr.star,
+               &c.msr.lstar,
+               &c.msr.sfmask,
+               &c.committed_,
+               &c.alignmentChecks_,
+               &c.lookupTag_,
+               &c.globalTag_,
+               &c.dataTlb_};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
         places_.fastBase[r] = &c.fast_[r].base;
