@@ -296,10 +296,11 @@ class SystemFuzz {
             c.gdtr.limit = 0x4f;
             c.msr.star = uint64_t(0x3b) << 48 | uint64_t(8) << 32;
             c.msr.lstar = kKernel;
-            c.msr.sfmask = oneIn(r, 4) ? 0 : flag::IF | flag::DF | flag::AC | flag::TF;
+            c.msr.sfmask = flag::IF | flag::DF | flag::AC | flag::TF;
+            if (oneIn(r, 3)) c.msr.sfmask = oneIn(r, 2) ? 0 : c.msr.sfmask | (r() & 0x3fffff);
             c.msr.kernelGsBase = r() & 0x7fffffff;
             for (unsigned n = 0; n < 16; n++) c.gpr.slot[n] = r();
-            c.flags.set(2 | flag::IF | (r() & flag::Arithmetic));
+            c.flags.set(2 | flag::IF | (r() & (flag::Arithmetic | flag::ID)) | (oneIn(r, 8) ? flag::AC : 0));
             c.rip = kUser;
             b->memory.write<uint64_t>(PhysAddr(0x3004), kKernelStack);
             c.smapChanged();

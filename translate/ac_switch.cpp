@@ -3,29 +3,13 @@
 #include <cstddef>
 
 #include "cpu/flags.hpp"
-#include "translate/host_frame.hpp"
-#include "translate/registers.hpp"
+#include "translate/frame_words.hpp"
 
 namespace kiln {
 
 using namespace asmjit;
 
 namespace {
-
-// What moves to the other frame: HostFrame's first part without registers that stay in the host's, and
-// without what has a meaning only around calls of the translator.
-template <class Move>
-void moveWords(Move move) {
-    for (unsigned guest = 0; guest < 16; guest++)
-        if (!kStandardMap.pinned(guest)) move(offsetof(HostFrame, gpr) + guest * 8);
-    auto range = [&](size_t begin, size_t end) {
-        for (size_t at = begin; at < end; at += 8) move(at);
-    };
-    static_assert(offsetof(HostFrame, vectors) % 8 == 0 && offsetof(HostFrame, x87Offset) % 8 == 0);
-    range(offsetof(HostFrame, flags), offsetof(HostFrame, rip));
-    range(offsetof(HostFrame, owner), offsetof(HostFrame, handles));
-    range(offsetof(HostFrame, vectors), offsetof(HostFrame, x87Offset));
-}
 
 void emitSwitch(x86::Assembler& a, const Label& outAt, bool sets) {
     const Label here = a.newLabel(), slow = a.newLabel();
@@ -51,7 +35,7 @@ void emitSwitch(x86::Assembler& a, const Label& outAt, bool sets) {
         a.cmp(x86::rcx, other(tag));
         a.jne(slow);
     }
-    moveWords([&](size_t at) {
+    eachMovingWord([&](size_t at) {
         a.mov(x86::rcx, frame(at));
         a.mov(other(at), x86::rcx);
     });

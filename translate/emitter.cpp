@@ -331,8 +331,17 @@ bool BlockEmitter::isCrossing() const {
         case ZYDIS_MNEMONIC_IRETQ:
         case ZYDIS_MNEMONIC_RDTSC:
         case ZYDIS_MNEMONIC_RDTSCP: return true;
+        case ZYDIS_MNEMONIC_MOV:
+            return operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                   operands_[0].reg.value == ZYDIS_REGISTER_CR3;
         default: return false;
     }
+}
+
+// The second operand, if that is a general register.
+uint8_t BlockEmitter::guestOperand() const {
+    const bool is = z_->operand_count_visible > 1 && operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
+    return uint8_t(is ? std::max(guestOf(operands_[1].reg.value), 0) : 0);
 }
 
 void BlockEmitter::interpret() {
@@ -346,8 +355,14 @@ void BlockEmitter::interpret() {
         saveFlags();
         interpreted_ = addSite(isCrossing() ? Site::Kind::System : Site::Kind::Interpret);
         if (Site& s = context_.sites[interpreted_]; s.kind == Site::Kind::System)
-            s.bytes = z_->length, s.wide = z_->operand_width == 64;
+            s.bytes = z_->length, s.wide = z_->operand_width == 64, s.guest = guestOperand();
         moveRegisters(map_, kStandardMap);
+        if (decoded_ && mayCross()) {
+            const Label otherwise = a_.newLabel();
+            cross(otherwise);
+            a_.bind(otherwise);
+            a_.nowRaxHolds(HostAssembler::kNothing);
+        }
         callOut(interpreted_);
         const Label resume = a_.newLabel();
         a_.bind(resume);

@@ -121,7 +121,8 @@ struct HostFrame {
     // `lookupTag` they lose what does not belong to global pages, under another of the others everything.
     uint64_t lookupTag, globalTag, forgotten, generation;
     Tlb* tlb;                       // that the frame belongs to
-    HostFrame *withAc, *withoutAc;  // where STAC and CLAC lead to
+    HostFrame *withAc, *withoutAc;  // where STAC and CLAC lead to; the latter is SYSCALL's as well
+    HostFrame* user;                // SYSRET's
     FilledBits<0x10000> jumps;      // by jumpIndex()
     FilledList<uint32_t, 8192> marks;
 };

@@ -50,6 +50,7 @@ struct Site {
     int32_t pages = 0;
     uint16_t trace = 0;  // number
     uint8_t links = 0;   // how often an OtherPage was led somewhere
+    uint8_t guest = 0;   // of System: the general register that is read
     // A jump to be led to a target; it leads `out` as long as there is none. One that has `patchSaved` is
     // taken with flags that are nowhere but in what they came from; for a target that needs them that is a
     // second jump, behind code that saves them, which leads `over` as long as there is none.

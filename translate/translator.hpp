@@ -133,6 +133,7 @@ class Translator final : public HotCode {
     bool systemReturn(HostFrame& frame, const Site& site);
     uint64_t plainDescriptor(uint16_t selector) const;
     bool interruptReturn(HostFrame& frame);
+    const uint8_t* moveToCr3(HostFrame& frame, const Site& site);
     void setFlags(HostFrame& frame, uint64_t value);
     const uint8_t* crossed(HostFrame& frame, const Site& site);
     // -- where modes, frames and faults are at play (translator_system.cpp)

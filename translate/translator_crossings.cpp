@@ -1,8 +1,8 @@
-// Changes of the privilege level in 64-bit mode as host code has them done: SYSCALL, SYSRET and IRETQ where
-// nothing about them is out of the ordinary, without the interpreter and on to the next host code at once.
-// And RDTSC and RDTSCP. cpu/system.cpp and cpu/segments.cpp tell what they do; what needs more than is here
-// is left to them: single steps, faults, descriptors that are not accessed yet, other modes, anything
-// pending.
+// Changes of the privilege level and of the address space in 64-bit mode as host code has them done: SYSCALL,
+// SYSRET, IRETQ and MOV to CR3 where nothing about them is out of the ordinary, without the interpreter and
+// on to the next host code at once. And RDTSC and RDTSCP. cpu/system.cpp and cpu/segments.cpp tell what they
+// do; what needs more than is here is left to them: single steps, faults, descriptors that are not accessed
+// yet, other modes, anything pending.
 #include "cpu/flat_segment.hpp"
 #include "translate/flag_image.hpp"
 #include "translate/translator.hpp"
@@ -25,6 +25,10 @@ const uint8_t* Translator::system(HostFrame& f, Site& s) {
             break;
         case ZYDIS_MNEMONIC_IRETQ:
             if (mayCross(f, s) && interruptReturn(f)) return crossed(f, s);
+            break;
+        case ZYDIS_MNEMONIC_MOV:
+            if (mayCross(f, s))
+                if (const uint8_t* host = moveToCr3(f, s)) return host;
             break;
         default: break;
     }
@@ -133,6 +137,18 @@ bool Translator::interruptReturn(HostFrame& f) {
                                  flag::RF | flag::AC | flag::VIF | flag::VIP | flag::ID;
     setFlags(f, image & kLoaded);
     return true;
+}
+
+// To CR3, in 64-bit mode. Null: the interpreter has to see to it.
+const uint8_t* Translator::moveToCr3(HostFrame& f, const Site& s) {
+    Cpu& c = cpu_;
+    const uint64_t value = f.gpr[s.guest], keeps = c.cr4 & cr4::PCIDE ? 1ull << 63 : 0;
+    if (c.cpl || (value & ~keeps) >> c.model.physicalBits) return nullptr;
+    f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    c.rip = f.rip;
+    c.setCr3(value);
+    f.slice -= s.index + 1;
+    return enterNext(followContext(f));
 }
 
 void Translator::setFlags(HostFrame& f, uint64_t v) {

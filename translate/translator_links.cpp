@@ -26,6 +26,7 @@ void Translator::refresh(HostFrame& f) {
     Tlb& supervisor = *modes[TranslationContext::Supervisor];
     f.tlb = cpu_.dataTlb_;
     f.withAc = &frameOf(supervisor);
+    f.user = &frameOf(*modes[TranslationContext::User]);
     f.withoutAc =
         cpu_.paging_.smap ? &frameOf(*modes[TranslationContext::SupervisorSmap]) : &frameOf(supervisor);
 }

@@ -1,0 +1,186 @@
+// SYSCALL and SYSRET between 64-bit code of both sides as host code: the ordinary case that
+// translator_crossings.cpp knows, when the frame of the other side is known to be up to date and the target
+// is in its table. Everything else goes there.
+#include <cstring>
+
+#include "cpu/flat_segment.hpp"
+#include "translate/emission.hpp"
+#include "translate/frame_words.hpp"
+
+namespace kiln {
+
+using namespace asmjit;
+
+namespace {
+
+constexpr uint64_t kUserTag = 4;  // in which Cpu's tags of both sides differ
+
+// All of a segment that SYSCALL and SYSRET load but the selector, which is in the lowest word.
+uint64_t firstWord(unsigned dpl, bool code) {
+    uint64_t v;
+    const Segment s = flatSegment(0, dpl, code, code);
+    static_assert(offsetof(Segment, selector) == 0 && offsetof(Segment, limit) == 4);
+    std::memcpy(&v, &s, sizeof v);
+    return v;
+}
+
+}  // namespace
+
+bool BlockEmitter::mayCross() const {
+    if (!code64_ || segmented() || context_.trace || block_->single) return false;
+    return z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL ||
+           (z_->mnemonic == ZYDIS_MNEMONIC_SYSRET && z_->operand_width == 64);
+}
+
+// With guest registers in their standard places and flags in the frame. rcx and rdx hold what is of the
+// moment; rax the processor, once nothing is in the way any more.
+void BlockEmitter::cross(const Label& slow) {
+    const bool calls = z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL;
+    const ProcessorPlaces& p = context_.places;
+    const int32_t executed = context_.sites[interpreted_].executed + int32_t(index_ - stepBegin_) + 1;
+    const Mem otherFrame = calls ? KILN_FRAME(withoutAc) : KILN_FRAME(user);
+    const Mem r11 = inFrameAt(offsetof(HostFrame, gpr) + 11 * 8);
+    const Gp guestRcx = x86::gpq(uint32_t(kStandardMap.host[1]));
+    static_assert(kStandardMap.pinned(1) && !kStandardMap.pinned(11));
+    auto other = [](size_t offset, unsigned bytes = 8) { return x86::ptr(x86::rdx, at(offset), bytes); };
+    auto of = [&](const void* place, unsigned bytes) { return ofProcessor(place, bytes, x86::rax); };
+    auto part = [&](const void* place, unsigned from, unsigned bytes) {
+        return of(static_cast<const char*>(place) + from, bytes);
+    };
+
+    // What Translator::mayCross looks at; a recording shortens the slice.
+    a_.mov(x86::rcx, KILN_FRAME(attention));
+    a_.cmp(x86::dword_ptr(x86::rcx), 0);
+    a_.jne(slow);
+    a_.cmp(KILN_FRAME(slice), executed);
+    a_.jle(slow);
+    a_.cmp(KILN_FRAME(x87), unsigned(X87Place::InCpu));
+    a_.jne(slow);
+    a_.mov(x86::rax, KILN_FRAME(processor));
+    a_.cmp(of(p.pendingDebug, 4), 0);
+    a_.jne(slow);
+    a_.test(of(p.efer, 4), uint32_t(efer::SCE));
+    a_.jz(slow);
+    a_.test(of(p.flags, 4), uint32_t(flag::TF | flag::VM | flag::NT | flag::AC));
+    a_.jnz(slow);
+    if (calls) {
+        a_.mov(x86::rcx, of(p.lstar, 8));
+    } else {
+        a_.cmp(of(p.cpl, 4), 0);
+        a_.jne(slow);
+        a_.test(r11.cloneResized(4), uint32_t(flag::TF | flag::AC));
+        a_.jnz(slow);
+        a_.mov(x86::rcx, guestRcx);
+    }
+    // The target, which is canonical when it is in the table.
+    a_.mov(x86::rdx, otherFrame);
+    a_.mov(x86::eax, x86::ecx);  // jumpIndex()
+    a_.shr(x86::eax, 16);
+    a_.xor_(x86::eax, x86::ecx);
+    a_.movzx(x86::eax, x86::ax);
+    a_.add(x86::eax, x86::eax);
+    a_.cmp(x86::rcx, x86::ptr(x86::rdx, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip)), 8));
+    a_.jne(slow);
+    a_.mov(x86::rax, x86::ptr(x86::rdx, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host)), 8));
+    a_.mov(KILN_FRAME(hostTarget), x86::rax);
+    a_.and_(x86::rcx, -4096);
+    a_.mov(KILN_FRAME(target), x86::rcx);
+    for (const size_t tag : {offsetof(HostFrame, lookupTag), offsetof(HostFrame, globalTag),
+                             offsetof(HostFrame, forgotten), offsetof(HostFrame, generation)}) {
+        a_.mov(x86::rcx, inFrameAt(tag));
+        if (tag == offsetof(HostFrame, lookupTag) || tag == offsetof(HostFrame, globalTag))
+            a_.xor_(x86::rcx, kUserTag);
+        a_.cmp(x86::rcx, other(tag));
+        a_.jne(slow);
+    }
+
+    a_.mov(x86::rax, KILN_FRAME(processor));
+    if (calls) {
+        a_.movzx(x86::ecx, inFrameAt(offsetof(HostFrame, flags) + 1, 1));
+        a_.movzx(x86::edx, inFrameAt(offsetof(HostFrame, flags), 1));
+        a_.and_(x86::ecx, 0xd5);
+        a_.and_(x86::edx, 1);
+        a_.shl(x86::edx, 11);
+        a_.or_(x86::ecx, x86::edx);
+        a_.or_(x86::ecx, of(p.flags, 4));
+        a_.or_(x86::ecx, 2);
+        a_.and_(x86::ecx, ~uint32_t(flag::RF));
+        a_.mov(r11, x86::rcx);
+        a_.mov(guestRcx, KILN_FRAME(page));
+        a_.lea(guestRcx, x86::ptr(guestRcx, int32_t(offset() + z_->length)));
+        a_.mov(x86::ecx, of(p.sfmask, 4));
+        a_.not_(x86::ecx);
+        a_.and_(x86::ecx, ~uint32_t(flag::RF));
+        a_.and_(of(p.flags, 4), x86::ecx);
+        toFlagsImage();
+        a_.and_(KILN_FRAME(flags).cloneResized(4), x86::edx);
+        a_.movzx(x86::ecx, part(p.star, 4, 2));
+        a_.and_(x86::ecx, 0xfffc);
+    } else {
+        a_.mov(x86::ecx, r11.cloneResized(4));
+        a_.and_(x86::ecx, uint32_t(0x3c7fd5 & ~flag::Arithmetic));
+        a_.mov(of(p.flags, 4), x86::ecx);
+        a_.mov(x86::ecx, r11.cloneResized(4));
+        toFlagsImage();
+        a_.mov(KILN_FRAME(flags), x86::rdx);
+        a_.movzx(x86::ecx, part(p.star, 6, 2));
+        a_.add(x86::ecx, 16);
+        a_.or_(x86::ecx, 3);
+        a_.movzx(x86::ecx, x86::cx);
+    }
+    const unsigned dpl = calls ? 0 : 3;
+    auto load = [&](unsigned segment, bool code) {
+        const Segment* s = p.segment[segment];
+        a_.mov(x86::rdx, firstWord(dpl, code));
+        a_.or_(x86::rdx, x86::rcx);
+        a_.mov(of(s, 8), x86::rdx);
+        a_.mov(of(&s->base, 8), 0);
+        a_.mov(of(&s->unusable, 1), 0);
+    };
+    load(Cs, true);
+    // SS is the descriptor behind CS's, or the one in front of it.
+    if (calls) {
+        a_.add(x86::ecx, 8);
+        a_.movzx(x86::ecx, x86::cx);
+    } else {
+        a_.movzx(x86::ecx, part(p.star, 6, 2));
+        a_.add(x86::ecx, 8);
+        a_.or_(x86::ecx, 3);
+        a_.movzx(x86::ecx, x86::cx);
+    }
+    load(Ss, false);
+    a_.mov(of(p.cpl, 4), dpl);
+    a_.mov(of(p.committed, 1), 0);
+    a_.mov(of(p.alignmentChecks, 1), 0);
+    if (context_.threaded) a_.mfence();  // as the run loop has it between such blocks
+
+    a_.mov(x86::rcx, KILN_FRAME(target));
+    a_.mov(KILN_FRAME(page), x86::rcx);
+    a_.sub(KILN_FRAME(slice), executed);
+    a_.mov(x86::rdx, otherFrame);
+    eachMovingWord([&](size_t word) {
+        a_.mov(x86::rcx, inFrameAt(word));
+        a_.mov(other(word), x86::rcx);
+    });
+    a_.mov(x86::rcx, other(offsetof(HostFrame, lookupTag)));
+    a_.mov(of(p.lookupTag, 8), x86::rcx);
+    a_.mov(x86::rcx, other(offsetof(HostFrame, globalTag)));
+    a_.mov(of(p.globalTag, 8), x86::rcx);
+    a_.mov(x86::rcx, other(offsetof(HostFrame, tlb)));
+    a_.mov(of(p.dataTlb, 8), x86::rcx);
+    a_.mov(x86::rcx, KILN_FRAME(hostTarget));
+    a_.mov(x86::rsp, x86::rdx);
+    a_.jmp(x86::rcx);
+}
+
+// What HostFrame::flags has of the arithmetic flags in ecx, to edx.
+void BlockEmitter::toFlagsImage() {
+    a_.mov(x86::edx, x86::ecx);
+    a_.and_(x86::edx, 0xd5);
+    a_.shl(x86::edx, 8);
+    a_.shr(x86::ecx, 11);
+    a_.and_(x86::ecx, 1);
+    a_.or_(x86::edx, x86::ecx);
+}
+
+}  // namespace kiln
