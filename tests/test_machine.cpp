@@ -223,7 +223,6 @@ TEST_CASE("machine: the time-stamp counter runs with the host's time, read by ei
     for (const bool translated : {false, true}) {
         CAPTURE(translated);
         MachineConfig config = configFor(rom);
-        config.translator.reset();
         if (translated) config.translator = TranslatorOptions{.tier1 = 2};
         Machine m(config, {});
         const Nanos before = m.gate().hostTime();

@@ -74,10 +74,7 @@ void BlockEmitter::cross(const Label& slow) {
     }
     // The target, which is canonical when it is in the table.
     a_.mov(x86::rdx, otherFrame);
-    a_.mov(x86::eax, x86::ecx);  // jumpIndex()
-    a_.shr(x86::eax, 16);
-    a_.xor_(x86::eax, x86::ecx);
-    a_.movzx(x86::eax, x86::ax);
+    a_.movzx(x86::eax, x86::cx);  // jumpIndex()
     a_.add(x86::eax, x86::eax);
     a_.cmp(x86::rcx, x86::ptr(x86::rdx, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip)), 8));
     a_.jne(slow);
