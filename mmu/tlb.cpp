@@ -105,7 +105,7 @@ void Tlb::release() {
     large_.clear();
     keys_ = {};
     touched_.reset();
-    touchedPages_ = notGlobal_ = 0;
+    touchedPages_ = notGlobal_ = roomBytes_ = 0;
     begin();
 }
 

@@ -91,6 +91,8 @@ class Tlb {
     // address. The 64 KiB below belong to it as well: a stack may grow there.
     static constexpr size_t kRoom = 0x510000;
     std::byte* room() { return room_; }
+    // So many bytes more of it hold something; release() takes them all.
+    void noteRoom(size_t bytes) { roomBytes_ += bytes; }
     // Of the arrays, from room().
     static constexpr int32_t kReadTags = kRoom, kWriteTags = kReadTags + int32_t(kEntries) * 8,
                              kAddends = kWriteTags + int32_t(kEntries) * 8;
@@ -114,7 +116,7 @@ class Tlb {
     size_t notGlobal() const { return notGlobal_; }
     static constexpr size_t kOwnBytes = 48 << 10;  // taken when there is nothing in it yet
     // About the host's memory that this takes, and giving it back: empties everything, the room included.
-    size_t resident() const { return kOwnBytes + touchedPages_ * kBytesPerTouchedPage; }
+    size_t resident() const { return kOwnBytes + touchedPages_ * kBytesPerTouchedPage + roomBytes_; }
     void release();
 
   private:
@@ -154,7 +156,7 @@ class Tlb {
     uint64_t generation_ = 0;
     PageCover large_;
     std::bitset<kEntries / kPerHostPage> touched_;  // pages of the arrays
-    size_t touchedPages_ = 0, notGlobal_ = 0;
+    size_t touchedPages_ = 0, notGlobal_ = 0, roomBytes_ = 0;
     std::array<uint16_t, 2> keys_{};  // seen on supervisor and on user pages
     // No initialisers: pages that nobody writes to stay the host's zero page.
     [[maybe_unused]] alignas(kPageSize) std::byte below_[64 << 10];

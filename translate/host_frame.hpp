@@ -60,6 +60,18 @@ struct FilledBits {
     }
 };
 
+// Targets of indirect jumps and of jumps to other pages: by jumpIndex() of the linear address.
+struct JumpTarget {
+    uint64_t rip;  // linear, and HostFrame::surroundings
+    const void* host;
+};
+constexpr size_t kJumpTable = 0x10000;  // from the frame on
+constexpr size_t kJumpTargets = 0x10000;
+constexpr uint32_t jumpIndex(uint64_t linear) { return uint16_t(linear); }
+// Where the target goes that had to make room for another one of the same index.
+constexpr uint32_t neighbourOf(uint32_t index) { return index ^ 1; }
+constexpr unsigned kJumpPages = kJumpTargets * sizeof(JumpTarget) / kPageSize;
+
 struct HostFrame {
     // -- the processor's
     uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
@@ -120,26 +132,17 @@ struct HostFrame {
     // -- the context's. Under which the jump table and the marks of pages were filled: under another
     // `lookupTag` they lose what does not belong to global pages, under another of the others everything.
     uint64_t lookupTag, globalTag, forgotten, generation;
-    Tlb* tlb;                       // that the frame belongs to
-    HostFrame *withAc, *withoutAc;  // where STAC and CLAC lead to; the latter is SYSCALL's as well
-    HostFrame* user;                // SYSRET's
-    FilledBits<0x10000> jumps;      // by jumpIndex()
+    Tlb* tlb;                           // that the frame belongs to
+    HostFrame *withAc, *withoutAc;      // where STAC and CLAC lead to; the latter is SYSCALL's as well
+    HostFrame* user;                    // SYSRET's
+    FilledBits<kJumpTargets> jumps;     // by jumpIndex()
+    uint64_t touched[kJumpPages / 64];  // of the table's pages
     FilledList<uint32_t, 8192> marks;
 };
 
 // Writes of 1, 2, 4, ... 64 bytes may find out without C++ that they lie beside code.
 constexpr unsigned kBesideSizes = 7;
 
-// Targets of indirect jumps and of jumps to other pages: by jumpIndex() of the linear address.
-struct JumpTarget {
-    uint64_t rip;  // linear, and HostFrame::surroundings
-    const void* host;
-};
-constexpr size_t kJumpTable = 0x10000;  // from the frame on
-constexpr size_t kJumpTargets = 0x10000;
-constexpr uint32_t jumpIndex(uint64_t linear) { return uint16_t(linear); }
-// Where the target goes that had to make room for another one of the same index.
-constexpr uint32_t neighbourOf(uint32_t index) { return index ^ 1; }
 static_assert(sizeof(HostFrame) <= kJumpTable);
 // What code is at a linear page, by bits 12 to 31 of the page: a number for the pair of that linear page and
 // a physical one (32 bits each, 0: not known), or another pair's, of a page with the same bits.

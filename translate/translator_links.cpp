@@ -60,6 +60,11 @@ const Block* Translator::findTarget(HostFrame& f, uint64_t rip, bool runsNext) {
 }
 
 void Translator::enterJump(HostFrame& f, uint32_t index, const JumpTarget& target, bool global) {
+    const uint32_t page = index * sizeof(JumpTarget) / kPageSize;
+    if (uint64_t& touched = f.touched[page / 64]; !(touched >> page % 64 & 1)) {
+        touched |= 1ull << page % 64;
+        f.tlb->noteRoom(kPageSize);
+    }
     JumpTarget& t = jumpTargets(f)[index];
     if (t.host && t.rip != target.rip) {
         const uint32_t other = neighbourOf(index);
