@@ -359,7 +359,7 @@ void Machine::runSlice(int64_t most) {
     // Averaged over some slices, so that one in which the host did something else says little.
     if (const Nanos after = clock_.now(); after > now) {
         const auto speed = int64_t((cpu.executed() - before) * 1000 / (after - now));
-        speed_ += (std::min(speed, kLongestSlice) - speed_) / 16;
+        speed_ += (std::min(speed, kLongestSlice / kSliceMicros) - speed_) / 16;
     }
 }
 
