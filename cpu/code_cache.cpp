@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/decoder.hpp"
 #include "cpu/handlers.hpp"
 
 namespace kiln {
@@ -12,20 +13,17 @@ uint64_t bytesOnFirstPage(const Block& b) {
     return std::min<uint64_t>(b.bytes, kPageSize - b.start.pageOffset());
 }
 
-// Where a block lies on a page: one that crosses has its tail at the start of the second.
-struct Extent {
-    uint64_t offset, size;
-};
-Extent extentOn(const Block& b, PhysAddr page) {
-    const uint64_t head = bytesOnFirstPage(b);
-    if (b.crosses && b.second == page) return {0, b.bytes - head};
-    return {b.start.pageOffset(), head};
-}
-
 // With what its places in the maps and lists take.
 size_t bytesOf(const Block& b) { return sizeof(Block) + 128 + b.insns.size() * sizeof(Insn); }
 
 }  // namespace
+
+// One that crosses has its tail at the start of the second page.
+CodeCache::Place CodeCache::placeOn(Block& b, PhysAddr page) {
+    const uint64_t head = bytesOnFirstPage(b);
+    if (b.crosses && b.second == page) return {0, uint16_t(b.bytes - head), &b};
+    return {uint16_t(b.start.pageOffset()), uint16_t(b.start.pageOffset() + head), &b};
+}
 
 CodeCache::CodeCache(PhysicalMemory& memory, unsigned cpu, unsigned share)
     : memory_(memory), cpu_(cpu), mostBytes_(std::max(kMostBytes / share, kFewestBytes)) {
@@ -36,10 +34,9 @@ CodeCache::CodeCache(PhysicalMemory& memory, unsigned cpu, unsigned share)
 
 Block* CodeCache::lookUp(uint64_t k) const {
     Found& f = foundAt(k);
-    if (f.block && f.key == k) return f.block;
+    if (f.key == k) return f.block;
     auto it = blocks_.find(k);
-    if (it == blocks_.end()) return nullptr;
-    f = {k, it->second.get()};
+    f = {k, it == blocks_.end() ? nullptr : it->second.get()};
     return f.block;
 }
 
@@ -57,13 +54,13 @@ Block* CodeCache::insert(std::unique_ptr<Block> block) {
     Block* b = block.get();
     const uint64_t k = key(b->start, b->mode, b->single);
     if (Block* before = dormant(b->start, b->mode, b->single)) {
-        foundAt(k) = {};
         dormant_--;
         dead_.push_back(std::move(blocks_[k]));
         b->deaths = before->deaths;
     }
     enter(*b);
     blocks_[k] = std::move(block);
+    foundAt(k) = {k, b};
     if (hot && !b->single) hot->born(*b);
     return b;
 }
@@ -81,16 +78,16 @@ void CodeCache::enter(Block& block) {
     const uint64_t first = bytesOnFirstPage(block);
     block.marks = memory_.markCode(block.start, first, cpu_);
     if (block.crosses) block.secondMarks = memory_.markCode(block.second, block.bytes - first, cpu_);
-    pages_[block.start.page().value].push_back(&block);
+    pages_[block.start.page().value].push_back(placeOn(block, block.start.page()));
     bytes_ += bytesOf(block);
-    if (block.crosses) pages_[block.second.value].push_back(&block);
+    if (block.crosses) pages_[block.second.value].push_back(placeOn(block, block.second));
 }
 
 void CodeCache::unlink(Block* block, PhysAddr page) {
     auto it = pages_.find(page.value);
     if (it == pages_.end()) return;
     BlockList& list = it->second;
-    auto at = std::find(list.begin(), list.end(), block);
+    auto at = std::find_if(list.begin(), list.end(), [&](const Place& p) { return p.block == block; });
     if (at == list.end()) return;
     *at = list.back();
     list.pop_back();
@@ -116,15 +113,85 @@ void CodeCache::kill(Block* block) {
     killed_++;
 }
 
+const Block* CodeCache::covering(PhysAddr at, CodeMode mode) const {
+    const auto page = pages_.find(at.page().value);
+    if (page == pages_.end()) return nullptr;
+    const uint64_t offset = at.pageOffset();
+    const Block& any = *page->second[0].block;
+    const PageMarks* marks = any.start.page() == at.page() ? any.marks : any.secondMarks;
+    if (marks && !(marks->lines & PhysicalMemory::lineMask(offset, 1))) return nullptr;
+    const Block* found = nullptr;
+    uint64_t reach = 0;
+    for (const Place& p : page->second) {
+        if (offset <= p.begin || offset >= p.end || p.end <= reach) continue;
+        const Block& b = *p.block;
+        if (b.mode != mode || b.single || b.crosses || b.thin()) continue;
+        if (!b.instructionAt(offset - p.begin)) continue;
+        found = &b;
+        reach = p.end;
+    }
+    return found;
+}
+
+// Whether in all of these blocks such a write leaves instructions where they were.
+bool CodeCache::patch(std::span<Block* const> blocks, PhysAddr addr, uint64_t size) {
+    return user.decoder && std::all_of(blocks.begin(), blocks.end(), [&](Block* b) {
+               return !b->crosses && !b->single && !b->thin() && addr >= b->start &&
+                      patch(*b, addr.value - b->start.value, size);
+           });
+}
+
+// A write inside one instruction, past its first byte, that makes it another one of the same length and body.
+bool CodeCache::patch(Block& block, uint64_t offset, uint64_t size) {
+    const auto behind = std::upper_bound(block.insns.begin(), block.insns.begin() + block.count, offset,
+                                         [](uint64_t o, const Insn& i) { return o < i.offset; });
+    Insn& insn = behind[-1];
+    if (offset == insn.offset || offset + size > uint64_t(insn.offset) + insn.length) return false;
+    if (&insn == *user.at) return false;  // it ends as it was
+    uint8_t bytes[Decoder::kMaxLength];
+    memory_.read(block.start + insn.offset, bytes, insn.length);
+    Insn now;
+    bool ends;
+    if (!user.decoder->decode({bytes, insn.length}, block.mode, insn.offset, now, ends)) return false;
+    const bool isFirst = &insn == block.insns.data() && block.plain;
+    if (now.length != insn.length || now.run != (isFirst ? block.plain : insn.run)) return false;
+    now.run = insn.run;
+    insn = now;
+    patched_++;
+    if (hot) hot->changed(block);
+    return true;
+}
+
+// What a write has die; false: nothing. One that goes on where the last one that changed code ended, or has
+// jumped what had died already, has everything die that lies before it, by lines.
+bool CodeCache::reach(PhysAddr page, uint64_t& begin, uint64_t& end, std::span<Block* const> hit) {
+    constexpr uint64_t kLine = 64, kFarthest = 1024;
+    Overwritten& o = overwritten_;
+    const bool here = page == o.page;
+    const bool up = here && begin > o.first && begin <= o.end + kLine,
+               down = here && begin < o.first && end + kLine >= o.begin;
+    if (!up && !down && (hit.empty() || patch(hit, page + begin, end - begin))) return false;
+    const uint64_t reach = up || down ? std::min(std::max(o.reach * 2, kLine), kFarthest) : 0;
+    const uint64_t first = begin;
+    if (up) end = std::min((end + reach - 1) / kLine * kLine, kPageSize);
+    if (down) begin = (begin / kLine + 1) * kLine - std::min(reach, (begin / kLine + 1) * kLine);
+    o = {page, first, begin, end, reach};
+    return true;
+}
+
 void CodeCache::codeWritten(PhysAddr addr, uint64_t size) {
     auto page = pages_.find(addr.page().value);
     if (page == pages_.end()) return;
-    const uint64_t begin = addr.pageOffset(), end = begin + size;
+    uint64_t begin = addr.pageOffset(), end = begin + size;
     boost::container::small_vector<Block*, 32> hit;
-    for (Block* b : page->second) {
-        const Extent e = extentOn(*b, addr.page());
-        if (begin < e.offset + e.size && e.offset < end) hit.push_back(b);
-    }
+    auto findHit = [&] {
+        hit.clear();
+        for (const Place& p : page->second)
+            if (begin < p.end && p.begin < end) hit.push_back(p.block);
+    };
+    findHit();
+    if (!reach(addr.page(), begin, end, {hit.data(), hit.size()})) return;
+    if (end - begin != size) findHit();
     for (Block* b : hit) kill(b);
     if (!hit.empty() && !memory_.threads.several())
         keepLines(addr.page(),
@@ -137,10 +204,7 @@ void CodeCache::keepLines(PhysAddr page, PageMarks* marks) {
     auto left = pages_.find(page.value);
     if (!marks || left == pages_.end() || marks->blocks != left->second.size()) return;
     uint64_t lines = 0;
-    for (const Block* b : left->second) {
-        const Extent e = extentOn(*b, page);
-        lines |= PhysicalMemory::lineMask(e.offset, e.size);
-    }
+    for (const Place& p : left->second) lines |= PhysicalMemory::lineMask(p.begin, p.end - p.begin);
     PhysicalMemory::keepLines(marks, lines);
 }
 
@@ -197,8 +261,8 @@ void CodeCache::collect() {
     for (const uint64_t page : pages) {
         auto list = pages_.find(page);
         if (list == pages_.end()) continue;
-        for (Block* b : list->second)
-            for (Insn& i : b->insns)
+        for (const Place& p : list->second)
+            for (Insn& i : p.block->insns)
                 if (i.extra == kLinkable) i.link = nullptr;
     }
     for (Block* b : died_) {
@@ -207,7 +271,7 @@ void CodeCache::collect() {
         const uint64_t k = key(b->start, b->mode, b->single);
         auto at = blocks_.find(k);
         if (at == blocks_.end() || at->second.get() != b) continue;  // it is in `dead_`
-        foundAt(k) = {};
+        foundAt(k) = {k, nullptr};
         blocks_.erase(at);
     }
     died_.clear();

@@ -6,6 +6,12 @@
 // and then the new instructions are put into the same block, to which all links and jump caches still lead.
 // What has stayed dormant when there are many is freed.
 //
+// Where only a constant inside an instruction changes, as programs do that patch what they run, the block
+// lives on with that one decoded anew.
+//
+// Who overwrites code seldom stops at the first instruction: a write behind the last one has everything die
+// that lies before it, farther each time, so that what comes next is written beside code.
+//
 // When there is too much, blocks that also exist as host code become thin: they are seldom interpreted, and
 // decoded again when they are.
 #pragma once
@@ -20,6 +26,8 @@
 
 namespace kiln {
 
+class Decoder;
+
 class CodeCache {
   public:
     // Of processor number `cpu`, one of `share` that together keep to the limit.
@@ -31,6 +39,9 @@ class CodeCache {
     // again; not while it runs.
     Block* dormant(PhysAddr start, CodeMode mode, bool single) const;
     void revive(Block& block);
+    // A live block with an instruction that begins at `at`, behind its own begin: the one that reaches
+    // farthest. Null: there is none.
+    const Block* covering(PhysAddr at, CodeMode mode) const;
     void drop(Block* block) {
         memory_.threads.exclusively([&] { kill(block); });
     }
@@ -46,15 +57,27 @@ class CodeCache {
     // Called before blocks are freed: cached pointers to them lead to the leaving instruction, and must go.
     std::vector<std::function<void()>> onDeath;
     HotCode* hot = nullptr;  // who else runs blocks
+    // The processor: what it decodes with, and which instruction it is in the midst of.
+    struct User {
+        const Decoder* decoder = nullptr;
+        const Insn* const* at = nullptr;
+    } user;
 
     size_t blocks() const { return blocks_.size() - dormant_; }
     size_t bytes() const { return bytes_; }  // that those take, about
     uint64_t cooled() const { return cooled_; }
     uint64_t killed() const { return killed_; }
     uint64_t revived() const { return revived_; }
+    uint64_t patched() const { return patched_; }
 
   private:
-    using BlockList = boost::container::small_vector<Block*, 6>;  // most pages have few
+    // The bytes of a page that a block lies on.
+    struct Place {
+        uint16_t begin, end;
+        Block* block;
+    };
+    using BlockList = boost::container::small_vector<Place, 6>;  // most pages have few
+    static Place placeOn(Block& block, PhysAddr page);
     // Then blocks become thin, and those die that have not been entered for a while; when there are twice as
     // many of others, or four times as many and nobody knows how often they are entered, all of them. For all
     // processors together, but no less for each than an operating system's working set.
@@ -66,6 +89,9 @@ class CodeCache {
     void enter(Block& block);
     void makeRoom();
     void codeWritten(PhysAddr addr, uint64_t size);
+    bool patch(std::span<Block* const> blocks, PhysAddr addr, uint64_t size);
+    bool patch(Block& block, uint64_t offset, uint64_t size);
+    bool reach(PhysAddr page, uint64_t& begin, uint64_t& end, std::span<Block* const> hit);
     void kill(Block* block);
     void keepLines(PhysAddr page, PageMarks* marks);
     void unlink(Block* block, PhysAddr page);
@@ -91,7 +117,13 @@ class CodeCache {
     std::vector<Block*> died_;                  // since the last collection, some of which live again
     std::vector<std::unique_ptr<Block>> dead_;  // those whose place another one has taken
     size_t bytes_ = 0;
-    uint64_t killed_ = 0, revived_ = 0, cooled_ = 0;
+    // What the last write to code had die.
+    struct Overwritten {
+        PhysAddr page;
+        uint64_t first = 0, begin = 0, end = 0;  // where it was written, and all of it
+        uint64_t reach = 0;                      // bytes that died before their time
+    } overwritten_;
+    uint64_t killed_ = 0, revived_ = 0, cooled_ = 0, patched_ = 0;
 };
 
 }  // namespace kiln

@@ -124,7 +124,8 @@ class Cpu : public CpuState {
     bool alignmentChecked() const { return alignmentChecks_; }  // CR0.AM, RFLAGS.AC, CPL 3
     // Host pointer for up to the rest of the page, or null when not plain memory. For string instructions.
     const uint8_t* readablePointer(unsigned segment, uint64_t offset, unsigned size);
-    uint8_t* writablePointer(unsigned segment, uint64_t offset, unsigned size);
+    // `most`: of so many bytes, which become less where code lies ahead.
+    uint8_t* writablePointer(unsigned segment, uint64_t offset, unsigned size, uint64_t* most = nullptr);
     // The linear address of an offset after the segment's checks.
     uint64_t linearOf(unsigned segment, uint64_t offset, unsigned size, Access access);
     // Translation by the current tables, whoever may use the page: for people's tools. False: unmapped.
@@ -447,7 +448,11 @@ class Cpu : public CpuState {
     std::unique_ptr<Block> decodeAgain(const Block& block) const;
     bool thicken(Block& block);  // false: it is dead now
     friend void thickenBlock(Cpu& cpu, const Insn* i);
+    bool isBesideCode(const PhysicalMemory::Target& t) const {
+        return t.writable && t.region->ram == besideCode;
+    }
     bool beginsBeside(const Tlb::Slot& e, uint64_t linear, unsigned size);
+    const PageMarks& marksBeside(const uint8_t* host) const;
     bool writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsigned size);
     Block* insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded);
     Block* stillThere(Block* block, const uint8_t* decoded);

@@ -253,19 +253,35 @@ bool Decoder::decodeByZydis(std::span<const uint8_t> bytes, CodeMode mode, uint1
     return true;
 }
 
+// Takes over what another block has of the same instructions, but for its last one: whether a block ends
+// behind that is to be found out. How many there are.
+static unsigned copyInsns(Insn* to, const Block& from, uint64_t offset) {
+    const Insn* first = from.instructionAt(offset);
+    const Insn* last = &from.insns[from.count - 1u];
+    for (const Insn* i = first; i < last; i++, to++) {
+        *to = *i;
+        to->offset = uint16_t(i->offset - offset);
+        const bool branches = i->extra == kLinkable;
+        if (branches || i->base == RegisterFile::kBlockRip) to->disp -= int32_t(offset);
+        if (branches) to->link = nullptr;
+    }
+    return unsigned(std::max<ptrdiff_t>(last - first, 0));
+}
+
 std::unique_ptr<Block> Decoder::decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes,
-                                            bool single) const {
+                                            bool single, const Block* covering) const {
     auto block = std::make_unique<Block>();
     block->start = start;
     block->mode = mode;
     block->single = single;
-    return decodeInto(*block, bytes, single) ? std::move(block) : nullptr;
+    return decodeInto(*block, bytes, single, covering) ? std::move(block) : nullptr;
 }
 
-bool Decoder::decodeInto(Block& block, std::span<const uint8_t> bytes, bool single) const {
+bool Decoder::decodeInto(Block& block, std::span<const uint8_t> bytes, bool single,
+                         const Block* covering) const {
     Insn insns[kMaxInsns + 1];
-    unsigned count = 0;
-    size_t length = 0;
+    unsigned count = covering ? copyInsns(insns, *covering, block.start.value - covering->start.value) : 0;
+    size_t length = count ? insns[count - 1].offset + insns[count - 1].length : 0;
     bool ends = false;
     while (!ends && count < (single ? 1 : kMaxInsns) && length < bytes.size()) {
         if (!decode(bytes.subspan(length), block.mode, uint16_t(length), insns[count], ends)) break;

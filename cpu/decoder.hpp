@@ -28,11 +28,14 @@ class Decoder {
                     bool& ends) const;
 
     // Decodes a block from the bytes of one page. Empty when not even the first instruction is whole.
+    // `covering`, if not null, has been decoded from memory around it as it is now, and begins before it with
+    // one of its instructions.
     std::unique_ptr<Block> decodeBlock(PhysAddr start, CodeMode mode, std::span<const uint8_t> bytes,
-                                       bool single) const;
+                                       bool single, const Block* covering = nullptr) const;
 
     // The same into a block that is there; it stays as it is when there is none.
-    bool decodeInto(Block& block, std::span<const uint8_t> bytes, bool single) const;
+    bool decodeInto(Block& block, std::span<const uint8_t> bytes, bool single,
+                    const Block* covering = nullptr) const;
 
     const InstructionSets& sets() const { return sets_; }
     const ZydisDecoder& zydis(CodeMode mode) const { return zydis_[unsigned(mode)]; }

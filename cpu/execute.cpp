@@ -17,8 +17,9 @@ Cpu::Cpu(CpuPorts ports, unsigned number)
     io.memory.onChange.push_back([this] { flushTlb(true); });
     io.memory.onMarkedPage.push_back([this](PhysAddr page, unsigned cpu) {
         if (cpu != id && cpu != ~0u) return;
-        contexts_.protectPage(page);
+        contexts_.protectPage(page, isBesideCode(io.memory.find(page)));
     });
+    io.code.user = {decoder_.get(), &at};
     io.code.onDeath.push_back([this] { codeInvalidated(); });
     io.memory.onCodeWrite.push_back([this](PhysAddr at, uint64_t size) { lineWritten(at, size); });
     io.apic.onAttention = [this] { leave(); };
@@ -26,7 +27,7 @@ Cpu::Cpu(CpuPorts ports, unsigned number)
     reset();
 }
 
-Cpu::~Cpu() = default;
+Cpu::~Cpu() { io.code.user = {}; }
 
 uint64_t Cpu::tsc() { return io.clock.ticks(kTscHz) + uint64_t(tscOffset_); }
 
@@ -154,14 +155,17 @@ Block* Cpu::decodeHere(PhysAddr start, bool single) {
     left = std::min<uint64_t>(left, inSegment);
     uint64_t wanted = std::min<uint64_t>(left, Decoder::kMaxInsns * Decoder::kMaxLength);
     io.memory.read(start, bytes, wanted);
+    const Block* covering = single ? nullptr : io.code.covering(start, codeMode_);
+    if (covering && covering->start.pageOffset() + covering->bytes > start.pageOffset() + wanted)
+        covering = nullptr;
     // In the place of one that was overwritten, so that all ways to it lead here again.
     if (Block* b = io.code.dormant(start, codeMode_, single); b && !b->crosses) {
-        if (decoder_->decodeInto(*b, {bytes, wanted}, single)) {
+        if (decoder_->decodeInto(*b, {bytes, wanted}, single, covering)) {
             io.code.revive(*b);
             return stillThere(b, bytes) ? b : decodeHere(start, single);
         }
     }
-    if (auto block = decoder_->decodeBlock(start, codeMode_, {bytes, wanted}, single)) {
+    if (auto block = decoder_->decodeBlock(start, codeMode_, {bytes, wanted}, single, covering)) {
         Block* b = insertBlock(std::move(block), bytes);
         return b ? b : decodeHere(start, single);
     }

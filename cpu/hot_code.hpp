@@ -10,8 +10,9 @@ namespace kiln {
 class HotCode {
   public:
     virtual ~HotCode() = default;
-    virtual void born(Block& block) = 0;  // decoded; it will be entered many times or once
-    virtual void died(Block& block) = 0;  // overwritten: must not be entered any more, but may be running
+    virtual void born(Block& block) = 0;     // decoded; it will be entered many times or once
+    virtual void died(Block& block) = 0;     // overwritten: must not be entered any more, but may be running
+    virtual void changed(Block& block) = 0;  // lives on, but one of its instructions is another now
     // Whether it has hardly been entered since the last time this was asked. What is translated stays.
     virtual bool cools(Block& block) = 0;
     virtual std::string report() const = 0;  // counters, for people: some lines

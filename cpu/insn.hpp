@@ -2,6 +2,7 @@
 #pragma once
 #include <Zydis/Zydis.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -83,6 +84,13 @@ struct Block {
     uint64_t hotSince = 0;           // when it got its host code: Cpu::executed()
 
     bool thin() const { return insns.size() <= count; }
+    // The instruction that begins so many bytes behind the block's begin; null: none does. Not of a thin one.
+    const Insn* instructionAt(uint64_t offset) const {
+        const auto end = insns.begin() + count;
+        const auto at = std::lower_bound(insns.begin(), end, offset,
+                                         [](const Insn& i, uint64_t o) { return i.offset < o; });
+        return at != end && at->offset == offset ? &*at : nullptr;
+    }
 };
 
 // What the decoder knows of an instruction when it asks a row for its handler.

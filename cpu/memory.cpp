@@ -1,4 +1,6 @@
 // Loads and stores behind the inline fast path: segment checks, TLB fill, registers, page crossings.
+#include <bit>
+
 #include "cpu/cpu.hpp"
 
 namespace kiln {
@@ -82,7 +84,7 @@ Tlb::Slot Cpu::enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Transl
     fresh.readTag = direct ? page : page | Tlb::kSlow;
     if (t.writable) {
         const bool ram = direct && target.writable;
-        const uint64_t beside = ram && target.region->ram == besideCode ? Tlb::kBeside : 0;
+        const uint64_t beside = ram && isBesideCode(target) ? Tlb::kBeside : 0;
         fresh.writeTag = ram && io.memory.mayWriteDirectly(phys, id) ? page : page | Tlb::kSlow | beside;
     }
     if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
@@ -141,12 +143,17 @@ void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool 
     }
 }
 
+const PageMarks& Cpu::marksBeside(const uint8_t* host) const {
+    return besideCode->marks()[uint64_t(host - besideCode->data()) / kPageSize];
+}
+
 // With one thread, what lies on a page of code without being code.
 bool Cpu::writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsigned size) {
     if (!(e.writeTag & Tlb::kBeside) || threaded) return false;
     auto* host = reinterpret_cast<uint8_t*>(linear + e.addend);
-    const PageMarks& marks = besideCode->marks()[uint64_t(host - besideCode->data()) / kPageSize];
-    if (marks.tables || marks.lines & PhysicalMemory::lineMask(linear & kPageMask, size)) return false;
+    const PageMarks& marks = marksBeside(host);
+    if (!marks.lines || marks.tables || marks.lines & PhysicalMemory::lineMask(linear & kPageMask, size))
+        return false;
     writeGuest(host, in, size);
     return true;
 }
@@ -287,11 +294,20 @@ const uint8_t* Cpu::readablePointer(unsigned segment, uint64_t offset, unsigned 
     return e.readTag & Tlb::kSlow ? nullptr : reinterpret_cast<const uint8_t*>(linear + e.addend);
 }
 
-uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size) {
+uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size, uint64_t* most) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
     const Tlb::Slot e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Write, cpl == 3, false);
-    return e.writeTag & Tlb::kSlow ? nullptr : reinterpret_cast<uint8_t*>(linear + e.addend);
+    auto* host = reinterpret_cast<uint8_t*>(linear + e.addend);
+    if (!(e.writeTag & Tlb::kSlow)) return host;
+    if (!most || !(e.writeTag & Tlb::kBeside) || threaded) return nullptr;
+    const PageMarks& marks = marksBeside(host);
+    if (marks.tables) return nullptr;
+    const uint64_t at = linear & kPageMask;
+    const uint64_t ahead = marks.lines >> at / 64;
+    const uint64_t next = (at / 64 + uint64_t(std::countr_zero(ahead))) * 64;  // that is marked
+    if (ahead) *most = std::min(*most, next - std::min(at, next));
+    return *most < size ? nullptr : host;
 }
 
 // A read as supervisor with SMAP and protection keys overridden; leaves no mark in the tables.

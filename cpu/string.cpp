@@ -28,8 +28,10 @@ uint64_t movsRun(Cpu& c, const Insn& i, uint64_t most) {
     n = std::min(n, elementsInPage<T, U>(c, Es, to, Access::Write));
     if (n == 0) return 0;
     const uint8_t* source = c.readablePointer(i.seg, from, sizeof(T));
-    uint8_t* destination = c.writablePointer(Es, to, sizeof(T));
+    uint64_t bytes = n * sizeof(T);
+    uint8_t* destination = c.writablePointer(Es, to, sizeof(T), &bytes);
     if (!source || !destination) return 0;
+    n = bytes / sizeof(T);
     copyUpward<T>(destination, source, n);
     advance<T, U>(c, Rsi, n);
     advance<T, U>(c, Rdi, n);
@@ -64,8 +66,10 @@ template <class T, class U>
 uint64_t stosRun(Cpu& c, uint64_t most) {
     U to = indexOf<U>(c, Rdi);
     uint64_t n = std::min(most, elementsInPage<T, U>(c, Es, to, Access::Write));
-    uint8_t* destination = n ? c.writablePointer(Es, to, sizeof(T)) : nullptr;
+    uint64_t bytes = n * sizeof(T);
+    uint8_t* destination = n ? c.writablePointer(Es, to, sizeof(T), &bytes) : nullptr;
     if (!destination) return 0;
+    n = bytes / sizeof(T);
     fillUpward<T>(destination, c.gpr.get<T>(0), n);
     advance<T, U>(c, Rdi, n);
     countDown<U>(c, n);

@@ -109,6 +109,7 @@ void PhysicalMemory::flatten() {
     std::sort(cuts.begin(), cuts.end());
     cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
     flats_.clear();
+    largest_ = {};
     for (size_t i = 0; i + 1 < cuts.size(); i++) {
         const Region* top = nullptr;
         for (const Region* r : regions_)
@@ -121,11 +122,15 @@ void PhysicalMemory::flatten() {
         else
             flats_.push_back({cuts[i], cuts[i + 1], top});
     }
+    for (const Flat& f : flats_)
+        if (f.end - f.begin > largest_.end - largest_.begin && f.region->kind == RegionKind::Ram)
+            largest_ = f;
     dropTranslations();
 }
 
 // The flat range that holds `addr`, or the first one behind it, or null.
 const PhysicalMemory::Flat* PhysicalMemory::flat(PhysAddr addr) const {
+    if (addr.value - largest_.begin < largest_.end - largest_.begin) return &largest_;
     auto it = std::upper_bound(flats_.begin(), flats_.end(), addr.value,
                                [](uint64_t a, const Flat& f) { return a < f.end; });
     return it == flats_.end() ? nullptr : &*it;

@@ -32,7 +32,8 @@ namespace kiln {
 //
 // Of a page with `lines`, a processor may write to the others directly, if its bit was in `writers` before it
 // looked at `lines`: who marks another line finds the bit and waits until that processor, too, is outside of
-// guest code. (With one thread nobody is inside while somebody marks, and the bit is not wanted.)
+// guest code. With one thread nobody is inside while somebody marks; the bit says then that
+// host code has found lines without marks and keeps that in mind, so that it must be told of new ones.
 struct PageMarks {
     std::atomic<uint64_t> lines, writers;
     std::atomic<uint32_t> blocks, tables;
@@ -226,6 +227,7 @@ class PhysicalMemory {
 
     std::vector<Region*> regions_;
     std::vector<Flat> flats_;
+    Flat largest_{};  // among them: most of what is looked for
     std::vector<SmmWindow> smmWindows_;
 };
 

@@ -132,10 +132,13 @@ void Tlb::flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
     });
 }
 
-void Tlb::protectPage(PhysAddr page) {
+void Tlb::protectPage(PhysAddr page, bool beside) {
     generation_++;
-    for (uint32_t n = chains_[chainOf(page.value)]; n; n = nextInChain_[n - 1])
-        if ((pages_[n - 1] & ~kPageMask) == page.value) writeTags_[n - 1] = kNone;
+    for (uint32_t n = chains_[chainOf(page.value)]; n; n = nextInChain_[n - 1]) {
+        uint64_t& tag = writeTags_[n - 1];
+        if ((pages_[n - 1] & ~kPageMask) == page.value && !(tag & kSlow))
+            tag |= beside ? kSlow | kBeside : kSlow;
+    }
 }
 
 }  // namespace kiln

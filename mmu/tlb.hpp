@@ -106,8 +106,9 @@ class Tlb {
     void flushPage(uint64_t linear, Scope scope);  // every fragment of the page that holds `linear`
     // The rights of these protection keys have changed: one bit a key.
     void flushKeys(uint16_t userKeys, uint16_t supervisorKeys);
-    // Withdraws direct write access to a physical page that has come under watch: writes are looked up anew.
-    void protectPage(PhysAddr page);
+    // Withdraws direct write access to a physical page that has come under watch. Writes go the slow way from
+    // then on; `beside`: past what is watched, by pointer (kBeside).
+    void protectPage(PhysAddr page, bool beside);
     // Changes whenever a translation or a right may have been withdrawn. (That a fill takes another page's
     // place withdraws nothing.)
     uint64_t generation() const { return generation_; }

@@ -297,7 +297,7 @@ void TranslationContexts::settle(TranslationContext& c) {
                 dropPage(c, e.address, Tlb::Scope::Global);
                 continue;
             }
-            for (auto& t : c.modes) t->protectPage(PhysAddr(e.address));
+            for (auto& t : c.modes) t->protectPage(PhysAddr(e.address), e.beside);
         }
     }
     c.allFlushes = allFlushes_;
@@ -346,9 +346,9 @@ void TranslationContexts::flushPage(uint64_t linear) {
 
 void TranslationContexts::flushFaulted(uint64_t linear) { dropPage(*current_, linear, Tlb::Scope::All); }
 
-void TranslationContexts::protectPage(PhysAddr page) {
-    for (auto& t : current_->modes) t->protectPage(page);
-    log({page.value, true});
+void TranslationContexts::protectPage(PhysAddr page, bool beside) {
+    for (auto& t : current_->modes) t->protectPage(page, beside);
+    log({page.value, true, beside});
 }
 
 std::string TranslationContexts::report() const {

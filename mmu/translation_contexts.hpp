@@ -144,8 +144,8 @@ class TranslationContexts {
     void flushPage(uint16_t pcid, uint64_t linear);  // one PCID without global pages
     // INVLPG: the current PCID's page, and global ones in every context.
     void flushPage(uint64_t linear);
-    void flushFaulted(uint64_t linear);  // a page fault: the current PCID's page
-    void protectPage(PhysAddr page);
+    void flushFaulted(uint64_t linear);            // a page fault: the current PCID's page
+    void protectPage(PhysAddr page, bool beside);  // as Tlb has it
 
     // Code was fetched from a page of `size` bytes by the current context.
     void noteFetch(uint64_t linear, uint64_t size, bool global) {
@@ -176,7 +176,7 @@ class TranslationContexts {
   private:
     struct Edit {
         uint64_t address = 0;  // of a physical page to protect, or a linear one to drop where it is global
-        bool protects = false;
+        bool protects = false, beside = false;
     };
     static constexpr size_t kLog = 512;
     // What is remembered of address spaces beyond their contexts.

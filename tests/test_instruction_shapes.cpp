@@ -75,6 +75,35 @@ TEST_CASE("instructions remembered by shape are decoded as anew") {
     }
 }
 
+TEST_CASE("a block that begins inside another takes over its instructions as they would be decoded") {
+    const Decoder decoder(*kilnModel());
+    Random random(9);
+    unsigned within = 0;
+    for (unsigned n = 0; n < 4000; n++) {
+        const CodeMode mode = kModes[random() % 3];
+        uint8_t code[600];
+        for (size_t at = 0; at + 16 < sizeof code; at += 3)
+            std::memcpy(code + at, randomBytes(random).at, 16);
+        const std::span<const uint8_t> bytes(code, random() % 400 + 16);
+        constexpr PhysAddr kStart(0x5000);
+        const auto whole = decoder.decodeBlock(kStart, mode, bytes, false);
+        for (unsigned k = 1; whole && k < whole->count; k++) {
+            const uint16_t offset = whole->insns[k].offset;
+            REQUIRE(whole->instructionAt(offset) == &whole->insns[k]);
+            const auto rest = bytes.subspan(offset);
+            const auto anew = decoder.decodeBlock(kStart + offset, mode, rest, false);
+            const auto taken = decoder.decodeBlock(kStart + offset, mode, rest, false, whole.get());
+            REQUIRE(taken->insns.size() == anew->insns.size());
+            CHECK(taken->bytes == anew->bytes);
+            CHECK(taken->count == anew->count);
+            within += taken->count > 1;
+            for (size_t i = 0; i < anew->insns.size(); i++)
+                CHECK(std::memcmp(&taken->insns[i], &anew->insns[i], sizeof(Insn)) == 0);
+        }
+    }
+    CHECK(within > 1000);
+}
+
 TEST_CASE("the layouts of common instructions are found") {
     const Decoder decoder(*kilnModel());
     Random random(8);

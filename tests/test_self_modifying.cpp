@@ -1,5 +1,6 @@
 // Code that changes under the processor's feet: whatever way the new bytes come, the next execution sees them
 // (SDM vol. 3, 9.1.3 and 12.6).
+#include "tests/random.hpp"
 #include "tests/system_guest.hpp"
 
 using namespace kiln;
@@ -292,4 +293,133 @@ TEST_CASE("functions made anew, in old places and in new ones, of other lengths"
     CHECK(wrong == 0);
     CHECK(g.GuestBench::code.revived() > 1000);
     CHECK(g.GuestBench::code.blocks() < 3000);
+}
+
+TEST_CASE("whoever overwrites functions one behind the other finds those that follow forgotten") {
+    constexpr unsigned kFunctions = 32, kSize = 16;
+    auto function = [](uint32_t value) {
+        return Bytes{0xb8, uint8_t(value), uint8_t(value >> 8), 0, 0, 0xf4};
+    };
+    for (const bool upwards : {true, false}) {
+        CAPTURE(upwards);
+        SystemGuest g(Mode::Long64);
+        const CodeCache& code = g.GuestBench::code;
+        std::array<uint32_t, kFunctions> values{};
+        auto put = [&](unsigned n, uint32_t value) {
+            values[n] = value;
+            const Bytes bytes = function(value);
+            for (unsigned i = 0; i < bytes.size(); i++) {
+                const unsigned k = upwards ? i : unsigned(bytes.size()) - 1 - i;
+                g.memory.write(PhysAddr(kCodeAt + n * kSize + k), &bytes[k], 1);
+            }
+        };
+        auto runAll = [&] {
+            for (unsigned n = 0; n < kFunctions; n++) CHECK(run(g, kCodeAt + n * kSize) == values[n]);
+        };
+        for (unsigned n = 0; n < kFunctions; n++) put(n, 0x100 + n);
+        runAll();
+        // The same place time and again is nobody else's business.
+        for (unsigned time = 0; time < 3; time++) {
+            const uint64_t before = code.killed();
+            const uint8_t value = values[7] = 0x20 + time;
+            g.memory.write(PhysAddr(kCodeAt + 7 * kSize + 1), &value, 1);
+            g.put<uint8_t>(kCodeAt + 7 * kSize + 2, 0);
+            CHECK(code.killed() == before);
+            runAll();
+        }
+        const size_t before = code.blocks();
+        for (unsigned n = 0; n < kFunctions / 2; n++) put(upwards ? n : kFunctions - 1 - n, 0x200 + n);
+        CHECK(code.blocks() < before - kFunctions / 2 - 4);
+        runAll();
+    }
+}
+
+TEST_CASE("a constant inside an instruction changes, and the block lives on") {
+    SystemGuest g(Mode::Long64);
+    const CodeCache& code = g.GuestBench::code;
+    // mov eax, imm32; test al, 1; jz +2; inc eax; hlt; nop; hlt
+    g.write(kCodeAt, Bytes{0xb8, 2, 0, 0, 0, 0xa8, 1, 0x74, 2, 0xff, 0xc0, 0xf4, 0x90, 0xf4});
+    CHECK(run(g) == 2);
+    const uint64_t killed = code.killed(), patched = code.patched();
+    for (uint32_t n = 0; n < 40; n++) {
+        g.put<uint32_t>(kCodeAt + 1, n * 3);
+        CHECK(run(g) == n * 3 + (n & 1));
+        CHECK(g.cpu.rip == kCodeAt + 12);
+    }
+    g.put<uint8_t>(kCodeAt + 8, 4);  // jz to the other HLT
+    g.put<uint32_t>(kCodeAt + 1, 6);
+    CHECK(run(g) == 6);
+    CHECK(g.cpu.rip == kCodeAt + 14);
+    CHECK(code.killed() == killed);
+    CHECK(code.patched() == patched + 42);
+    g.put<uint8_t>(kCodeAt + 9 + 1, 0xc8);  // dec eax: another body
+    g.put<uint32_t>(kCodeAt + 1, 7);
+    CHECK(run(g) == 6);
+    CHECK(code.killed() > killed);
+}
+
+TEST_CASE("an instruction changes its own constant, and the one behind it") {
+    SystemGuest g(Mode::Long64);
+    // add dword [kCodeAt + 7], 1; add eax, 5; hlt: the first one's own constant grows
+    g.write(kCodeAt, Bytes{0x83, 0x04, 0x25, 7, 0, 5, 0, 1, 0x83, 0xc0, 5, 0xf4});
+    CHECK(run(g) == 5);
+    CHECK(g.get<uint8_t>(kCodeAt + 7) == 2);
+    CHECK(run(g) == 5);
+    CHECK(g.get<uint8_t>(kCodeAt + 7) == 4);
+    // inc byte [kCodeAt + 9]; add eax, 5; hlt
+    g.write(kCodeAt, Bytes{0xfe, 0x04, 0x25, 9, 0, 5, 0, 0x83, 0xc0, 5, 0xf4});
+    g.write(kCodeAt + 3, Bytes{9});
+    g.cpu.gpr[Rax] = 0;
+    for (unsigned n = 0; n < 20; n++) CHECK(run(g) == 6 + n);
+}
+
+// With decoding in place and without: the same must come out.
+TEST_CASE("bytes of instructions change at random") {
+    Random random(11);
+    uint64_t patched = 0;
+    const std::vector<Bytes> kParts = {
+        {0x05, 1, 2, 3, 4},                                   // add eax, imm32
+        {0x48, 0x69, 0xc0, 5, 0, 0, 0},                       // imul rax, rax, imm32
+        {0x81, 0xf1, 9, 9, 9, 9},                             // xor ecx, imm32
+        {0xc1, 0xc0, 3},                                      // rol eax, imm8
+        {0x48, 0x8d, 0x44, 0x08, 1},                          // lea rax, [rax + rcx + 1]
+        {0xa8, 1, 0x74, 2, 0xff, 0xc1},                       // test al, 1; jz +2; inc ecx
+        {0x80, 0x04, 0x25, 0, 5, 5, 0, 1},                    // add byte [kCodeAt & ~0fffh + 500h], 1
+        {0xc7, 0x05, 0x10, 0, 0, 0, 0x90, 0x90, 0x90, 0x90},  // mov dword [rip + 10h], 90909090h
+        {0x66, 0xb8, 7, 7},                                   // mov ax, imm16
+    };
+    for (unsigned round = 0; round < 60; round++) {
+        SystemGuest g(Mode::Long64), reference(Mode::Long64);
+        reference.cpu.io.code.user = {};
+        Bytes code;
+        for (unsigned n = 0; n < 12; n++) {
+            const Bytes& part = kParts[random() % (kParts.size() - (round % 2 ? 0 : 2))];
+            code.insert(code.end(), part.begin(), part.end());
+        }
+        code.push_back(0xf4);
+        for (SystemGuest* s : {&g, &reference}) s->write(kCodeAt, code);
+        for (unsigned edit = 0; edit < 80; edit++) {
+            Bytes bytes(random() % 8 ? 1 : 4);
+            for (uint8_t& b : bytes) b = uint8_t(random());
+            const uint64_t at = kCodeAt + random() % (code.size() - 4);
+            for (SystemGuest* s : {&g, &reference}) {
+                if (edit % 16 == 15)
+                    s->write(kCodeAt, code);
+                else if (edit % 3)
+                    s->memory.write(PhysAddr(at), bytes.data(), bytes.size());
+                s->cpu.halted = false;
+                s->cpu.gpr[Rax] = edit, s->cpu.gpr[Rcx] = round;
+                s->cpu.gpr[Rsp] = 0x7f000;
+                s->cpu.rip = kCodeAt;
+                s->cpu.run(300);
+            }
+            for (unsigned r = 0; r < 16; r++) REQUIRE(g.cpu.gpr.slot[r] == reference.cpu.gpr.slot[r]);
+            REQUIRE(g.cpu.rip == reference.cpu.rip);
+            REQUIRE(g.cpu.halted == reference.cpu.halted);
+            REQUIRE(g.cpu.executed() == reference.cpu.executed());
+        }
+        patched += g.GuestBench::code.patched();
+        CHECK(reference.GuestBench::code.patched() == 0);
+    }
+    CHECK(patched > 100);
 }

@@ -35,6 +35,9 @@ Translator::~Translator() {
     store_->remove(running_);
 }
 
+// Each makes a block that changes wait twice as long.
+constexpr unsigned kMostPatches = 6;
+
 // -- handlers in front of blocks
 
 void Translator::counting(Cpu& c, const Insn* i) {
@@ -98,6 +101,16 @@ void Translator::died(Block& block) {
     if (cpu_.executed() - block.hotSince > kRounds * block.count) block.deaths = 0;
     const auto held = store_->lock();
     store_->kill(*block.hostBlock);
+}
+
+// The interpreter goes on with it, all the longer the more often it has changed.
+void Translator::changed(Block& block) {
+    stopRecording(&block);
+    if (!block.hostBlock) return;
+    block.deaths += block.deaths < 255;
+    const auto held = store_->lock();
+    store_->kill(*block.hostBlock);
+    block.heat = block.heatBefore = store_->heat(std::min<unsigned>(block.deaths, kMostPatches));
 }
 
 bool Translator::cools(Block& block) {

@@ -35,6 +35,7 @@ class Translator final : public HotCode {
 
     void born(Block& block) override;
     void died(Block& block) override;
+    void changed(Block& block) override;
     bool cools(Block& block) override;
     std::string report() const override;
 
