@@ -106,3 +106,80 @@ TEST_CASE("shared look-ups: PUSH of an operand that misses looks the stack up fo
         CHECK(b.cpu.gpr[Rcx] == v);
     }
 }
+
+// l: mov edx, [rsi]; mov [rdi], edx; mov edx, [rsi + 4]; mov [rdi + 4], edx; call kFunction; add r8, rax;
+// add rsi, 4; add rdi, 4; cmp rdi, rbx; jne l. The stores walk over the page of the code, through a function
+// and over what lies around it.
+TEST_CASE("shared look-ups: stores beside code, and into it") {
+    constexpr uint64_t kFunction = kCode + 0x440;
+    constexpr unsigned kAround = 0x200;
+    Bench b;
+    std::vector<uint8_t> before(2 * kAround, 0x90), after(2 * kAround, 0xcc);
+    for (auto* bytes : {&before, &after})  // mov eax, imm32; ret
+        (*bytes)[kAround] = 0xb8, (*bytes)[kAround + 5] = 0xc3;
+    for (unsigned n = 1; n < 5; n++) after[kAround + n] = uint8_t(0x10 * n);
+    b.write(kCode, std::vector<uint8_t>{0x8b, 0x16, 0x89, 0x17, 0x8b, 0x56, 4,    0x89, 0x57, 4,    0xe8,
+                                        0x31, 4,    0,    0,    0x49, 0x01, 0xc0, 0x48, 0x83, 0xc6, 4,
+                                        0x48, 0x83, 0xc7, 4,    0x48, 0x39, 0xdf, 0x75, 0xe1, 0xf4});
+    std::memcpy(b.host(kFirst), after.data(), after.size());
+    std::vector<uint8_t> now = before;
+    uint64_t sum = 0;
+    for (unsigned time = 0; time < 3; time++) {
+        b.write(kFunction - kAround, before);
+        now = before;
+        for (unsigned at = 0; at + 8 <= now.size(); at += 4) {
+            std::copy_n(after.begin() + at, 8, now.begin() + at);
+            uint32_t value;
+            std::memcpy(&value, &now[kAround + 1], 4);
+            sum += value;
+        }
+        b.cpu.gpr[Rsi] = kFirst, b.cpu.gpr[Rdi] = kFunction - kAround;
+        b.cpu.gpr[Rbx] = kFunction + kAround - 4;
+        b.cpu.gpr[Rsp] = kOtherPage + 0x800;
+        if (!time) b.cpu.gpr[R8] = 0;
+        b.cpu.rip = kCode;
+        b.cpu.halted = false;
+        REQUIRE(!b.runToHalt());
+        CHECK(b.cpu.gpr[R8] == sum);
+    }
+    CHECK(!std::memcmp(b.host(kFunction - kAround), after.data(), after.size()));
+}
+
+// l: add [rip + 800h], rcx; add rax, [rip + 7f9h]; dec rcx; jnz l
+TEST_CASE("shared look-ups: a loop keeps where it writes beside its own code") {
+    Bench b;
+    const std::vector<uint8_t> loop = {0x48, 0x01, 0x0d, 0, 8,    0,    0,    0x48, 0x03, 0x05,
+                                       0xf9, 7,    0,    0, 0x48, 0xff, 0xc9, 0x75, 0xed, 0xf4};
+    b.write(kCode, loop);
+    b.cpu.store<uint64_t>(Ds, kCode + 0x807, 0);  // so that it is in the TLB
+    for (unsigned time = 0; time < 3; time++) {
+        b.store(kCode + 0x807, 0);
+        b.cpu.gpr[Rax] = 0, b.cpu.gpr[Rcx] = 1000;
+        b.cpu.rip = kCode;
+        b.cpu.halted = false;
+        REQUIRE(!b.runToHalt());
+        uint64_t data = 0, sum = 0;
+        for (uint64_t n = 1000; n; n--) data += n, sum += data;
+        CHECK(b.cpu.gpr[Rax] == sum);
+        CHECK(b.load(kCode + 0x807) == data);
+    }
+    CHECK(b.statistics().careful == 0);
+    // Where it has written there is code now, which it then overwrites: inc eax; hlt.
+    b.write(kCode + 0x807, std::vector<uint8_t>{0xff, 0xc0, 0xf4, 0, 0, 0, 0, 0});
+    uint64_t code = b.load(kCode + 0x807);
+    for (unsigned time = 0; time < 4; time++) {
+        b.cpu.gpr[Rax] = 5;
+        b.cpu.rip = kCode + 0x807;
+        b.cpu.halted = false;
+        REQUIRE(!b.runToHalt());
+        CHECK(b.cpu.gpr[Rax] == (time % 2 ? 4 : 6));
+        // inc eax becomes dec eax, and that inc eax
+        b.cpu.gpr[Rcx] = time % 2 ? uint64_t(-0x800) : 0x800;
+        code += b.cpu.gpr[Rcx];
+        b.write(kCode + 14, std::vector<uint8_t>{0xf4});
+        b.cpu.rip = kCode;
+        b.cpu.halted = false;
+        REQUIRE(!b.runToHalt());
+        CHECK(b.load(kCode + 0x807) == code);
+    }
+}

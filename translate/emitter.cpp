@@ -111,6 +111,13 @@ BlockEmitter::Tail& BlockEmitter::addTail(const Label& label, size_t site, const
 
 void BlockEmitter::tail(const Tail& t) {
     a_.bind(t.label);
+    if (t.range) {
+        a_.lea(kTag, t.operand);
+        a_.lea(kIndex, x86::ptr(kTag, t.range - 1));
+        a_.call(Imm(uint64_t(context_.thunks.besideRange)));
+        a_.je(t.behind);
+        return;
+    }
     saveBy(t.recipe);
     Site& s = context_.sites[t.site];
     if (t.operand.hasBase()) {

@@ -131,6 +131,9 @@ class BlockEmitter {
         Label again{};   // where it is looked up
         Label behind{};  // where a write beside code goes on, of `log2Bytes`
         unsigned log2Bytes = 0;
+        // If not 0: what several operands have in common, so many bytes from `operand`. If they lie beside
+        // code, the main line goes on at `behind`, otherwise the next tail.
+        int32_t range = 0;
         Label found{};                   // of a target that is in its entry's neighbour
         RegisterMap map = kStandardMap;  // in force at the label
     };
@@ -257,6 +260,7 @@ class BlockEmitter {
     void noteHandle(const AccessPlan::Access& access);
     Mem handle(const AccessPlan::Group& group) const;
     Label careful();
+    Label careful(const Mem& first, int64_t bytes, Label& behind);
     Gp startOf(const AccessPlan::Group& group, unsigned base);
     Address access(const ZydisDecodedOperandMem& m, unsigned bytes, bool write);
 

@@ -227,7 +227,9 @@ void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start,
     a_.shr(x86::eax, 12);
     a_.and_(kTag, -4096);
     a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, g.writes ? Tlb::kWriteTags : Tlb::kReadTags));
-    a_.jne(careful());
+    Label behind;
+    a_.jne(g.writes && !g.stride ? careful(x86::ptr(start, low), g.high - g.low, behind) : careful());
+    if (behind.isValid()) a_.bind(behind);
     a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
     g.checked = true;
     g.checkedBy = index_;
@@ -241,6 +243,17 @@ Label BlockEmitter::careful() {
     addTail(from, site, inFrame_ ? Recipe{} : recipe_).jump = call;
     addTail(call, site).map = kStandardMap;
     return from;
+}
+
+// The same, unless what is written lies beside code.
+Label BlockEmitter::careful(const Mem& first, int64_t bytes, Label& behind) {
+    if (!context_.thunks.besideRange) return careful();
+    const Label look = a_.newLabel();
+    behind = a_.newLabel();
+    Tail& t = addTail(look, 0, {});
+    t.operand = first, t.range = int32_t(bytes), t.behind = behind;
+    careful();
+    return look;
 }
 
 BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, bool write) {

@@ -87,7 +87,8 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
     t.loadX87 = place(vectors.loadX87);
     t.stac = place(ac.stac);
     t.clac = place(ac.clac);
-    std::transform(beside.begin(), beside.end(), t.beside.begin(), place);
+    std::transform(beside.sizes.begin(), beside.sizes.end(), t.beside.begin(), place);
+    t.besideRange = place(beside.range);
     return t;
 }
 

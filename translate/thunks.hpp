@@ -32,6 +32,7 @@ struct Thunks {
     // Subroutines that see whether a write of 1, 2, 4, ... 64 bytes at rcx lies beside code: called like
     // callOut, which they go on with if not; otherwise they come back behind the number with the TLB's index.
     std::array<const uint8_t*, kBesideSizes> beside{};
+    const uint8_t* besideRange = nullptr;  // from rcx to rax (see WritesBeside)
 };
 
 // At the start of the buffer. `besideCode`: what memory may be written to beside code, or null; `threaded`:

@@ -34,6 +34,7 @@ std::string Translator::hostCode(uint64_t rip) {
     name(thunks.loadX87, "load x87");
     name(thunks.stac, "STAC");
     name(thunks.clac, "CLAC");
+    name(thunks.besideRange, "beside code");
     const ProcessorPlaces& p = places_;
     name(p.base, "cpu");
     name(p.cpl, "cpu.cpl");

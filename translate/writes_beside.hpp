@@ -10,11 +10,17 @@
 
 namespace kiln {
 
-// Subroutines for 1, 2, 4, ... 64 bytes in `memory`; invalid labels where there is none. rcx is the
-// linear address, and the call is followed by four bytes for `out`, a subroutine to which they jump when the
-// write must go the long way. When it need not they come back behind those with the index of the page's TLB
-// entry in rax.
-std::array<asmjit::Label, kBesideSizes> emitWritesBeside(asmjit::x86::Assembler& a, RamBlock* memory,
-                                                         bool threaded, const asmjit::Label& out);
+// Subroutines in `memory`; invalid labels where there is none.
+struct WritesBeside {
+    // For 1, 2, 4, ... 64 bytes at rcx, the linear address. The call is followed by four bytes for `out`, a
+    // subroutine to which they jump when the write must go the long way. When it need not they come back
+    // behind those with the index of the page's TLB entry in rax.
+    std::array<asmjit::Label, kBesideSizes> sizes;
+    // From the byte at rcx to the one at rax: "equal", and the index in rax, if writes there need not go the
+    // long way as long as Tlb::generation() is the same.
+    asmjit::Label range;
+};
+WritesBeside emitWritesBeside(asmjit::x86::Assembler& a, RamBlock* memory, bool threaded,
+                              const asmjit::Label& out);
 
 }  // namespace kiln
