@@ -423,3 +423,28 @@ TEST_CASE("bytes of instructions change at random") {
     }
     CHECK(patched > 100);
 }
+
+TEST_CASE("string instructions over a page with code here and there") {
+    constexpr uint64_t kPage = kCodeAt + 0x2000, kSource = 0x60000;
+    constexpr unsigned kFunctions[] = {0x180, 0x700, 0xe40};
+    SystemGuest g(Mode::Long64);
+    // mov ecx, 1000h; mov edi, kPage; (mov esi, kSource); rep movsb or stosb; hlt
+    const Bytes counts = {0xb9, 0, 0x10, 0, 0, 0xbf, 0, 0x20, 5, 0};
+    const Bytes copies = join({counts, {0xbe, 0, 0, 6, 0, 0xf3, 0xa4, 0xf4}}),
+                fills = join({counts, {0xb0, 0xf4, 0xf3, 0xaa, 0xf4}});
+    for (uint8_t round = 1; round < 6; round++) {
+        Bytes page(kPageSize, 0x90);
+        for (const unsigned at : kFunctions) page[at] = 0xb0, page[at + 1] = round, page[at + 2] = 0xf4;
+        g.write(kSource, page);
+        g.write(kCodeAt, copies);
+        run(g);
+        for (const unsigned at : kFunctions) CHECK(run(g, kPage + at) == round);
+        // Beside them the page is data.
+        g.put<uint8_t>(kPage + 0x400, round);
+        if (round % 2) continue;
+        g.write(kCodeAt, fills);
+        run(g);
+        CHECK(g.get<uint8_t>(kPage + 0x400) == 0xf4);
+        for (const unsigned at : kFunctions) CHECK(run(g, kPage + at) == 0);
+    }
+}
