@@ -49,10 +49,10 @@ GuestBench::GuestBench(Mode mode, unsigned cpl, std::shared_ptr<const CpuModel> 
           0),
       mode_(mode),
       cpl_(cpl) {
+    addRam(0, kLow);
 #ifdef KILN_TRANSLATES
     if (auto options = chosenTranslator()) translator = std::make_unique<Translator>(cpu, *options);
 #endif
-    addRam(0, kLow);
     switch (mode) {
         case Mode::Real16: enterReal(); break;
         case Mode::Protected32: enterProtected(); break;
