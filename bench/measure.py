@@ -53,7 +53,7 @@ def memory_beside_ram(pid, ram, initrd):
                 if head := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line):
                     size = int(head[2], 16) - int(head[1], 16)
                     counted = size < ram or "x" in head[3]
-                elif counted and line.startswith("Rss:"):
+                elif counted and line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     except OSError:
         return None

@@ -140,8 +140,12 @@ void Machine::addProcessor(unsigned n) {
 void Machine::addTranslators() {
 #ifdef KILN_TRANSLATES
     if (!config_.translator) return;
+    TranslatorOptions options = *config_.translator;
+    // Not where all has to happen in the same order each time, nor where host processors have enough to do.
+    const size_t busy = config_.threads ? processors_.size() : 1;
+    options.background &= !time_.counting() && std::thread::hardware_concurrency() > busy;
     try {
-        const auto store = Translator::makeStore(*config_.translator, memory_, processors_.size() > 1);
+        const auto store = Translator::makeStore(options, memory_, processors_.size() > 1);
         for (auto& p : processors_) p->translator = std::make_unique<Translator>(*p->cpu, store);
     } catch (const std::runtime_error&) {
         if (!config_.translator->dispensable) throw;

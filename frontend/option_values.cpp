@@ -124,7 +124,7 @@ static uint64_t numberWithin(const std::string& option, const std::string& text,
 
 std::optional<TranslatorOptions> defaultTranslator() {
     if (!kTranslates) return {};
-    return TranslatorOptions{.dispensable = true};
+    return TranslatorOptions{.background = true, .dispensable = true};
 }
 
 bool setTranslatorOption(const std::string& option, const std::string& key, const std::string& value,
@@ -138,6 +138,8 @@ bool setTranslatorOption(const std::string& option, const std::string& key, cons
         translator.bufferBytes = size_t(numberWithin(name, value, 1, 1024)) << 20;
     else if (key == "portable")
         translator.portable = onOff(option, key, value);
+    else if (key == "background")
+        translator.background = onOff(option, key, value);
     else
         return false;
     return true;
@@ -151,7 +153,7 @@ void parseAccel(const std::string& text, MachineConfig& machine) {
             refuse("-accel " + value + " is not implemented in kiln " + kVersion +
                    ": it takes jit or interp");
         if (key == "accel") machine.translator.reset();
-        if (key == "accel" && value == "jit") machine.translator.emplace();
+        if (key == "accel" && value == "jit") machine.translator = TranslatorOptions{.background = true};
         TranslatorOptions unused;
         const bool ofTranslator =
             setTranslatorOption("-accel", key, value, machine.translator ? *machine.translator : unused);

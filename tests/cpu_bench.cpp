@@ -25,8 +25,11 @@ uint64_t descriptor(uint8_t type, unsigned dpl, bool system, bool l, bool db, ui
 }  // namespace
 
 std::optional<TranslatorOptions> chosenTranslator() {
-    if (!kTranslates || !std::getenv("KILN_JIT")) return {};
-    return TranslatorOptions{.tier1 = 1, .tier2 = 1, .ways = 1, .bufferBytes = 4u << 20};
+    const char* how = std::getenv("KILN_JIT");
+    if (!kTranslates || !how) return {};
+    TranslatorOptions options{.tier1 = 1, .tier2 = 1, .ways = 1, .bufferBytes = 4u << 20};
+    options.background = std::string_view(how) == "background";
+    return options;
 }
 
 static PhysicalMemory& expecting(PhysicalMemory& memory, bool threads) {

@@ -19,7 +19,7 @@
 namespace kiln::test {
 
 // With KILN_JIT in the environment the translator runs blocks from their first time on: all tests once more
-// for it.
+// for it. With KILN_JIT=background it does so as soon as another thread has drafted them.
 std::optional<TranslatorOptions> chosenTranslator();
 
 // What was delivered instead of the next instruction.

@@ -46,8 +46,11 @@ class ProgramFuzz {
             b->enableAvx();
         }
         const auto tier2 = uint32_t(environment("KILN_FUZZ_TIER2", 1));
+        const bool background = environment("KILN_FUZZ_BACKGROUND", 0);
         translator_ = std::make_unique<Translator>(
-            translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = tier2, .ways = 1, .portable = true});
+            translated_.cpu,
+            TranslatorOptions{
+                .tier1 = 2, .tier2 = tier2, .ways = 1, .portable = true, .background = background});
         for (const auto& [mnemonic, forms] : table_.forms()) {
             if (!usable(mnemonic)) continue;
             (Translator::knows(mnemonic) ? known_ : others_).push_back(&forms);

@@ -32,8 +32,9 @@ class SpacesFuzz {
           translated_(GuestBench::Mode::Long64) {
         plain_.translator.reset();
         translated_.translator.reset();
-        translator_ =
-            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1, .ways = 1});
+        const bool background = environment("KILN_FUZZ_BACKGROUND", 0);
+        translator_ = std::make_unique<Translator>(
+            translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1, .ways = 1, .background = background});
         for (GuestBench* b : {&plain_, &translated_}) prepare(*b);
     }
     bool run(uint64_t programs) {

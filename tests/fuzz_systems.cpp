@@ -93,8 +93,9 @@ class SystemFuzz {
             REQUIRE(b->apic.writeMsr(0x80f, 0x1ff));
             pte_ = pteOf(*b, kData);
         }
-        translator_ =
-            std::make_unique<Translator>(translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1, .ways = 1});
+        const bool background = environment("KILN_FUZZ_BACKGROUND", 0);
+        translator_ = std::make_unique<Translator>(
+            translated_.cpu, TranslatorOptions{.tier1 = 2, .tier2 = 1, .ways = 1, .background = background});
     }
 
     bool run(uint64_t systems) {

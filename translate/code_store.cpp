@@ -19,6 +19,7 @@ CodeStore::CodeStore(const TranslatorOptions& o, PhysicalMemory& memory, bool is
       shared(isShared),
       buffer(o.bufferBytes),
       thunks(makeThunks(buffer, memory.largestRam(), memory.threads.several(), callOut)),
+      drafting(o.background ? std::make_unique<DraftingThread>() : nullptr),
       memory_(memory),
       threaded_(memory.threads.several()),
       cold_(cold),
@@ -32,7 +33,7 @@ CodeStore::CodeStore(const TranslatorOptions& o, PhysicalMemory& memory, bool is
 // -- room
 
 bool CodeStore::hasRoom() const {
-    return !content_[buffer.region()].evicted && buffer.left() >= kMostCode + 64 &&
+    return !content_[buffer.region()].evicted && buffer.left() >= Drafter::kMostCode + 64 &&
            sites.left() >= kFewestSites && !full();
 }
 
@@ -100,7 +101,7 @@ HostBlock* CodeStore::find(const Block& b, uint64_t hostFor) {
     return t.bytes == b.bytes && t.count == b.count && t.second == b.second ? &t : nullptr;
 }
 
-HostBlock& CodeStore::add(Block& b, uint64_t hostFor) {
+HostBlock& CodeStore::add(const Block& b, uint64_t hostFor) {
     HostBlock& t = content_[buffer.region()].translations.emplace_back();
     t.start = b.start, t.second = b.second;
     t.mode = b.mode;
@@ -115,8 +116,30 @@ HostBlock& CodeStore::add(Block& b, uint64_t hostFor) {
 
 void CodeStore::withdraw(HostBlock&) { content_[buffer.region()].translations.pop_back(); }
 
-void CodeStore::enter(HostBlock& t, const uint8_t* host) {
-    t.host = host;
+EmittedCode CodeStore::place(Draft& draft, HostBlock* block) {
+    HostAssembler& code = draft.code;
+    const auto main = code.bytes(HostAssembler::Part::Main), cold = code.bytes(HostAssembler::Part::Cold);
+    const uint8_t* apart = buffer.nextCold(cold.size());
+    code.numberSites(sites.end());
+    try {
+        code.resolve(buffer.next(), apart);
+    } catch (const std::runtime_error&) {
+        return {};  // a short jump does not reach its target
+    }
+    const uint8_t* host = buffer.append(main, cold);
+    for (const Draft::Fixup& f : draft.fixups)
+        draft.sites[f.site].*f.place = buffer.offsetOf(host) + uint32_t(code.distanceTo(f.label));
+    for (Site& s : draft.sites) {
+        if (!s.block) s.block = block;
+        sites.add(s);
+    }
+    sites.publish();
+    return {{host, main.size()}, {apart, cold.size()}, draft.starts};
+}
+
+void CodeStore::enter(HostBlock& t, const EmittedCode& code) {
+    t.code = code;
+    t.host = code.main.data();
     if (shared) byPlace_[keyOf(t.start, t.mode, t.hostFor)] = &t;
     live_++;
 }

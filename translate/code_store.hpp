@@ -21,8 +21,7 @@
 
 #include "mmu/physical_memory.hpp"
 #include "translate/code_buffer.hpp"
-#include "translate/decoded_shapes.hpp"
-#include "translate/host_assembler.hpp"
+#include "translate/drafting_thread.hpp"
 #include "translate/host_block.hpp"
 #include "translate/options.hpp"
 #include "translate/site_table.hpp"
@@ -33,7 +32,6 @@ namespace kiln {
 
 class CodeStore {
   public:
-    static constexpr size_t kMostCode = 64 << 10;  // bytes of one translation or trace
     // `shared` by several processors. `cold` is the handler that counts how often a block is entered,
     // `callOut` what host code calls. Throws std::runtime_error when the host gives no memory for code.
     CodeStore(const TranslatorOptions& options, PhysicalMemory& memory, bool shared, Handler cold,
@@ -45,6 +43,7 @@ class CodeStore {
     const bool shared;
     CodeBuffer buffer;
     const Thunks thunks;
+    const std::unique_ptr<DraftingThread> drafting;  // null: drafts are made where they are wanted
     SiteTable sites;
 
     // Since when a processor has been running host code: the epoch() then, or 0.
@@ -73,9 +72,12 @@ class CodeStore {
     // -- everything from here on under the lock
     bool hasRoom() const;
     HostBlock* find(const Block& block, uint64_t hostFor);
-    HostBlock& add(Block& block, uint64_t hostFor);  // in the region that is filled, without code
-    void withdraw(HostBlock& t);                     // the last one that was added
-    void enter(HostBlock& t, const uint8_t* host);   // it has its code
+    HostBlock& add(const Block& block, uint64_t hostFor);  // in the region that is filled, without code
+    void withdraw(HostBlock& t);                           // the last one that was added
+    void enter(HostBlock& t, const EmittedCode& code);     // it has its code
+    // Puts a draft, of a block or with all blocks named, into the region. There must be room. Nothing in
+    // `main`: the code can't be there.
+    EmittedCode place(Draft& draft, HostBlock* block = nullptr);
     // Entries that a block waits for.
     uint32_t heat(unsigned doublings) const {
         return uint32_t(std::min<uint64_t>(uint64_t(options.tier1) << doublings, UINT32_MAX));
@@ -111,10 +113,8 @@ class CodeStore {
     uint64_t evictions() const { return evictions_; }      // of regions
     uint64_t tracesEnded() const { return tracesEnded_; }  // that lost a block
 
-    // Used again for each block.
-    HostAssembler code;
-    DecodedShapes shapes;
-    std::vector<Decoded> decoded;
+    Drafter drafter;  // of what is translated where it is wanted
+    Draft draft;
 
   private:
     struct Key {

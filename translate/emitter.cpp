@@ -7,9 +7,14 @@ namespace kiln {
 
 using namespace asmjit;
 
-BlockEmitter::BlockEmitter(HostAssembler& assembler, const EmitterContext& context,
-                           std::span<const CodeStep> steps)
-    : a_(assembler), context_(context), steps_(steps), code64_(steps[0].block->mode == CodeMode::Code64) {
+BlockEmitter::BlockEmitter(Draft& draft, const EmitterContext& context, std::span<const CodeStep> steps)
+    : a_(draft.code),
+      sites_(draft.sites),
+      fixups_(draft.fixups),
+      starts_(draft.starts),
+      context_(context),
+      steps_(steps),
+      code64_(steps[0].block->mode == CodeMode::Code64) {
     enterStep(0, 0);
 }
 
@@ -27,7 +32,7 @@ void BlockEmitter::emit() {
     entry_ = a_.newLabel();
     a_.bind(entry_);
     const size_t dead = addSite(Site::Kind::Dead);
-    context_.sites[dead].target = pageOffset_;
+    sites_[dead].target = pageOffset_;
     decodeAll();
     kills_ = !block_->crosses && overwritesFlags();
     if (!segmented()) plan_.make({context_.decoded.data(), block_->count}, code64_);
@@ -96,7 +101,7 @@ void BlockEmitter::expandDown(const Downward& d) {
 
 // Makes the number that lies so far into the next instruction one that may change while others run the code.
 void BlockEmitter::placeNumber(unsigned distance) {
-    if (!context_.threaded) return;
+    if (!context_.terms.threaded) return;
     while ((a_.offset() + distance) % 4) a_.embedUInt8(0x90);
 }
 
@@ -119,7 +124,7 @@ void BlockEmitter::tail(const Tail& t) {
         return;
     }
     saveBy(t.recipe);
-    Site& s = context_.sites[t.site];
+    Site& s = sites_[t.site];
     if (t.operand.hasBase()) {
         const bool asItIs = t.operand.baseId() == kLinear.id() && !t.operand.offset();
         if (!asItIs) a_.lea(kTag, t.operand);
@@ -147,8 +152,8 @@ void BlockEmitter::tail(const Tail& t) {
     const bool loads = s.kind == Site::Kind::Vectors;
     if (t.behind.isValid()) {
         a_.mov(kTag, KILN_FRAME(operand));
-        a_.call(Imm(uint64_t(context_.thunks.beside[t.log2Bytes])));
-        a_.embedUInt32(uint32_t(t.site));
+        a_.call(Imm(uint64_t(context_.terms.thunks.beside[t.log2Bytes])));
+        a_.embedSite(uint32_t(t.site));
         moveRegisters(kStandardMap, t.map);
         a_.jmp(t.behind);
     } else {
@@ -168,10 +173,6 @@ void BlockEmitter::tail(const Tail& t) {
     place(t.again, &Site::again);
 }
 
-void BlockEmitter::settle(uint32_t base) {
-    for (const Fixup& f : fixups_) context_.sites[f.site].*f.place = base + uint32_t(a_.distanceTo(f.label));
-}
-
 void BlockEmitter::decodeAll() {
     size_t count = 0;
     for (const CodeStep& s : steps_) count += s.count;
@@ -186,7 +187,7 @@ void BlockEmitter::decodeStep(const CodeStep& step, size_t at) {
         const Insn& i = block.insns[n];
         Decoded& d = context_.decoded[at + n];
         d.valid = i.run != undefinedOpcode && i.run != tooLong && i.run != absentFpu &&
-                  context_.shapes.decode(context_.decoder.zydis(block.mode), block.mode,
+                  context_.shapes.decode(context_.terms.decoder.zydis(block.mode), block.mode,
                                          step.bytes.subspan(i.offset), d);
         d.next = step.page + int64_t(block.start.pageOffset()) + i.offset + i.length;
     }
@@ -273,7 +274,7 @@ bool BlockEmitter::emitted() {
         case How::Convert: return convert();
         case How::CompareExchange: return compareExchange();
         case How::CompareExchangeWide: return compareExchangeWide(k.id);
-        case How::Pause: return !context_.pauseLeaves;
+        case How::Pause: return !context_.terms.pauseLeaves;
         case How::LoadAh: return loadAh();
         case How::StoreAh: return storeAh();
         case How::Push: return push();
@@ -302,12 +303,13 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.target = (insn_ ? offset() : pageOffset_) - step_->page;
     s.usesX87 = insn_ && usesX87();
     s.spanned = plan_.spans(index_);
-    return context_.sites.add(s);
+    sites_.push_back(s);
+    return sites_.size() - 1;
 }
 
 void BlockEmitter::callOut(size_t site) {
-    a_.call(Imm(uint64_t(context_.thunks.callOut)));
-    a_.embedUInt32(uint32_t(site));
+    a_.call(Imm(uint64_t(context_.terms.thunks.callOut)));
+    a_.embedSite(uint32_t(site));
 }
 
 // Whether an interpreted instruction can have another one behind it in the same call: it changes nothing but
@@ -352,16 +354,15 @@ uint8_t BlockEmitter::guestOperand() const {
 }
 
 void BlockEmitter::interpret() {
-    const bool joins =
-        a_.offset() == interpretedEnd_ && context_.sites[interpreted_].block == step_->hostBlock &&
-        context_.sites[interpreted_].index + context_.sites[interpreted_].count == int(index_ - stepBegin_);
+    const bool joins = a_.offset() == interpretedEnd_ && sites_[interpreted_].block == step_->hostBlock &&
+                       sites_[interpreted_].index + sites_[interpreted_].count == int(index_ - stepBegin_);
     if (joins) {
-        context_.sites[interpreted_].count++;
-        context_.sites[interpreted_].usesX87 |= usesX87();
+        sites_[interpreted_].count++;
+        sites_[interpreted_].usesX87 |= usesX87();
     } else {
         saveFlags();
         interpreted_ = addSite(isCrossing() ? Site::Kind::System : Site::Kind::Interpret);
-        if (Site& s = context_.sites[interpreted_]; s.kind == Site::Kind::System)
+        if (Site& s = sites_[interpreted_]; s.kind == Site::Kind::System)
             s.bytes = z_->length, s.wide = z_->operand_width == 64, s.guest = guestOperand();
         moveRegisters(map_, kStandardMap);
         if (decoded_ && mayCross()) {
@@ -413,7 +414,7 @@ bool BlockEmitter::faultsWithoutTraces() const {
 Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, const Label& again,
                             Label* behind) {
     const size_t site = addSite(nearBranchInstruction_ ? Site::Kind::Before : Site::Kind::Miss);
-    Site& s = context_.sites[site];
+    Site& s = sites_[site];
     s.bytes = uint8_t(bytes);
     s.write = write;
     s.aligned = mustBeAligned(bytes);
@@ -426,7 +427,7 @@ Label BlockEmitter::missing(const Mem& operand, unsigned bytes, bool write, cons
     t.operand = operand, t.again = again;
     const auto size = unsigned(std::countr_zero(bytes));
     if (behind && write && !s.aligned && std::has_single_bit(bytes) && size < kBesideSizes &&
-        context_.thunks.beside[size])
+        context_.terms.thunks.beside[size])
         t.behind = *behind = a_.newLabel(), t.log2Bytes = size;
     return t.label;
 }
@@ -437,7 +438,7 @@ void BlockEmitter::resumeSlow() {
     Label resume;
     for (const size_t n : missTails_) {
         Tail& t = tails_[n];
-        Site& s = context_.sites[t.site];
+        Site& s = sites_[t.site];
         if (s.kind != Site::Kind::Miss) continue;
         if (!resume.isValid()) resume = a_.newLabel();
         t.resume = resume;

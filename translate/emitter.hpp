@@ -38,55 +38,38 @@
 #include <set>
 #include <span>
 
-#include "cpu/decoder.hpp"
 #include "translate/access_plan.hpp"
-#include "translate/code_step.hpp"
-#include "translate/decoded_shapes.hpp"
 #include "translate/guest_registers.hpp"
-#include "translate/host_assembler.hpp"
+#include "translate/drafter.hpp"
 #include "translate/host_block.hpp"
 #include "translate/host_frame.hpp"
-#include "translate/processor_places.hpp"
 #include "translate/registers.hpp"
-#include "translate/site_table.hpp"
-#include "translate/surroundings.hpp"
-#include "translate/thunks.hpp"
 
 namespace kiln {
 
 struct EmitterContext {
-    const Decoder& decoder;
+    const CodeTerms& terms;
     DecodedShapes& shapes;
-    SiteTable& sites;
-    const Thunks& thunks;
-    bool threaded;                      // LOCK matters
-    bool pauseLeaves;                   // PAUSE lets another processor run
-    bool portable;                      // see TranslatorOptions
     uint16_t trace;                     // number for the sites of a trace, 0 of a block
     const std::set<unsigned>& refused;  // instructions that the assembler could not encode
     std::vector<Decoded>& decoded;      // room for the block's instructions
-    const ProcessorPlaces& places;
     const Surroundings& surroundings;
     uint32_t ip;  // in segmented code: of the block
 };
 
 class BlockEmitter {
   public:
-    BlockEmitter(HostAssembler& assembler, const EmitterContext& context, std::span<const CodeStep> steps);
+    BlockEmitter(Draft& draft, const EmitterContext& context, std::span<const CodeStep> steps);
 
-    // Emits the block; the careful version from instruction `first` on, with flags in the frame. The sites'
-    // places are set by settle(), when it is known where it lies.
+    // Emits the block; the careful version from instruction `first` on, with flags in the frame.
     void emit();
     void emitCarefully(unsigned first);
     // Emits all steps one behind the other (emitter_trace.cpp). A loop goes on with the first one again.
     // `marks` are those of the steps' pages (HostFrame), `otherwise` is code that runs the first block when
     // the trace can't.
     void emitTrace(bool loop, std::span<const uint32_t> marks, const uint8_t* otherwise);
-    void settle(uint32_t base);
 
     bool overwritesFlagsFirst() const { return kills_; }
-    // Of each instruction's code, from the start.
-    std::span<const uint16_t> starts() const { return {starts_.data(), starts_.size()}; }
     // The first instruction touches neither memory nor anything but general registers and flags.
     bool beginsHarmlessly() const { return harmless_; }
     unsigned index() const { return index_; }  // of the instruction it is at
@@ -389,6 +372,9 @@ class BlockEmitter {
     int64_t nextOffset() const { return offset() + insn_->length; }
 
     HostAssembler& a_;
+    std::vector<Site>& sites_;
+    std::vector<Draft::Fixup>& fixups_;
+    std::vector<uint16_t>& starts_;
     AccessPlan plan_;
     const EmitterContext& context_;
     const std::span<const CodeStep> steps_;
@@ -430,7 +416,6 @@ class BlockEmitter {
     using List = boost::container::small_vector<T, kUsual>;
     List<size_t, 8> missTails_;  // of this instruction's operands
     bool behindSti_ = false, harmless_ = false;
-    List<uint16_t, Decoder::kMaxInsns> starts_;
     bool nearBranchInstruction_ = false;  // whose slow way is to leave in front of it
 
     // The last call of the interpreter in the main line; instructions behind it may join it.
@@ -441,12 +426,6 @@ class BlockEmitter {
     List<Detour, 8> detours_;
     List<Edge, 8> edges_;
     std::vector<Downward> downward_;
-    struct Fixup {
-        size_t site;
-        Label label;
-        uint32_t Site::*place;
-    };
-    List<Fixup, 128> fixups_;
 };
 
 }  // namespace kiln

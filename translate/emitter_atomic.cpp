@@ -9,7 +9,7 @@ using namespace asmjit;
 
 // XCHG with memory needs no prefix.
 bool BlockEmitter::isAtomic() const {
-    if (!context_.threaded) return false;
+    if (!context_.terms.threaded) return false;
     return z_->attributes & ZYDIS_ATTRIB_HAS_LOCK || z_->mnemonic == ZYDIS_MNEMONIC_XCHG;
 }
 

@@ -36,8 +36,8 @@ bool BlockEmitter::mayCross() const {
 // moment; rax the processor, once nothing is in the way any more.
 void BlockEmitter::cross(const Label& slow) {
     const bool calls = z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL;
-    const ProcessorPlaces& p = context_.places;
-    const int32_t executed = context_.sites[interpreted_].executed + int32_t(index_ - stepBegin_) + 1;
+    const ProcessorPlaces& p = context_.terms.places;
+    const int32_t executed = sites_[interpreted_].executed + int32_t(index_ - stepBegin_) + 1;
     const Mem otherFrame = calls ? KILN_FRAME(withoutAc) : KILN_FRAME(user);
     const Mem r11 = inFrameAt(offsetof(HostFrame, gpr) + 11 * 8);
     const Gp guestRcx = x86::gpq(uint32_t(kStandardMap.host[1]));
@@ -149,7 +149,7 @@ void BlockEmitter::cross(const Label& slow) {
     a_.mov(of(p.cpl, 4), dpl);
     a_.mov(of(p.committed, 1), 0);
     a_.mov(of(p.alignmentChecks, 1), 0);
-    if (context_.threaded) a_.mfence();  // as the run loop has it between such blocks
+    if (context_.terms.threaded) a_.mfence();  // as the run loop has it between such blocks
 
     a_.mov(x86::rcx, KILN_FRAME(target));
     a_.mov(KILN_FRAME(page), x86::rcx);

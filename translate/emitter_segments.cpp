@@ -78,7 +78,8 @@ bool BlockEmitter::moveSegment() {
                ZydisRegisterGetClass(op.reg.value) == ZYDIS_REGCLASS_SEGMENT;
     };
     if (isSegment(from)) {
-        const Mem selector = ofProcessor(&context_.places.segment[segmentOf(from.reg.value)]->selector, 2);
+        const Mem selector =
+            ofProcessor(&context_.terms.places.segment[segmentOf(from.reg.value)]->selector, 2);
         if (to.type == ZYDIS_OPERAND_TYPE_MEMORY) {
             if (!addressable(to.mem)) return false;
             Address place = access(to.mem, 2, true);
@@ -115,7 +116,7 @@ bool BlockEmitter::moveSegment() {
 // As real and virtual-8086 mode load edx into one (Cpu::setReal). Nothing else follows from it: its end
 // stays what it is.
 void BlockEmitter::putSegment(unsigned segment) {
-    const Segment* s = context_.places.segment[segment];
+    const Segment* s = context_.terms.places.segment[segment];
     keepFlags();
     inHost_ = false;
     a_.mov(kIndex, KILN_FRAME(processor));
@@ -129,7 +130,7 @@ void BlockEmitter::putSegment(unsigned segment) {
     a_.mov(ofProcessor(&s->unusable, 1), 0);
     a_.shl(x86::edx, 4);
     a_.mov(ofProcessor(&s->base, 8), x86::rdx);
-    a_.mov(ofProcessor(context_.places.fastBase[segment], 8), x86::rdx);
+    a_.mov(ofProcessor(context_.terms.places.fastBase[segment], 8), x86::rdx);
     a_.mov(ofSegment(offsetof(HostFrame::Segment, base), segment, 8), x86::rdx);
 }
 
@@ -138,7 +139,7 @@ bool BlockEmitter::pushSegment(unsigned segment) {
     Address to = stack(-int32_t(bytes), bytes, true);
     moveAddressTo(to, kLinear);
     a_.mov(kIndex, KILN_FRAME(processor));
-    a_.movzx(x86::ecx, ofProcessor(&context_.places.segment[segment]->selector, 2));
+    a_.movzx(x86::ecx, ofProcessor(&context_.terms.places.segment[segment]->selector, 2));
     a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bytes * 8));
     addToStack(-int32_t(bytes));
     return true;
@@ -205,7 +206,7 @@ bool BlockEmitter::stringElement() {
     keepFlags();
     inHost_ = false;
     a_.mov(kIndex, KILN_FRAME(processor));
-    a_.test(ofProcessor(context_.places.flags, 4), uint32_t(flag::DF));
+    a_.test(ofProcessor(context_.terms.places.flags, 4), uint32_t(flag::DF));
     a_.jnz(slow(Site::Kind::Miss));
     const Gp accumulator = pinned(0, bytes * 8), value = sized(int(x86::rcx.id()), bytes * 8);
     auto note = [&](const Address& source) {

@@ -60,7 +60,7 @@ bool BlockEmitter::stringInstruction() {
     const Label again = a_.newLabel(), done = a_.newLabel();
     a_.bind(again);
     a_.mov(kIndex, KILN_FRAME(processor));
-    a_.test(ofProcessor(context_.places.flags, 4), uint32_t(flag::DF));
+    a_.test(ofProcessor(context_.terms.places.flags, 4), uint32_t(flag::DF));
     a_.jnz(slow(Site::Kind::Miss));
     if (repeats) {
         a_.cmp(count, uint32_t(kPageSize / bytes));
@@ -78,7 +78,7 @@ bool BlockEmitter::stringInstruction() {
         a_.and_(kTag, -4096);
         a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
         a_.jne(missing(x86::ptr(pointer), bytes, write, again));
-        Site& s = context_.sites[context_.sites.end() - 1];
+        Site& s = sites_.back();
         s.pair = f.source && f.destination;
         s.strings = repeats && !f.setsFlags && f.destination;
         return x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends);

@@ -17,13 +17,14 @@ void BlockEmitter::toProcessor() {
 }
 
 x86::Mem BlockEmitter::ofProcessor(const void* place, unsigned bytes, const Gp& base) const {
-    const auto distance = static_cast<const char*>(place) - static_cast<const char*>(context_.places.base);
+    const auto distance =
+        static_cast<const char*>(place) - static_cast<const char*>(context_.terms.places.base);
     return x86::ptr(base, int32_t(distance), bytes);
 }
 
 void BlockEmitter::requireCpl0() {
     toProcessor();
-    a_.cmp(ofProcessor(context_.places.cpl, 4), 0);
+    a_.cmp(ofProcessor(context_.terms.places.cpl, 4), 0);
     a_.jne(slow(Site::Kind::Miss));
 }
 
@@ -52,7 +53,7 @@ bool BlockEmitter::system() {
 }
 
 bool BlockEmitter::swapGs() {
-    const ProcessorPlaces& p = context_.places;
+    const ProcessorPlaces& p = context_.terms.places;
     requireCpl0();
     const Mem kernel = ofProcessor(p.kernelGsBase, 8);
     a_.mov(x86::rcx, KILN_FRAME(gsBase));
@@ -65,13 +66,13 @@ bool BlockEmitter::swapGs() {
 void BlockEmitter::setBase(bool gs, const Gp& value) {
     a_.mov(gs ? KILN_FRAME(gsBase) : KILN_FRAME(fsBase), value);
     const unsigned segment = gs ? Gs : Fs;
-    a_.mov(ofProcessor(&context_.places.segment[segment]->base, 8), value);
-    a_.mov(ofProcessor(context_.places.fastBase[segment], 8), value);
+    a_.mov(ofProcessor(&context_.terms.places.segment[segment]->base, 8), value);
+    a_.mov(ofProcessor(context_.terms.places.fastBase[segment], 8), value);
 }
 
 void BlockEmitter::requireFsGsBase() {
     toProcessor();
-    a_.test(ofProcessor(context_.places.cr4, 4), uint32_t(cr4::FSGSBASE));
+    a_.test(ofProcessor(context_.terms.places.cr4, 4), uint32_t(cr4::FSGSBASE));
     a_.jz(slow(Site::Kind::Miss));
 }
 
@@ -90,7 +91,7 @@ bool BlockEmitter::writeBase(bool gs) {
     if (operands_[0].size == 32) {
         a_.mov(x86::edx, x86::edx);
     } else {
-        const unsigned above = 64 - context_.places.linearBits;
+        const unsigned above = 64 - context_.terms.places.linearBits;
         a_.mov(x86::rcx, x86::rdx);
         a_.shl(x86::rcx, above);
         a_.sar(x86::rcx, above);
@@ -103,13 +104,13 @@ bool BlockEmitter::writeBase(bool gs) {
 
 bool BlockEmitter::clearInterrupts() {
     requireCpl0();
-    a_.and_(ofProcessor(context_.places.flags, 4), ~uint32_t(flag::IF));
+    a_.and_(ofProcessor(context_.terms.places.flags, 4), ~uint32_t(flag::IF));
     return true;
 }
 
 // With nothing to deliver, all that is left of the shadow is that who leaves right behind STI says so.
 bool BlockEmitter::setInterrupts() {
-    const ProcessorPlaces& p = context_.places;
+    const ProcessorPlaces& p = context_.terms.places;
     if (block_->single) return false;
     requireCpl0();
     const Mem flags = ofProcessor(p.flags, 4);
@@ -131,9 +132,9 @@ bool BlockEmitter::changeAc() {
     const size_t site = addSite(Site::Kind::ChangeAc);
     moveRegisters(map_, kStandardMap);
     if (code64_) {
-        a_.mov(x86::eax, uint32_t(site));
-        a_.call(
-            Imm(uint64_t(z_->mnemonic == ZYDIS_MNEMONIC_STAC ? context_.thunks.stac : context_.thunks.clac)));
+        a_.loadSite(uint32_t(site));
+        a_.call(Imm(uint64_t(z_->mnemonic == ZYDIS_MNEMONIC_STAC ? context_.terms.thunks.stac
+                                                                 : context_.terms.thunks.clac)));
     } else {
         callOut(site);
     }
@@ -148,14 +149,14 @@ bool BlockEmitter::changeAc() {
 
 bool BlockEmitter::changeDirection(bool down) {
     toProcessor();
-    const Mem flags = ofProcessor(context_.places.flags, 4);
+    const Mem flags = ofProcessor(context_.terms.places.flags, 4);
     down ? a_.or_(flags, uint32_t(flag::DF)) : a_.and_(flags, ~uint32_t(flag::DF));
     return true;
 }
 
 // MOV from CR0, CR2, CR3 or CR4.
 bool BlockEmitter::readControl() {
-    const ProcessorPlaces& p = context_.places;
+    const ProcessorPlaces& p = context_.terms.places;
     const uint64_t* from = nullptr;
     switch (operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? operands_[1].reg.value : ZYDIS_REGISTER_NONE) {
         case ZYDIS_REGISTER_CR0: from = p.cr0; break;
@@ -178,12 +179,12 @@ bool BlockEmitter::readControl() {
 // RDPKRU.
 bool BlockEmitter::readKeys() {
     toProcessor();
-    a_.test(ofProcessor(context_.places.cr4, 4), uint32_t(cr4::PKE));
+    a_.test(ofProcessor(context_.terms.places.cr4, 4), uint32_t(cr4::PKE));
     a_.jz(slow(Site::Kind::Miss));
     loadGuest(x86::rcx, 1);
     a_.test(x86::ecx, x86::ecx);
     a_.jnz(slow(Site::Kind::Miss));
-    a_.mov(x86::ecx, ofProcessor(context_.places.pkru, 4));
+    a_.mov(x86::ecx, ofProcessor(context_.terms.places.pkru, 4));
     storeGuest(0, x86::rcx);
     a_.mov(x86::ecx, 0);
     storeGuest(2, x86::rcx);
@@ -193,7 +194,7 @@ bool BlockEmitter::readKeys() {
 // RDTSC and RDTSCP where guest time is read off the host's counter. The host's LFENCE is there for the
 // guest's, of which nothing else is emitted.
 bool BlockEmitter::readTsc() {
-    const ProcessorPlaces& p = context_.places;
+    const ProcessorPlaces& p = context_.terms.places;
     if (!p.time) return false;
     toProcessor();
     a_.test(ofProcessor(p.cr4, 4), uint32_t(cr4::TSD));
@@ -237,7 +238,7 @@ bool BlockEmitter::pushFlags() {
     a_.shl(x86::edx, 11);
     a_.or_(x86::ecx, x86::edx);
     a_.mov(x86::rdx, KILN_FRAME(processor));
-    a_.or_(x86::ecx, ofProcessor(context_.places.flags, 4, x86::rdx));
+    a_.or_(x86::ecx, ofProcessor(context_.terms.places.flags, 4, x86::rdx));
     a_.or_(x86::ecx, 2);
     a_.and_(x86::ecx, ~uint32_t(flag::RF | flag::VM));
     a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bytes * 8));

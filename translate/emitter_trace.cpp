@@ -149,7 +149,7 @@ bool BlockEmitter::inMidBlock() const { return index_ + 1 - stepBegin_ < block_-
 // Where the block goes on behind this instruction, once its own are off the slice.
 size_t BlockEmitter::restOfBlock() {
     const size_t site = addSite(Site::Kind::Careful);
-    Site& s = context_.sites[site];
+    Site& s = sites_[site];
     s.index++;
     s.target = nextOffset() - step_->page;
     s.executed = int16_t(-s.index);
@@ -229,7 +229,7 @@ void BlockEmitter::leaveLoop(const RoundEnd& end, const uint8_t* otherwise) {
     saveBy(end.recipe);
     moveRegisters(map_, kStandardMap);
     const size_t site = addSite(Site::Kind::Link);
-    Site& s = context_.sites[site];
+    Site& s = sites_[site];
     s.block = steps_[0].hostBlock;
     s.target = int64_t(steps_[0].block->start.pageOffset());
     s.executed = s.pages = 0;

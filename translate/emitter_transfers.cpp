@@ -247,8 +247,8 @@ void BlockEmitter::goToTarget(const Mem& host, bool targetInRdx) {
     const Label over = a_.newLabel();
     const size_t site = addSite(Site::Kind::Over);
     if (!targetInRdx) a_.mov(x86::rdx, KILN_FRAME(target));
-    context_.sites[site].executed = context_.sites[site].pages = 0;
-    context_.sites[site].limited = false;
+    sites_[site].executed = sites_[site].pages = 0;
+    sites_[site].limited = false;
     if (limited_) unlimit();
     a_.sub(KILN_FRAME(slice), int64_t(executed()) - bias_);
     a_.jle(over);
@@ -269,7 +269,7 @@ void BlockEmitter::leaveTo(int64_t target, unsigned executed, std::optional<size
     const bool unsaved = !inFrame_ && recipe_ && (!loop || kills_);
     if (!unsaved) saveFlags();
     const size_t site = addSite(samePage ? Site::Kind::Link : Site::Kind::OtherPage);
-    Site& s = context_.sites[site];
+    Site& s = sites_[site];
     s.block = steps_[0].hostBlock;
     s.target = target;
     s.executed = s.pages = 0;
@@ -279,7 +279,7 @@ void BlockEmitter::leaveTo(int64_t target, unsigned executed, std::optional<size
     if (limited_) unlimit();
     a_.sub(KILN_FRAME(slice), int64_t(executed) - bias_);
     // A block of its own from there on would end elsewhere.
-    const bool alone = rest && context_.sites[*rest].block->count == Decoder::kMaxInsns;
+    const bool alone = rest && sites_[*rest].block->count == Decoder::kMaxInsns;
     alone ? a_.jmp(over) : a_.jle(over);
     if (behindSti_) {  // the next instruction runs alone: see Translator::behindSti
         a_.cmp(KILN_FRAME(slice), 1);

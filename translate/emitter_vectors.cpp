@@ -49,17 +49,17 @@ void BlockEmitter::needRegisters(VectorLevel level, bool x87) {
     a_.bind(loaded);
     a_.nowRaxHolds(HostAssembler::kNothing);
     const size_t site = addSite(Site::Kind::Vectors);
-    context_.sites[site].level = vectors_;
-    context_.sites[site].x87 = x87_;
+    sites_[site].level = vectors_;
+    sites_[site].x87 = x87_;
     addTail(want, site, inFrame_ ? Recipe{} : recipe_).resume = loaded;
 }
 
 // In a tail. Where C++ has to have a look first, the way goes over Site::resume.
 void BlockEmitter::load(const Tail& t) {
-    const Site& s = context_.sites[t.site];
-    a_.mov(x86::eax, uint32_t(t.site));
-    if (s.level != VectorLevel::None) a_.call(Imm(uint64_t(context_.thunks.load[size_t(s.level)])));
-    if (s.x87) a_.call(Imm(uint64_t(context_.thunks.loadX87)));
+    const Site& s = sites_[t.site];
+    a_.loadSite(uint32_t(t.site));
+    if (s.level != VectorLevel::None) a_.call(Imm(uint64_t(context_.terms.thunks.load[size_t(s.level)])));
+    if (s.x87) a_.call(Imm(uint64_t(context_.terms.thunks.loadX87)));
     if (t.map == kStandardMap) a_.jmp(t.resume);
 }
 
@@ -105,7 +105,7 @@ bool BlockEmitter::vector(InstId id) {
         case ZYDIS_MNEMONIC_VPCMPISTRI:
         case ZYDIS_MNEMONIC_VPCMPISTRM: return compareStrings(id);
         case ZYDIS_MNEMONIC_EMMS:
-            if (!context_.thunks.loadX87) return false;
+            if (!context_.terms.thunks.loadX87) return false;
             needRegisters(VectorLevel::None, true);
             a_.emms();
             return true;
@@ -115,7 +115,7 @@ bool BlockEmitter::vector(InstId id) {
         case ZYDIS_MNEMONIC_VMASKMOVDQU: return false;
         default: break;
     }
-    if (context_.portable && differsAmongHosts(z_->mnemonic)) return false;
+    if (context_.terms.portable && differsAmongHosts(z_->mnemonic)) return false;
     const VectorLevel level = facts_->level;
     bool mmx = false;
     for (unsigned n = 0; n < z_->operand_count_visible; n++) {
@@ -127,8 +127,8 @@ bool BlockEmitter::vector(InstId id) {
         if (op.type == ZYDIS_OPERAND_TYPE_MEMORY && (!addressable(op.mem) || op.size < 8)) return false;
     }
     if (level == VectorLevel::None && !mmx) return false;
-    if ((level != VectorLevel::None && !context_.thunks.load[size_t(level)]) ||
-        (mmx && !context_.thunks.loadX87))
+    if ((level != VectorLevel::None && !context_.terms.thunks.load[size_t(level)]) ||
+        (mmx && !context_.terms.thunks.loadX87))
         return false;
     needRegisters(level, mmx);
     return vectorPlain(id);
@@ -234,7 +234,7 @@ bool BlockEmitter::storeMxcsr() {
 bool BlockEmitter::needMxcsr() {
     const bool vex = z_->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
     const VectorLevel level = vex ? VectorLevel::Avx : VectorLevel::Sse;
-    if (!context_.thunks.load[size_t(level)]) return false;
+    if (!context_.terms.thunks.load[size_t(level)]) return false;
     needRegisters(level, false);
     return true;
 }

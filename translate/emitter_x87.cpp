@@ -48,8 +48,8 @@ bool keepsPointers(ZydisMnemonic m) {
 bool BlockEmitter::usesX87() const { return !decoded_ || facts_->touchesX87; }
 
 bool BlockEmitter::x87() {
-    if (!facts_->x87 || !context_.thunks.loadX87 || handlesWholeState(z_->mnemonic)) return false;
-    if (context_.portable && differsAmongHosts(z_->mnemonic)) return false;
+    if (!facts_->x87 || !context_.terms.thunks.loadX87 || handlesWholeState(z_->mnemonic)) return false;
+    if (context_.terms.portable && differsAmongHosts(z_->mnemonic)) return false;
     if (z_->mnemonic == ZYDIS_MNEMONIC_FWAIT) {  // nothing is pending while it can be loaded
         needRegisters(VectorLevel::None, true);
         return true;
@@ -123,7 +123,7 @@ void BlockEmitter::noteData(const ZydisDecodedOperandMem& m, const Address& at) 
         return;
     }
     a_.mov(kTag, KILN_FRAME(processor));
-    a_.movzx(x86::ecx, ofProcessor(&context_.places.segment[segmentOf(m.segment)]->selector, 2, kTag));
+    a_.movzx(x86::ecx, ofProcessor(&context_.terms.places.segment[segmentOf(m.segment)]->selector, 2, kTag));
     a_.mov(KILN_FRAME(x87DataSelector), x86::cx);
     a_.mov(KILN_FRAME(x87DataSegment), HostFrame::kGivenSelector);
 }

@@ -18,6 +18,7 @@ HostAssembler::HostAssembler() {
 void HostAssembler::reset() {
     labels_.clear();
     distances_.clear();
+    siteNumbers_.clear();
     for (Buffer& b : parts_) b.used = 0;
     part_ = Part::Main;
     begin_ = at_ = parts_[0].bytes.data();
@@ -52,6 +53,21 @@ void HostAssembler::embedUInt32(uint32_t value) {
     room();
     std::memcpy(at_, &value, sizeof value);
     at_ += sizeof value;
+}
+
+void HostAssembler::embedSite(uint32_t number) {
+    siteNumbers_.push_back({part_, uint32_t(offset())});
+    embedUInt32(number);
+}
+
+void HostAssembler::numberSites(uint32_t first) {
+    for (const Place& p : siteNumbers_) {
+        uint8_t* at = parts_[size_t(p.part)].bytes.data() + p.offset;
+        uint32_t number;
+        std::memcpy(&number, at, sizeof number);
+        number += first;
+        std::memcpy(at, &number, sizeof number);
+    }
 }
 
 // With the instructions that the manual recommends (SDM vol. 2, NOP).

@@ -41,6 +41,13 @@ class HostAssembler final : public asmjit::x86::EmitterImplicitT<HostAssembler> 
     void align16();
     void embedUInt8(uint8_t value);
     void embedUInt32(uint32_t value);
+    // A site's number, which counts from what numberSites() will say; or MOV of it to eax.
+    void embedSite(uint32_t number);
+    void loadSite(uint32_t number) {
+        embedUInt8(0xb8);
+        embedSite(number);
+        raxHolds_ = kNothing;
+    }
 
     // An instruction the host has no encoding for throws std::runtime_error.
     template <class... Operands>
@@ -53,6 +60,7 @@ class HostAssembler final : public asmjit::x86::EmitterImplicitT<HostAssembler> 
     // distances then.
     std::span<const uint8_t> bytes(Part part) const;
     void resolve(const uint8_t* main, const uint8_t* cold);
+    void numberSites(uint32_t first);
     // Of a bound label, once it is resolved: from the main part's begin.
     ptrdiff_t distanceTo(const Label& label) const {
         const Place& p = labels_[label.id()];
@@ -134,6 +142,7 @@ class HostAssembler final : public asmjit::x86::EmitterImplicitT<HostAssembler> 
     Buffer parts_[2];
     std::vector<Place> labels_;
     std::vector<Distance> distances_;
+    std::vector<Place> siteNumbers_;
     const uint8_t* base_[2] = {};
     asmjit::InstOptions options_ = asmjit::InstOptions::kNone;  // of the next instruction
     int raxHolds_ = kNothing;

@@ -19,6 +19,9 @@ struct TranslatorOptions {
     // Where processors differ in the last bits (transcendental functions, reciprocal approximations, dot
     // products of BF16), results are the interpreter's, not the host's.
     bool portable = false;
+    // What is hot is drafted on a thread of its own, while it is still interpreted. Where everything has to
+    // happen in the same order each time, it is not.
+    bool background = false;
     // Nobody asked for the translator by name: where the host gives no memory for it, kiln interprets.
     bool dispensable = false;
     // For Linux's perf: perf_files.hpp.

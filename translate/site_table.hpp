@@ -44,7 +44,6 @@ class SiteTable {
         (*this)[next_] = site;
         return next_++;
     }
-    void truncate(uint32_t end) { next_ = end; }
     void publish() { ends_[next_ / kMost].store(next_ % kMost, std::memory_order_release); }
     void select(unsigned region) {
         clear(region);

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <boost/container/small_vector.hpp>
-#include <chrono>
-#include <set>
 
 #include "cpu/body.hpp"
 #include "cpu/handlers.hpp"
@@ -24,6 +22,7 @@ Translator::Translator(Cpu& cpu, std::shared_ptr<CodeStore> store) : cpu_(cpu), 
     cpu.besideCode = cpu.io.memory.largestRam();
     notePlaces();
     store_->add(running_);
+    if (store_->drafting) jobs_ = std::make_unique<Job[]>(kJobs);
     cpu.io.code.hot = this;
 }
 
@@ -32,6 +31,7 @@ Translator::Translator(Cpu& cpu, const TranslatorOptions& options)
 
 Translator::~Translator() {
     cpu_.io.code.hot = nullptr;
+    if (jobs_) std::for_each_n(jobs_.get(), kJobs, [&](Job& job) { store_->drafting->finish(job); });
     store_->remove(running_);
 }
 
@@ -95,6 +95,9 @@ void Translator::born(Block& block) {
 
 void Translator::died(Block& block) {
     stopRecording(&block);
+    if (pending_)
+        for (size_t n = 0; n < kJobs; n++)
+            if (jobs_[n].wanted == &block) jobs_[n].wanted = nullptr;
     if (!block.hostBlock) return;
     // It was worth while, and will be again.
     constexpr uint64_t kRounds = 2000;
@@ -123,13 +126,14 @@ bool Translator::cools(Block& block) {
 std::string Translator::report() const {
     const Statistics& s = statistics_;
     std::string out = fmt::format(
-        "  translated: {} blocks of {} instructions to {} KiB and {} KiB of cold code, {} adopted; now {} "
+        "  translated: {} blocks ({} beside) of {} instructions to {} KiB and {} KiB of cold code, {} "
+        "adopted; now {} "
         "blocks in {} of {} KiB, {} of {} regions evicted so far\n"
         "  {} careful versions; entered {} times; {} links, {} look-ups of targets, {} operands that missed, "
         "{} "
         "TLB entries filled, {} faults\n",
-        s.blocks, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, s.adopted, store_->translations(),
-        store_->buffer.used() >> 10, store_->buffer.size() >> 10, store_->evictions(),
+        s.blocks, s.beside, s.instructions, s.hostBytes >> 10, s.coldBytes >> 10, s.adopted,
+        store_->translations(), store_->buffer.used() >> 10, store_->buffer.size() >> 10, store_->evictions(),
         store_->buffer.regions(), s.careful, s.entries, s.links, s.lookUps, s.misses, s.fills, s.faults);
     out += fmt::format(
         "  {} traces of {} instructions, {} of them loops, made in {} ms; {} ways followed, {} traces lost a "
@@ -168,6 +172,7 @@ std::string Translator::report() const {
 // Has it translated, and puts the handler in front of it that follows from that.
 void Translator::heatUp(Block& block, uint64_t rip) {
     block.heat = 0;
+    if (jobs_ && isDrafted(block, rip)) return;
     const bool translated = translate(block, rip);
     if (block.dead || block.heat) return;
     block.insns[0].run = translated ? entering : block.plain;
@@ -191,33 +196,10 @@ bool Translator::translate(Block& block, uint64_t rip) {
         statistics_.adopted++;
         return true;
     }
-    HostBlock& t = store_->add(block, hostFor);
-    if (makeHost(t, block, rip)) return true;
-    store_->withdraw(t);
-    if (wantsRoom_) block.heat = 2;  // another processor has taken it
-    return false;
-}
-
-bool Translator::makeHost(HostBlock& t, Block& block, uint64_t rip) {
-    const auto began = std::chrono::steady_clock::now();
-    t.deadSite = store_->sites.end();
-    const CodeStep step{&block, block.count, 0, {}, &t};
-    const auto ip = uint32_t(now_.segmented() ? rip : 0);
-    const uint8_t* host = emit({&step, 1}, 0, ip, [&](BlockEmitter& emitter) {
-        emitter.emit();
-        t.overwritesFlags = emitter.overwritesFlagsFirst();
-        t.beginsHarmlessly = emitter.beginsHarmlessly();
-    });
-    if (!host) return false;
-    t.code = last_;
-    store_->enter(t, host);
-    CodeStore::adopt(t, block);
-    if (!options_.listeners.empty()) tell(rip);
-    statistics_.blocks++;
-    statistics_.instructions += block.count;
-    statistics_.nanoseconds +=
-        uint64_t(std::chrono::nanoseconds(std::chrono::steady_clock::now() - began).count());
-    return true;
+    Job& job = onTheSpot_;
+    ask(job, block, rip);
+    draft(job, store_->drafter);
+    return job.drafted && enterDraft(job, block);
 }
 
 // This processor's block of it, in which the interpreter can go on. It may have come here by links alone and
@@ -288,7 +270,6 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, 
         wantsRoom_ = true;
         return nullptr;
     }
-    CodeBuffer& buffer = store.buffer;
     using boost::container::small_vector;
     small_vector<CodeStep, 4> steps(path.begin(), path.end());
     small_vector<std::pair<Block*, Handler>, 4> handlers;
@@ -309,50 +290,15 @@ const uint8_t* Translator::emit(std::span<const CodeStep> path, uint16_t trace, 
         handlers.push_back({s.block, s.block->insns[0].run});
         s.block->insns[0].run = s.block->plain;  // as the emitter wants to see it
     }
-    const uint32_t firstSite = store.sites.end();
-    std::set<unsigned> refused;
-    const uint8_t* host = nullptr;
-    while (!host) {
-        HostAssembler& code = store.code;
-        code.reset();
-        const EmitterContext context{cpu_.decoder(),
-                                     store.shapes,
-                                     store.sites,
-                                     store.thunks,
-                                     cpu_.threaded,
-                                     cpu_.pauseLeaves,
-                                     options_.portable,
-                                     trace,
-                                     refused,
-                                     store.decoded,
-                                     places_,
-                                     now_,
-                                     ip};
-        BlockEmitter emitter(code, context, {steps.data(), steps.size()});
-        try {
-            how(emitter);
-            const auto text = code.bytes(HostAssembler::Part::Main),
-                       rare = code.bytes(HostAssembler::Part::Cold);
-            if (text.size() + rare.size() > CodeStore::kMostCode) break;
-            const uint8_t* cold = buffer.nextCold(rare.size());
-            code.resolve(buffer.next(), cold);
-            host = buffer.append(text, rare);
-            last_ = {
-                {host, text.size()}, {cold, rare.size()}, {emitter.starts().begin(), emitter.starts().end()}};
-            emitter.settle(buffer.offsetOf(host));
-            store.sites.publish();
-            statistics_.hostBytes += text.size();
-            statistics_.coldBytes += rare.size();
-        } catch (const std::exception&) {
-            // This form has no encoding with the host's registers.
-            if (!refused.insert(emitter.index()).second) break;
-            store.sites.truncate(firstSite);
-        }
-    }
+    const bool written =
+        store.drafter.write(store.draft, terms(), now_, {steps.data(), steps.size()}, trace, ip, how);
     // In the other order: a block may come several times.
     for (size_t n = handlers.size(); n--;) handlers[n].first->insns[0].run = handlers[n].second;
-    if (!host) store.sites.truncate(firstSite);
-    return host;
+    if (!written) return nullptr;
+    last_ = store.place(store.draft);
+    statistics_.hostBytes += last_.main.size();
+    statistics_.coldBytes += last_.cold.size();
+    return last_.main.data();
 }
 
 // -- running
@@ -422,6 +368,7 @@ Translator::Outcome Translator::run(const Block& block) {
     c.rip = last.rip;
     if (outcome_ != Outcome::InBlock) c.block = nullptr;
     if (std::exchange(wantsRoom_, false)) store_->makeRoom(&running_);
+    if (pending_) settleDrafts();
     return c.stiShadow ? Outcome::Left : outcome_;
 }
 

@@ -15,6 +15,7 @@
 
 #include "cpu/cpu.hpp"
 #include "translate/code_store.hpp"
+#include "translate/drafting_thread.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/processor_places.hpp"
 #include "translate/site.hpp"
@@ -58,6 +59,7 @@ class Translator final : public HotCode {
     };
     struct Statistics {
         uint64_t blocks = 0, instructions = 0;       // translated
+        uint64_t beside = 0;                         // of those blocks, on a thread of their own
         uint64_t adopted = 0;                        // blocks that another processor had translated
         std::array<uint64_t, Site::kKinds> calls{};  // by kind of site
         uint64_t noTarget = 0, coldTarget = 0;  // look-ups that found no block, or one that is not translated
@@ -92,7 +94,6 @@ class Translator final : public HotCode {
 
     void heatUp(Block& block, uint64_t rip);
     bool translate(Block& block, uint64_t rip);
-    bool makeHost(HostBlock& hostBlock, Block& block, uint64_t rip);
     Block* whole(Block* block, std::unique_ptr<Block>& again) const;
     Block* ownBlock(const HostBlock& hostBlock, uint64_t rip);
     void stranger(Block& block, uint64_t rip);
@@ -103,6 +104,16 @@ class Translator final : public HotCode {
     // `ip` is where segmented code begins in CS.
     const uint8_t* emit(std::span<const CodeStep> path, uint16_t trace, uint32_t ip,
                         const std::function<void(BlockEmitter&)>& how);
+    CodeTerms terms() const {
+        return {cpu_.decoder(), store_->thunks, places_, cpu_.threaded, cpu_.pauseLeaves, options_.portable};
+    }
+    // -- on a thread of its own (translator_drafts.cpp)
+    using Job = DraftingThread::Job;
+    bool isDrafted(Block& block, uint64_t rip);
+    void ask(Job& job, Block& block, uint64_t rip) const;
+    void settleDrafts();
+    void settle(Job& job);
+    bool enterDraft(Job& job, Block& block);
     bool mayRun(uint64_t rip) const;
     // -- where code runs (translator_surroundings.cpp)
     void noteSurroundings();
@@ -188,6 +199,11 @@ class Translator final : public HotCode {
     const uint8_t* const exit_ = store_->thunks.exit;
     CodeStore::Runner running_ = 0;
     EmittedCode last_;  // emit()'s
+    static constexpr size_t kJobs = 16;
+    std::unique_ptr<Job[]> jobs_;  // null: there is no thread for them
+    unsigned pending_ = 0;         // of those
+    uint64_t settled_ = 0;         // DraftingThread::done() then
+    Job onTheSpot_;
     struct Mark {
         uint64_t linear = 0, physical = 0;
         uint32_t number = 0;  // 0: none
