@@ -119,7 +119,7 @@ void BlockEmitter::tail(const Tail& t) {
     if (t.range) {
         a_.lea(kTag, t.operand);
         a_.lea(kIndex, x86::ptr(kTag, t.range - 1));
-        a_.call(Imm(uint64_t(context_.thunks.besideRange)));
+        a_.call(Imm(uint64_t(context_.terms.thunks.besideRange)));
         a_.je(t.behind);
         return;
     }

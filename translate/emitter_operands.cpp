@@ -247,7 +247,7 @@ Label BlockEmitter::careful() {
 
 // The same, unless what is written lies beside code.
 Label BlockEmitter::careful(const Mem& first, int64_t bytes, Label& behind) {
-    if (!context_.thunks.besideRange) return careful();
+    if (!context_.terms.thunks.besideRange) return careful();
     const Label look = a_.newLabel();
     behind = a_.newLabel();
     Tail& t = addTail(look, 0, {});
