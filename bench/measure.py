@@ -44,7 +44,7 @@ def lines(started, limit):
 
 
 def memory_beside_ram(pid, ram, initrd):
-    """Resident bytes of a process but for the guest's RAM, which is the mapping of that size that is not executable, and for the
+    """Resident bytes of a process (those mapped twice count once) but for the guest's RAM, which is the mapping of that size that is not executable, and for the
     initial RAM disk, of which an emulator holds a copy to give it to the guest again after a reset."""
     total, counted = -initrd, False
     try:

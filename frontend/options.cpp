@@ -159,10 +159,12 @@ class CommandLine {
               [&](auto& v) { parseMachine(v, o.machine); });
         value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
         value(
-            "accel", "jit|interp[,tier1=N][,tier2=N][,tb-size=MIB][,portable=on|off][,thread=HOW]",
+            "accel", "jit|interp[,tier1=N][,tier2=N][,tb-size=MIB][,portable=on|off]"
+            "[,background=on|off][,thread=HOW]",
             "jit: hot code becomes host code, once a block was entered N times, and with portable=on leaves "
-            "what hosts compute differently (sines, reciprocals) to the interpreter; interp: the interpreter "
-            "alone; default jit on x86-64 hosts, interp on others; "
+            "what hosts compute differently (sines, reciprocals) to the interpreter; background=off makes it on "
+            "no thread of its own, which it has where a host processor is idle and time is not counted; interp: "
+            "the interpreter alone; default jit on x86-64 hosts, interp on others; "
             "thread=multi gives every processor a host thread, thread=single none",
             [&](auto& v) { parseAccel(v, o.machine); });
         value("bios", "FILE", "firmware image; default SeaBIOS", [&](auto& v) { o.machine.firmware = v; });

@@ -307,18 +307,17 @@ bool systemSaves(uint64_t components) {
 
 }  // namespace
 
-// By the features that kiln's own models need for it, which are places in CPUID.
-static bool runsAvx512(ZydisISASet set) {
-    constexpr uint64_t kState = xfeature::SSE | xfeature::AVX | xfeature::AVX512;
+// By the features that kiln's own models need for it, which are places in CPUID. `unknown`: of what they
+// don't know.
+static bool hasFeaturesOf(ZydisISASet set, bool unknown) {
     FeatureSet needs;
-    if (!systemSaves(kState) || !requirements(set, ZYDIS_MNEMONIC_INVALID, CodeMode::Code64, needs))
-        return false;
+    if (!requirements(set, ZYDIS_MNEMONIC_INVALID, CodeMode::Code64, needs)) return unknown;
     unsigned a, b, c, d, a1 = 0, ignored;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) a = b = c = d = 0;
     if (a) __get_cpuid_count(7, 1, &a1, &ignored, &ignored, &ignored);
     auto lacks = [&](CpuidWord word, unsigned has) { return needs.word(word) & ~has; };
     return !lacks(CpuidWord::Leaf7Ebx, b) && !lacks(CpuidWord::Leaf7Ecx, c) &&
-           !lacks(CpuidWord::Leaf7Sub1Eax, a1);
+           !lacks(CpuidWord::Leaf7Edx, d) && !lacks(CpuidWord::Leaf7Sub1Eax, a1);
 }
 
 bool HostOracle::available() {
@@ -348,14 +347,16 @@ bool HostOracle::runs(ZydisISASet set) {
         {ZYDIS_ISA_SET_AVX_GFNI, 7, Ecx, 8, true},    {ZYDIS_ISA_SET_VAES, 7, Ecx, 9, true},
         {ZYDIS_ISA_SET_VPCLMULQDQ, 7, Ecx, 10, true},
     };
-    if (std::string_view(ZydisISASetGetString(set)).starts_with("AVX512")) return runsAvx512(set);
+    constexpr uint64_t kZmm = xfeature::SSE | xfeature::AVX | xfeature::AVX512;
+    if (std::string_view(ZydisISASetGetString(set)).starts_with("AVX512"))
+        return systemSaves(kZmm) && hasFeaturesOf(set, false);
     for (const Feature& f : kFeatures) {
         if (f.set != set) continue;
         unsigned a, b, c, d;
         if (!__get_cpuid_count(f.leaf, 0, &a, &b, &c, &d)) return false;
         return (f.reg == Ebx ? b : c) >> f.bit & 1 && (!f.ymm || systemSaves(xfeature::SSE | xfeature::AVX));
     }
-    return true;
+    return hasFeaturesOf(set, true);
 }
 
 HostOracle::HostOracle() {

@@ -234,6 +234,8 @@ TEST_CASE("options: the translator is the default where there is one") {
     CHECK(parse({"-accel", "tb-size=3"}).machine.translator->bufferBytes == 3u << 20);
     CHECK_FALSE(parse({"-accel", "jit"}).machine.translator->dispensable);
     CHECK(parse({"-accel", "jit,portable=on"}).machine.translator->portable);
+    CHECK(parse({"-accel", "jit"}).machine.translator->background);
+    CHECK_FALSE(parse({"-accel", "jit,background=off"}).machine.translator->background);
     const auto jit = parse({"-accel", "jit,tier1=7,tier2=0,tb-size=3"}).machine.translator;
     CHECK((jit && jit->tier1 == 7 && jit->tier2 == 0 && jit->bufferBytes == 3u << 20));
 }
