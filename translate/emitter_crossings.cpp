@@ -39,7 +39,7 @@ void BlockEmitter::cross(const Label& slow) {
     const ProcessorPlaces& p = context_.terms.places;
     const int32_t executed = sites_[interpreted_].executed + int32_t(index_ - stepBegin_) + 1;
     const Mem otherFrame = calls ? KILN_FRAME(withoutAc) : KILN_FRAME(user);
-    const Mem r11 = inFrameAt(offsetof(HostFrame, gpr) + 11 * 8);
+    const Mem r11 = inFrameAt(HostFrame::gprAt(11));
     const Gp guestRcx = x86::gpq(uint32_t(kStandardMap.host[1]));
     static_assert(kStandardMap.pinned(1) && !kStandardMap.pinned(11));
     auto other = [](size_t offset, unsigned bytes = 8) { return x86::ptr(x86::rdx, at(offset), bytes); };

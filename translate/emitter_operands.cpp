@@ -18,7 +18,7 @@ x86::Gp BlockEmitter::sized(int host, unsigned bits) {
 }
 
 x86::Mem BlockEmitter::slot(unsigned guest, unsigned bytes) const {
-    return inFrameAt(offsetof(HostFrame, gpr) + guest * 8, bytes);
+    return inFrameAt(HostFrame::gprAt(guest), bytes);
 }
 
 void BlockEmitter::loadGuest(const Gp& scratch, unsigned guest) {

@@ -4,21 +4,18 @@
 #include <cstddef>
 
 #include "translate/host_frame.hpp"
-#include "translate/registers.hpp"
 
 namespace kiln {
 
 template <class Move>
 void eachMovingWord(Move move) {
-    for (unsigned guest = 0; guest < 16; guest++)
-        if (!kStandardMap.pinned(guest)) move(offsetof(HostFrame, gpr) + guest * 8);
     auto range = [&](size_t begin, size_t end) {
         for (size_t at = begin; at < end; at += 8) move(at);
     };
-    static_assert(offsetof(HostFrame, vectors) % 8 == 0 && offsetof(HostFrame, x87Offset) % 8 == 0);
-    range(offsetof(HostFrame, flags), offsetof(HostFrame, rip));
-    range(offsetof(HostFrame, owner), offsetof(HostFrame, handles));
-    range(offsetof(HostFrame, vectors), offsetof(HostFrame, x87Offset));
+    static_assert(offsetof(HostFrame, owner) % 8 == 0 && offsetof(HostFrame, x87Offset) % 8 == 0);
+    range(offsetof(HostFrame, inMemory), offsetof(HostFrame, handles));
+    move(offsetof(HostFrame, beyond));
+    range(offsetof(HostFrame, owner), offsetof(HostFrame, x87Offset));
 }
 
 }  // namespace kiln

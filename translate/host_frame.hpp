@@ -4,12 +4,14 @@
 // part is the processor's and moves there when the translation context changes, the rest stays with the
 // context.
 #pragma once
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "mmu/sparse_bits.hpp"
 #include "mmu/tlb.hpp"
+#include "translate/registers.hpp"
 
 namespace kiln {
 
@@ -73,12 +75,16 @@ constexpr uint32_t neighbourOf(uint32_t index) { return index ^ 1; }
 constexpr unsigned kJumpPages = kJumpTargets * sizeof(JumpTarget) / kPageSize;
 
 struct HostFrame {
-    // -- the processor's
-    uint64_t gpr[16];        // the guest's; of pinned ones the value at the last entry or call
-    uint64_t flags;          // bits 0: OF; 8..15: SF, ZF, AF, PF, CF as LAHF gives them
-    int64_t slice;           // instructions left
-    int64_t beyond;          // more of them, in a loop whose rounds are limited: see emitter_trace.cpp
-    uint64_t page;           // linear address of the page that the running block began on
+    // -- the processor's. First what host code names most often: displacements of one byte reach 128 bytes.
+    uint64_t inMemory[kRegistersInFrame];  // guest registers that kStandardMap leaves here
+    uint64_t flags;                        // bits 0: OF; 8..15: SF, ZF, AF, PF, CF as LAHF gives them
+    int64_t slice;                         // instructions left
+    uint64_t page;                         // linear address of the page that the running block began on
+    uint64_t gsBase;
+    static constexpr unsigned kHandles = 16;
+    uint64_t handles[kHandles];               // addends that a block has found: see access_plan.hpp
+    uint64_t pinned[16 - kRegistersInFrame];  // the other ones' values at the last entry or call
+    int64_t beyond;          // more of the slice, in a loop whose rounds are limited: see emitter_trace.cpp
     uint64_t rip;            // on the way out: where to go on, or a target as the table of those has it
     uint64_t value;          // of a push while its place is looked up
     uint64_t target;         // of an indirect call meanwhile
@@ -93,9 +99,11 @@ struct HostFrame {
     uint32_t* otherFlags;  // that are not arithmetic
     Tlb** dataTlb;         // the one that the frame belongs to
     void* hostStack;
-    uint64_t fsBase, gsBase;
-    static constexpr unsigned kHandles = 16;
-    uint64_t handles[kHandles];  // addends that a block has found: see access_plan.hpp
+    uint64_t fsBase;
+
+    // Where the general registers are, by the guest's numbers.
+    static constexpr size_t gprAt(unsigned guest);
+    uint64_t& gpr(unsigned guest);
 
     // The guest's vector and x87 registers in the host's: see vector_state.hpp.
     VectorLevel vectors;  // what is loaded
@@ -144,6 +152,22 @@ struct HostFrame {
 constexpr unsigned kBesideSizes = 7;
 
 static_assert(sizeof(HostFrame) <= kJumpTable);
+static_assert(offsetof(HostFrame, gsBase) < 128 &&
+              offsetof(HostFrame, handles) + 8 * sizeof(uint64_t) <= 128);
+inline constexpr std::array<uint16_t, 16> kGprPlaces = [] {
+    std::array<uint16_t, 16> places{};
+    size_t inMemory = offsetof(HostFrame, inMemory), pinned = offsetof(HostFrame, pinned);
+    for (unsigned guest = 0; guest < 16; guest++) {
+        size_t& next = kStandardMap.pinned(guest) ? pinned : inMemory;
+        places[guest] = uint16_t(next);
+        next += sizeof(uint64_t);
+    }
+    return places;
+}();
+constexpr size_t HostFrame::gprAt(unsigned guest) { return kGprPlaces[guest]; }
+inline uint64_t& HostFrame::gpr(unsigned guest) {
+    return *reinterpret_cast<uint64_t*>(reinterpret_cast<std::byte*>(this) + gprAt(guest));
+}
 // What code is at a linear page, by bits 12 to 31 of the page: a number for the pair of that linear page and
 // a physical one (32 bits each, 0: not known), or another pair's, of a page with the same bits.
 constexpr size_t kPageMarks = kJumpTable + kJumpTargets * sizeof(JumpTarget);
@@ -159,7 +183,7 @@ inline void copyWords(void* to, const void* from, size_t bytes) {
 }
 inline void moveProcessor(HostFrame& to, const HostFrame& from) {
     constexpr size_t kHandlesEnd = offsetof(HostFrame, handles) + sizeof from.handles;
-    static_assert(kHandlesEnd % 8 == 0 && offsetof(HostFrame, x87Image) % 8 == 0);
+    static_assert(offsetof(HostFrame, handles) % 8 == 0 && offsetof(HostFrame, x87Image) % 8 == 0);
     copyWords(&to, &from, offsetof(HostFrame, handles));
     copyWords(reinterpret_cast<std::byte*>(&to) + kHandlesEnd,
               reinterpret_cast<const std::byte*>(&from) + kHandlesEnd,

@@ -22,47 +22,29 @@ struct FrameMember {
 #define KILN_PART(m, name) \
     { offsetof(HostFrame, m), 8, name }
 constexpr FrameMember kMembers[] = {
-    KILN_MEMBER(gpr),
-    KILN_MEMBER(flags),
-    KILN_MEMBER(slice),
-    KILN_MEMBER(beyond),
-    KILN_MEMBER(page),
-    KILN_MEMBER(rip),
-    KILN_MEMBER(value),
-    KILN_MEMBER(target),
-    KILN_MEMBER(hostTarget),
-    KILN_MEMBER(operand),
-    KILN_MEMBER(handles),
-    KILN_MEMBER(resume),
-    KILN_MEMBER(owner),
-    KILN_MEMBER(processor),
-    KILN_MEMBER(attention),
-    KILN_MEMBER(hostStack),
-    KILN_MEMBER(fsBase),
-    KILN_MEMBER(gsBase),
-    KILN_MEMBER(vectors),
-    KILN_MEMBER(x87),
-    KILN_MEMBER(refused),
-    KILN_MEMBER(vectorsNext),
-    KILN_MEMBER(mxcsr),
-    KILN_MEMBER(x87Offset),
-    KILN_MEMBER(x87Data),
-    KILN_MEMBER(x87Page),
-    KILN_MEMBER(x87DataSegment),
-    KILN_MEMBER(hostMxcsr),
-    KILN_MEMBER(x87DataSelector),
+    KILN_MEMBER(flags),        KILN_MEMBER(slice),
+    KILN_MEMBER(beyond),       KILN_MEMBER(page),
+    KILN_MEMBER(rip),          KILN_MEMBER(value),
+    KILN_MEMBER(target),       KILN_MEMBER(hostTarget),
+    KILN_MEMBER(operand),      KILN_MEMBER(handles),
+    KILN_MEMBER(resume),       KILN_MEMBER(owner),
+    KILN_MEMBER(processor),    KILN_MEMBER(attention),
+    KILN_MEMBER(hostStack),    KILN_MEMBER(fsBase),
+    KILN_MEMBER(gsBase),       KILN_MEMBER(vectors),
+    KILN_MEMBER(x87),          KILN_MEMBER(refused),
+    KILN_MEMBER(vectorsNext),  KILN_MEMBER(mxcsr),
+    KILN_MEMBER(x87Offset),    KILN_MEMBER(x87Data),
+    KILN_MEMBER(x87Page),      KILN_MEMBER(x87DataSegment),
+    KILN_MEMBER(hostMxcsr),    KILN_MEMBER(x87DataSelector),
     KILN_MEMBER(surroundings),
 #define KILN_SEGMENT(n, name)                                                                       \
     KILN_PART(segments[n].base, name ".base"), KILN_PART(segments[n].readEnd, name ".readEnd"),     \
         KILN_PART(segments[n].writeEnd, name ".writeEnd"), KILN_PART(downward[n].low, name ".low"), \
         KILN_PART(downward[n].readHigh, name ".readHigh"),                                          \
         KILN_PART(downward[n].writeHigh, name ".writeHigh")
-    KILN_SEGMENT(0, "es"),
-    KILN_SEGMENT(1, "cs"),
-    KILN_SEGMENT(2, "ss"),
-    KILN_SEGMENT(3, "ds"),
-    KILN_SEGMENT(4, "fs"),
-    KILN_SEGMENT(5, "gs"),
+    KILN_SEGMENT(0, "es"),     KILN_SEGMENT(1, "cs"),
+    KILN_SEGMENT(2, "ss"),     KILN_SEGMENT(3, "ds"),
+    KILN_SEGMENT(4, "fs"),     KILN_SEGMENT(5, "gs"),
 #undef KILN_SEGMENT
 #undef KILN_PART
 };
@@ -81,12 +63,14 @@ std::optional<std::string> frameName(int64_t distance) {
         case int64_t(kJumpTable + offsetof(JumpTarget, host)): return "jumps.host";
         default: break;
     }
+    for (unsigned n = 0; n < 16; n++) {
+        const int64_t inside = distance - int64_t(HostFrame::gprAt(n));
+        if (inside >= 0 && inside < 8) return inside ? fmt::format("{}+{}", kGpr[n], inside) : kGpr[n];
+    }
     for (const FrameMember& m : kMembers) {
         if (distance < int64_t(m.offset) || distance >= int64_t(m.offset + m.size)) continue;
         const auto inside = unsigned(distance - int64_t(m.offset));
-        std::string name = m.offset == offsetof(HostFrame, gpr) ? kGpr[inside / 8] : m.name;
-        const unsigned rest = m.offset == offsetof(HostFrame, gpr) ? inside % 8 : inside;
-        return rest ? fmt::format("{}+{}", name, rest) : name;
+        return inside ? fmt::format("{}+{}", m.name, inside) : m.name;
     }
     return {};
 }

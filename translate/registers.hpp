@@ -17,5 +17,10 @@ struct RegisterMap {
 
 //                                      rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15
 constexpr RegisterMap kStandardMap{{10, 11, 14, 3, 15, 5, 6, 7, 8, 9, -1, -1, 12, 13, -1, -1}};
+constexpr unsigned kRegistersInFrame = [] {
+    unsigned n = 0;
+    for (const int8_t host : kStandardMap.host) n += host == RegisterMap::kInFrame;
+    return n;
+}();
 
 }  // namespace kiln

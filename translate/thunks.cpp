@@ -24,7 +24,7 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
     auto pinned = [&](bool load) {
         for (unsigned guest = 0; guest < 16; guest++) {
             if (!kStandardMap.pinned(guest)) continue;
-            const x86::Mem slot = x86::qword_ptr(x86::rsp, int32_t(offsetof(HostFrame, gpr) + guest * 8));
+            const x86::Mem slot = x86::qword_ptr(x86::rsp, int32_t(HostFrame::gprAt(guest)));
             const x86::Gp host = x86::gpq(uint32_t(kStandardMap.host[guest]));
             load ? a.mov(host, slot) : a.mov(slot, host);
         }

@@ -311,14 +311,15 @@ bool Translator::mayRun(uint64_t rip) const {
     return cpu_.canonical(rip - kReach) && cpu_.canonical(rip + kReach);
 }
 
-void Translator::toCpu(const HostFrame& f) {
-    copyWords(cpu_.gpr.slot, f.gpr, sizeof f.gpr);
+void Translator::toCpu(HostFrame& f) {
+    uint64_t* registers = cpu_.gpr.slot;
+    for (unsigned n = 0; n < 16; n++) copyWords(&registers[n], &f.gpr(n), sizeof(uint64_t));
     cpu_.flags.setArithmetic(arithmeticFlags(f.flags));
     cpu_.mxcsr = f.mxcsr;
 }
 
 void Translator::toFrame(HostFrame& f) {
-    std::memcpy(f.gpr, cpu_.gpr.slot, sizeof f.gpr);
+    for (unsigned n = 0; n < 16; n++) f.gpr(n) = cpu_.gpr.slot[n];
     f.flags = flagsImage(cpu_.flags.arithmetic());
     f.mxcsr = cpu_.mxcsr;
     f.refused = VectorState::refused(cpu_, cpu_.x87Trap_, cpu_.sseTrap_, cpu_.avxTrap_, cpu_.avx512Trap_);

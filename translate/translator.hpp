@@ -189,7 +189,7 @@ class Translator final : public HotCode {
     const uint8_t* vectors(HostFrame& frame, Site& site);
     bool refuses(const HostFrame& frame, const Site& site) const;
     const Block* findTarget(HostFrame& frame, uint64_t rip, bool runsNext = false);
-    void toCpu(const HostFrame& frame);
+    void toCpu(HostFrame& frame);
     void toFrame(HostFrame& frame);
 
     Cpu& cpu_;

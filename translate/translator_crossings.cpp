@@ -41,9 +41,9 @@ bool Translator::readTsc(HostFrame& f, const Site& s) {
     if (c.cr4 & cr4::TSD && c.cpl && !c.real()) return false;
     c.slice_ = f.slice - s.block->count;
     const uint64_t v = c.tsc();
-    f.gpr[Rax] = uint32_t(v);
-    f.gpr[Rdx] = v >> 32;
-    if (s.mnemonic == ZYDIS_MNEMONIC_RDTSCP) f.gpr[Rcx] = uint32_t(c.msr.tscAux);
+    f.gpr(Rax) = uint32_t(v);
+    f.gpr(Rdx) = v >> 32;
+    if (s.mnemonic == ZYDIS_MNEMONIC_RDTSCP) f.gpr(Rcx) = uint32_t(c.msr.tscAux);
     return true;
 }
 
@@ -59,8 +59,8 @@ bool Translator::systemCall(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
     if (!(c.efer & efer::SCE)) return false;
     const uint64_t before = c.flags.others() | arithmeticFlags(f.flags) | 2;
-    f.gpr[Rcx] = ripOf(f.page + uint64_t(s.target)) + s.bytes;
-    f.gpr[R11] = before & ~flag::RF;
+    f.gpr(Rcx) = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    f.gpr(R11) = before & ~flag::RF;
     const auto cs = uint16_t(c.msr.star >> 32 & 0xfffc);
     c.seg[Cs] = flatSegment(cs, 0, true, true);
     c.seg[Ss] = flatSegment(uint16_t(cs + 8), 0, false, false);
@@ -72,7 +72,7 @@ bool Translator::systemCall(HostFrame& f, const Site& s) {
 
 bool Translator::systemReturn(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
-    const uint64_t target = f.gpr[Rcx], image = f.gpr[R11] & 0x3c7fd7;
+    const uint64_t target = f.gpr(Rcx), image = f.gpr(R11) & 0x3c7fd7;
     if (!s.wide || !(c.efer & efer::SCE) || c.cpl || !c.canonical(target) || image & (flag::TF | flag::AC))
         return false;
     const auto base = uint16_t(c.msr.star >> 48);
@@ -99,7 +99,7 @@ uint64_t Translator::plainDescriptor(uint16_t selector) const {
 
 bool Translator::interruptReturn(HostFrame& f) {
     Cpu& c = cpu_;
-    const uint64_t sp = f.gpr[Rsp];
+    const uint64_t sp = f.gpr(Rsp);
     const Tlb& tlb = *c.dataTlb_;
     if (c.cpl || tlb.readTag(sp) != ((sp + 39) & ~kPageMask)) return false;
     auto item = [&](unsigned n) {
@@ -122,7 +122,7 @@ bool Translator::interruptReturn(HostFrame& f) {
         return false;
     }
 
-    f.gpr[Rsp] = item(3);
+    f.gpr(Rsp) = item(3);
     c.nmiBlocked = false;
     c.seg[Cs] = cs;
     c.seg[Ss] = ss;
@@ -142,7 +142,7 @@ bool Translator::interruptReturn(HostFrame& f) {
 // To CR3, in 64-bit mode. Null: the interpreter has to see to it.
 const uint8_t* Translator::moveToCr3(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
-    const uint64_t value = f.gpr[s.guest], keeps = c.cr4 & cr4::PCIDE ? 1ull << 63 : 0;
+    const uint64_t value = f.gpr(s.guest), keeps = c.cr4 & cr4::PCIDE ? 1ull << 63 : 0;
     if (c.cpl || (value & ~keeps) >> c.model.physicalBits) return nullptr;
     f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     c.rip = f.rip;

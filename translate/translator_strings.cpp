@@ -37,7 +37,7 @@ const uint8_t* Translator::strings(HostFrame& f, Site& s) {
     const Tlb& tlb = *cpu_.dataTlb_;
     const bool copies = isMovs(s.mnemonic);
     const unsigned size = s.bytes;
-    uint64_t &count = f.gpr[Rcx], &from = f.gpr[Rsi], &to = f.gpr[Rdi];
+    uint64_t &count = f.gpr(Rcx), &from = f.gpr(Rsi), &to = f.gpr(Rdi);
     // More is done in several goes, which the interpreter counts.
     bool direct = count <= kElementsAtOnce;
     while (count && direct) {
@@ -52,7 +52,7 @@ const uint8_t* Translator::strings(HostFrame& f, Site& s) {
             copyElements(size, host, reinterpret_cast<const uint8_t*>(from + tlb.addend(from)), n);
             from += n * size;
         } else {
-            fillElements(size, host, f.gpr[Rax], n);
+            fillElements(size, host, f.gpr(Rax), n);
         }
         to += n * size;
         count -= n;

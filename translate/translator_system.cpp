@@ -53,7 +53,7 @@ bool Translator::mayBothHit(uint64_t source, uint64_t destination) const {
 
 const uint8_t* Translator::missed(HostFrame& f, Site& s) {
     f.operand &= cpu_.linearMask_;
-    const bool together = !s.pair || mayBothHit(f.gpr[Rsi], f.gpr[Rdi]);
+    const bool together = !s.pair || mayBothHit(f.gpr(Rsi), f.gpr(Rdi));
     if (s.again && together && !(s.aligned && f.operand & (s.bytes - 1u))) {
         Fault fault;
         const uint64_t generation = cpu_.dataTlb_->generation();
