@@ -77,6 +77,23 @@ TEST_CASE("drafts: of code that has changed meanwhile nothing comes") {
     }
 }
 
+TEST_CASE("drafts: of a constant that has changed meanwhile nothing comes") {
+    constexpr uint32_t kRounds = 200'000;
+    Gang g(1, false, beside());
+    Code program, function;
+    program({0x31, 0xff, 0xb9}).u32(kRounds);  // xor edi, edi; mov ecx, kRounds
+    const size_t round = program.here();
+    program({0x89, 0x0c, 0x25}).u32(kFunctions + 2);  // mov [function + 2], ecx
+    program({0xe8}).u32(uint32_t(kFunctions - (kCode + program.here()) - 4));
+    program({0xff, 0xc9}).jump(0x75, round)({0xf4});  // dec ecx; jnz; hlt
+    function({0x81, 0xc7}).u32(0)({0xc3});            // add edi, ...; ret
+    g.load(kFunctions, function);
+    g.load(kCode, program);
+    g.program(0, kCode);
+    g.run();
+    CHECK(uint32_t(g.all[0].cpu->gpr[Rdi]) == uint32_t(uint64_t(kRounds) * (kRounds + 1) / 2));
+}
+
 TEST_CASE("drafts: a processor may end while some are on their way") {
     for (unsigned slices = 0; slices < 100; slices++) {
         Gang g(1, false, beside());

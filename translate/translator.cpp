@@ -95,9 +95,7 @@ void Translator::born(Block& block) {
 
 void Translator::died(Block& block) {
     stopRecording(&block);
-    if (pending_)
-        for (size_t n = 0; n < kJobs; n++)
-            if (jobs_[n].wanted == &block) jobs_[n].wanted = nullptr;
+    forgetDrafts(block);
     if (!block.hostBlock) return;
     // It was worth while, and will be again.
     constexpr uint64_t kRounds = 2000;
@@ -109,6 +107,7 @@ void Translator::died(Block& block) {
 // The interpreter goes on with it, all the longer the more often it has changed.
 void Translator::changed(Block& block) {
     stopRecording(&block);
+    forgetDrafts(block);
     if (!block.hostBlock) return;
     block.deaths += block.deaths < 255;
     const auto held = store_->lock();

@@ -111,6 +111,7 @@ class Translator final : public HotCode {
     using Job = DraftingThread::Job;
     bool isDrafted(Block& block, uint64_t rip);
     void ask(Job& job, Block& block, uint64_t rip) const;
+    void forgetDrafts(const Block& block);
     void settleDrafts();
     void settle(Job& job);
     bool enterDraft(Job& job, Block& block);

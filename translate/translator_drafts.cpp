@@ -58,6 +58,13 @@ void Translator::ask(Job& job, Block& block, uint64_t rip) const {
     job.ip = uint32_t(now_.segmented() ? rip : 0);
 }
 
+// Of what the block was.
+void Translator::forgetDrafts(const Block& block) {
+    if (!pending_) return;
+    for (size_t n = 0; n < kJobs; n++)
+        if (jobs_[n].wanted == &block) jobs_[n].wanted = nullptr;
+}
+
 // Takes in what is done.
 void Translator::settleDrafts() {
     const uint64_t done = store_->drafting->done();
