@@ -1,7 +1,5 @@
 // Hot blocks on their way through the thread that drafts host code (drafting_thread.hpp). Until it has come
 // to a block that is interpreted; one that it does not come to is drafted on the spot.
-#include <algorithm>
-
 #include "translate/translator.hpp"
 
 namespace kiln {
