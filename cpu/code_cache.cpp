@@ -67,6 +67,7 @@ Block* CodeCache::insert(std::unique_ptr<Block> block) {
 
 void CodeCache::revive(Block& block) {
     dormant_--;
+    deadBytes_ -= std::min(deadBytes_, bytesOf(block));  // it may have changed meanwhile
     revived_++;
     enter(block);
     block.dead = false;
@@ -98,6 +99,7 @@ void CodeCache::kill(Block* block) {
     if (block->dead) return;  // another thread has been here meanwhile
     block->dead = true;
     bytes_ -= bytesOf(*block);
+    deadBytes_ += bytesOf(*block);
     block->deaths += block->deaths < 255;
     for (Insn& i : block->insns) i.run = leaveDeadBlock;
     if (hot && !block->single) hot->died(*block);
@@ -276,7 +278,7 @@ void CodeCache::collect() {
     }
     died_.clear();
     dead_.clear();
-    dormant_ = 0;
+    dormant_ = deadBytes_ = 0;
     wanted_ = std::max(kWorthIt, blocks_.size() / 8);
 }
 

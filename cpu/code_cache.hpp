@@ -52,7 +52,9 @@ class CodeCache {
 
     // Frees dead blocks when that is worth while. Only when no processor is inside a block; the listeners
     // forget their pointers first.
-    bool hasDead() const { return dormant_ + dead_.size() >= wanted_ || bytes_ >= limit_; }
+    bool hasDead() const {
+        return dormant_ + dead_.size() >= wanted_ || deadBytes_ >= kMostDeadBytes || bytes_ >= limit_;
+    }
     void collect();
     // Called before blocks are freed: cached pointers to them lead to the leaving instruction, and must go.
     std::vector<std::function<void()>> onDeath;
@@ -114,6 +116,8 @@ class CodeCache {
     // little each.
     static constexpr size_t kWorthIt = 2048;
     size_t dormant_ = 0, wanted_ = kWorthIt;
+    static constexpr size_t kMostDeadBytes = 8 << 20;
+    size_t deadBytes_ = 0;                      // of all dead blocks, about
     std::vector<Block*> died_;                  // since the last collection, some of which live again
     std::vector<std::unique_ptr<Block>> dead_;  // those whose place another one has taken
     size_t bytes_ = 0;

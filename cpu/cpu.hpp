@@ -423,8 +423,8 @@ class Cpu : public CpuState {
     void* lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit, PhysAddr& noted);
     void readApic(PhysAddr at, void* out, unsigned size);
     void writeApic(PhysAddr at, const void* in, unsigned size);
-    Tlb::Slot fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
-    Tlb::Slot enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Translation& t);
+    Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
+    Tlb::Entry& enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Translation& t);
     // What becomes of an access of running code that the TLB did not let through, found out without throwing:
     // now it does, or there is a page fault, or only load() and store() know.
     enum class Probe : uint8_t { Fills, Faults, Unclear };
@@ -451,9 +451,9 @@ class Cpu : public CpuState {
     bool isBesideCode(const PhysicalMemory::Target& t) const {
         return t.writable && t.region->ram == besideCode;
     }
-    bool beginsBeside(const Tlb::Slot& e, uint64_t linear, unsigned size);
+    bool beginsBeside(const Tlb::Entry& e, uint64_t linear, unsigned size);
     const PageMarks& marksBeside(const uint8_t* host) const;
-    bool writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsigned size);
+    bool writeBeside(const Tlb::Entry& e, uint64_t linear, const void* in, unsigned size);
     Block* insertBlock(std::unique_ptr<Block> block, const uint8_t* decoded);
     Block* stillThere(Block* block, const uint8_t* decoded);
     void handleEvents();

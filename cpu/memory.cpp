@@ -62,38 +62,38 @@ Translation Cpu::walkWithoutThrowing(uint64_t linear, Access access, bool user, 
 }
 
 static bool cached(Tlb& tlb, uint64_t linear, Access access) {
-    const Tlb::Slot e = tlb.at(linear);
+    const Tlb::Entry& e = tlb.at(linear);
     return ((access == Access::Write ? e.writeTag : e.readTag) & ~(Tlb::kSlow | Tlb::kBeside)) ==
            (linear & ~kPageMask);
 }
 
 // The entry for `linear`, walked anew unless it already allows this access.
-Tlb::Slot Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
+Tlb::Entry& Cpu::fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit) {
     if (cached(tlb, linear, access)) return tlb.at(linear);
     return enterInTlb(tlb, linear, access, walk(linear, access, user, implicit, Marking::SetsBits));
 }
 
-Tlb::Slot Cpu::enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Translation& t) {
+Tlb::Entry& Cpu::enterInTlb(Tlb& tlb, uint64_t linear, Access access, const Translation& t) {
     const uint64_t page = linear & ~kPageMask;
     const PhysAddr phys = physical(t.addr.page().value, access);
     PhysicalMemory::Target target = io.memory.find(phys);
     bool direct = target.host && target.end.value - phys.value >= kPageSize && !io.apic.ownsPage(phys) &&
                   !watchesData(linear);
-    Tlb::Entry fresh;
-    fresh.page = phys.value;
-    fresh.readTag = direct ? page : page | Tlb::kSlow;
+    Tlb::Entry fresh{.readTag = direct ? page : page | Tlb::kSlow,
+                     .writeTag = Tlb::kNone,
+                     .addend = direct ? reinterpret_cast<uintptr_t>(target.host) - page : 0,
+                     .page = phys.value};
     if (t.writable) {
         const bool ram = direct && target.writable;
         const uint64_t beside = ram && isBesideCode(target) ? Tlb::kBeside : 0;
         fresh.writeTag = ram && io.memory.mayWriteDirectly(phys, id) ? page : page | Tlb::kSlow | beside;
     }
-    if (direct) fresh.addend = reinterpret_cast<uintptr_t>(target.host) - page;
     tlb.fill(linear, fresh, t);
     return tlb.at(linear);
 }
 
 // Whether host code has not been allowed yet to write there beside code, and is now: see PageMarks.
-bool Cpu::beginsBeside(const Tlb::Slot& e, uint64_t linear, unsigned size) {
+bool Cpu::beginsBeside(const Tlb::Entry& e, uint64_t linear, unsigned size) {
     return threaded && e.writeTag & Tlb::kBeside &&
            io.memory.mayWriteBeside(PhysAddr((e.page & ~kPageMask) | (linear & kPageMask)), size, id);
 }
@@ -109,7 +109,7 @@ Cpu::Probe Cpu::probe(uint64_t linear, unsigned size, Access access, Fault& faul
         fault = pageFault(linear, t.errorCode);
         return Probe::Faults;
     }
-    const Tlb::Slot e = enterInTlb(*dataTlb_, linear, access, t);
+    const Tlb::Entry& e = enterInTlb(*dataTlb_, linear, access, t);
     if (access == Access::Write && e.writeTag & Tlb::kBeside && !threaded) return Probe::Fills;
     return ((access == Access::Write ? e.writeTag : e.readTag) & Tlb::kSlow) ? Probe::Unclear : Probe::Fills;
 }
@@ -128,7 +128,7 @@ void Cpu::fillBoth(uint64_t first, uint64_t second, Access access, bool user, bo
 static bool registerSized(unsigned size) { return size == 1 || size == 2 || size == 4 || size == 8; }
 
 void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit) {
-    const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
+    const Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
     if (!(e.readTag & Tlb::kSlow)) {
         readGuest(out, reinterpret_cast<const void*>(linear + e.addend), size);
         return;
@@ -148,7 +148,7 @@ const PageMarks& Cpu::marksBeside(const uint8_t* host) const {
 }
 
 // With one thread, what lies on a page of code without being code.
-bool Cpu::writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsigned size) {
+bool Cpu::writeBeside(const Tlb::Entry& e, uint64_t linear, const void* in, unsigned size) {
     if (!(e.writeTag & Tlb::kBeside) || threaded) return false;
     auto* host = reinterpret_cast<uint8_t*>(linear + e.addend);
     const PageMarks& marks = marksBeside(host);
@@ -159,7 +159,7 @@ bool Cpu::writeBeside(const Tlb::Slot& e, uint64_t linear, const void* in, unsig
 }
 
 void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user, bool implicit) {
-    const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
+    Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
     if (!(e.writeTag & Tlb::kSlow)) {
         writeGuest(reinterpret_cast<void*>(linear + e.addend), in, size);
         return;
@@ -271,7 +271,7 @@ void* Cpu::lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit,
         prepareWrite(linear, size, user, implicit);
         return nullptr;
     }
-    const Tlb::Slot e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
+    const Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Write, user, implicit);
     if (!(e.writeTag & Tlb::kSlow)) return reinterpret_cast<void*>(linear + e.addend);
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
     PhysicalMemory::Target t = io.memory.find(phys);
@@ -290,14 +290,14 @@ void Cpu::storeLinear(uint64_t linear, unsigned size, uint64_t value, bool user)
 const uint8_t* Cpu::readablePointer(unsigned segment, uint64_t offset, unsigned size) {
     uint64_t linear = linearOf(segment, offset, size, Access::Read);
     alignmentCheck(linear, size);
-    const Tlb::Slot e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Read, cpl == 3, false);
+    const Tlb::Entry& e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Read, cpl == 3, false);
     return e.readTag & Tlb::kSlow ? nullptr : reinterpret_cast<const uint8_t*>(linear + e.addend);
 }
 
 uint8_t* Cpu::writablePointer(unsigned segment, uint64_t offset, unsigned size, uint64_t* most) {
     uint64_t linear = linearOf(segment, offset, size, Access::Write);
     alignmentCheck(linear, size);
-    const Tlb::Slot e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Write, cpl == 3, false);
+    const Tlb::Entry& e = fillTlb(tlbFor(cpl == 3, false), linear, Access::Write, cpl == 3, false);
     auto* host = reinterpret_cast<uint8_t*>(linear + e.addend);
     if (!(e.writeTag & Tlb::kSlow)) return host;
     if (!most || !(e.writeTag & Tlb::kBeside) || threaded) return nullptr;

@@ -23,20 +23,20 @@ void* Tlb::operator new(size_t size) {
 void Tlb::operator delete(void* at, size_t size) { munmap(at, size); }
 
 void Tlb::chain(uint32_t index) {
-    uint32_t& first = chains_[chainOf(pages_[index])];
+    uint32_t& first = chains_[chainOf(entries_[index].page)];
     nextInChain_[index] = first;
     first = index + 1;
 }
 
 void Tlb::unchain(uint32_t index) {
-    uint32_t* link = &chains_[chainOf(pages_[index])];
+    uint32_t* link = &chains_[chainOf(entries_[index].page)];
     while (*link != index + 1) link = &nextInChain_[*link - 1];
     *link = nextInChain_[index];
 }
 
 void Tlb::fill(uint64_t linear, Entry entry, const Translation& t) {
     const uint32_t index = indexOf(linear);
-    Slot s = slot(index);
+    Entry& s = entries_[index];
     if (holds(s, index) && !(s.page & kGlobal)) notGlobal_--;
     if (!t.global) notGlobal_++;
     if (s.readTag == emptyTag(index))
@@ -50,10 +50,7 @@ void Tlb::fill(uint64_t linear, Entry entry, const Translation& t) {
     }
     if (const uint32_t page = index / kPerHostPage; !touched_[page]) touched_.set(page), touchedPages_++;
     keys_[t.userPage] = uint16_t(keys_[t.userPage] | 1u << t.key);
-    s.readTag = entry.readTag;
-    s.writeTag = entry.writeTag;
-    s.addend = entry.addend;
-    s.page = entry.page;
+    s = entry;
     chain(index);
 }
 
@@ -61,7 +58,7 @@ template <class Condition>
 size_t Tlb::flushWhere(Condition condition) {
     generation_++;
     return std::erase_if(filled_, [&](uint32_t index) {
-        const Slot s = slot(index);
+        Entry& s = entries_[index];
         const bool vacated = s.readTag == kVacated;
         if (!vacated && !condition(s)) return false;
         if (!vacated) unchain(index), notGlobal_ -= !(s.page & kGlobal);
@@ -76,13 +73,13 @@ size_t Tlb::flush(Scope scope) {
         generation_++;
         gone = filled_.size();
         for (uint32_t index : filled_) {
-            readTags_[index] = writeTags_[index] = emptyTag(index);
-            chains_[chainOf(pages_[index])] = 0;
+            entries_[index].readTag = entries_[index].writeTag = emptyTag(index);
+            chains_[chainOf(entries_[index].page)] = 0;
         }
         filled_.clear();
         notGlobal_ = 0;
     } else {
-        gone = flushWhere([&](const Slot& s) { return inScope(s, scope); });
+        gone = flushWhere([&](const Entry& s) { return inScope(s, scope); });
     }
     if (!filled_.empty()) return gone;
     large_.clear();
@@ -91,7 +88,7 @@ size_t Tlb::flush(Scope scope) {
 }
 
 size_t Tlb::flushRanges(std::span<const LinearRange> ranges) {
-    return flushWhere([&](const Slot& s) {
+    return flushWhere([&](const Entry& s) {
         return !(s.page & kGlobal) && std::any_of(ranges.begin(), ranges.end(), [&](const LinearRange& r) {
             return r.contains(s.readTag);
         });
@@ -112,7 +109,7 @@ void Tlb::release() {
 void Tlb::flushPage(uint64_t linear, Scope scope) {
     generation_++;
     const uint32_t index = indexOf(linear);
-    const Slot here = slot(index);
+    Entry& here = entries_[index];
     if (here.readTag != emptyTag(index) && covers(here, linear, kPageSize) && inScope(here, scope)) {
         unchain(index);
         notGlobal_ -= !(here.page & kGlobal);
@@ -120,14 +117,14 @@ void Tlb::flushPage(uint64_t linear, Scope scope) {
         here.writeTag = kNone;
     }
     if (!large_.contains(linear)) return;
-    flushWhere([&](const Slot& s) {
+    flushWhere([&](const Entry& s) {
         return covers(s, linear, kSizes[s.page >> kSizeShift & 3]) && inScope(s, scope);
     });
 }
 
 void Tlb::flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
     if (!(keys_[0] & supervisorKeys) && !(keys_[1] & userKeys)) return;
-    flushWhere([&](const Slot& s) {
+    flushWhere([&](const Entry& s) {
         return (s.page & kUserPage ? userKeys : supervisorKeys) >> (s.page >> kKeyShift & 15) & 1;
     });
 }
@@ -135,8 +132,8 @@ void Tlb::flushKeys(uint16_t userKeys, uint16_t supervisorKeys) {
 void Tlb::protectPage(PhysAddr page, bool beside) {
     generation_++;
     for (uint32_t n = chains_[chainOf(page.value)]; n; n = nextInChain_[n - 1]) {
-        uint64_t& tag = writeTags_[n - 1];
-        if ((pages_[n - 1] & ~kPageMask) == page.value && !(tag & kSlow))
+        uint64_t& tag = entries_[n - 1].writeTag;
+        if ((entries_[n - 1].page & ~kPageMask) == page.value && !(tag & kSlow))
             tag |= beside ? kSlow | kBeside : kSlow;
     }
 }

@@ -1,16 +1,16 @@
-// The software TLB: arrays indexed by bits 12 to 31 of the linear address, so that 4 GiB of neighbouring
-// pages never compete for a place. The fast path of a load is three instructions of arithmetic and one
-// compare:
+// The software TLB: an array indexed by bits 12 to 31 of the linear address, so that 4 GiB of neighbouring
+// pages never compete for a place. The fast path of a load is four instructions of arithmetic and one
+// compare; what it reads lies in one line of the host's cache:
 //
 //     index = bits 12..31 of linear
 //     tag   = (linear + size - 1) & ~4095      the page of the access's *last* byte: one that crosses misses
-//     hit   = readTags[index] == tag           host address = linear + addends[index]
+//     hit   = entries[index].readTag == tag    host address = linear + entries[index].addend
 //
 // A tag that may not be used directly (registers, watched pages) has bit 11 set and so never matches, not
 // even when the lowest bits of an address that must be aligned take part in the comparison. A write tag with
 // bit 9 as well is of plain memory whose page holds code, or a page table under watch: what lies beside those
-// may be written by pointer all the same. The arrays take
-// 36 MiB of address space, of which only touched pages cost memory: zero means empty. (Tag 0 is page 0's;
+// may be written by pointer all the same. The array takes
+// 32 MiB of address space, of which only touched pages cost memory: zero means empty. (Tag 0 is page 0's;
 // where that could match, at index 0 and at the last one for accesses that wrap, empty is kNone.) Large pages
 // are kept in fragments of 4 KiB, each of which knows the size of its page.
 #pragma once
@@ -56,17 +56,14 @@ class Tlb {
     static constexpr uint32_t kEntries = 1u << kIndexBits;
     static constexpr uint64_t kNone = ~0ull, kSlow = 0x800, kBeside = 0x200;
 
+    // No initialisers: what nobody writes to stays the host's zero page.
     struct Entry {
-        uint64_t readTag = kNone, writeTag = kNone;  // linear page; with kSlow: known, but not by pointer
-        uintptr_t addend = 0;                        // host address minus linear address
-        uint64_t page = 0;                           // guest-physical page, and the bits below
+        uint64_t readTag, writeTag;  // linear page; with kSlow: known, but not by pointer
+        uintptr_t addend;            // host address minus linear address
+        uint64_t page;               // guest-physical page, and the bits below
     };
-    // The same in its place.
-    struct Slot {
-        uint64_t &readTag, &writeTag;
-        uintptr_t& addend;
-        uint64_t& page;
-    };
+    static constexpr unsigned kEntryBits = 5;
+    static_assert(sizeof(Entry) == 1 << kEntryBits);
     // Low bits of Entry::page. Sizes: 4 KiB, 2 MiB, 4 MiB, 1 GiB.
     static constexpr uint64_t kGlobal = 1, kUserPage = 2;
     static constexpr unsigned kSizeShift = 2, kKeyShift = 4;
@@ -83,21 +80,20 @@ class Tlb {
     Tlb& operator=(const Tlb&) = delete;
 
     // -- the fast path
-    uint64_t readTag(uint64_t linear) const { return readTags_[indexOf(linear)]; }
-    uint64_t writeTag(uint64_t linear) const { return writeTags_[indexOf(linear)]; }
-    uintptr_t addend(uint64_t linear) const { return addends_[indexOf(linear)]; }
+    uint64_t readTag(uint64_t linear) const { return entries_[indexOf(linear)].readTag; }
+    uint64_t writeTag(uint64_t linear) const { return entries_[indexOf(linear)].writeTag; }
+    uintptr_t addend(uint64_t linear) const { return entries_[indexOf(linear)].addend; }
 
-    // Room of kRoom bytes for who runs code against this TLB and wants to reach it and the arrays from one
+    // Room of kRoom bytes for who runs code against this TLB and wants to reach it and the entries from one
     // address. The 64 KiB below belong to it as well: a stack may grow there.
     static constexpr size_t kRoom = 0x510000;
     std::byte* room() { return room_; }
     // So many bytes more of it hold something; release() takes them all.
     void noteRoom(size_t bytes) { roomBytes_ += bytes; }
-    // Of the arrays, from room().
-    static constexpr int32_t kReadTags = kRoom, kWriteTags = kReadTags + int32_t(kEntries) * 8,
-                             kAddends = kWriteTags + int32_t(kEntries) * 8;
+    // Of the first entry's parts, from room().
+    static constexpr int32_t kReadTag = kRoom, kWriteTag = kRoom + 8, kAddend = kRoom + 16;
 
-    Slot at(uint64_t linear) { return slot(indexOf(linear)); }
+    Entry& at(uint64_t linear) { return entries_[indexOf(linear)]; }
     // Puts an entry in the slot of `linear`, remembering that the slot is filled.
     void fill(uint64_t linear, Entry entry, const Translation& t);
     size_t flush(Scope scope = Scope::All);  // how many went
@@ -121,32 +117,29 @@ class Tlb {
     void release();
 
   private:
-    // A host page of each of the four arrays, and half of one of the chains.
-    static constexpr uint32_t kPerHostPage = kPageSize / 8;
-    static constexpr size_t kBytesPerTouchedPage = 4 * kPageSize + kPageSize / 2;
+    // A host page of the entries, and half of one of the chains.
+    static constexpr uint32_t kPerHostPage = kPageSize / sizeof(Entry);
+    static constexpr size_t kBytesPerTouchedPage = kPageSize + kPageSize / 2;
     // A slot that was vacated stays in `filled_`, and has this read tag.
     static constexpr uint64_t kVacated = 0x400;
     static constexpr uint32_t indexOf(uint64_t linear) { return uint32_t(linear) >> 12; }
     static constexpr uint64_t emptyTag(uint32_t index) {
         return index == 0 || index == kEntries - 1 ? kNone : 0;
     }
-    Slot slot(uint32_t index) {
-        return {readTags_[index], writeTags_[index], addends_[index], pages_[index]};
-    }
-    static bool covers(const Slot& e, uint64_t linear, uint64_t size) {
+    static bool covers(const Entry& e, uint64_t linear, uint64_t size) {
         return e.readTag != kVacated && !((e.readTag ^ linear) & ~(size - 1));
     }
-    bool holds(const Slot& s, uint32_t index) const {
-        return s.readTag != emptyTag(index) && s.readTag != kVacated;
+    static bool holds(const Entry& e, uint32_t index) {
+        return e.readTag != emptyTag(index) && e.readTag != kVacated;
     }
-    static bool inScope(const Slot& e, Scope scope) {
+    static bool inScope(const Entry& e, Scope scope) {
         return scope == Scope::All || bool(e.page & kGlobal) == (scope == Scope::Global);
     }
     // Filled slots of the same physical page (or one that shares its hash) are chained by index + 1.
     static constexpr unsigned kChains = 4096;
     static uint32_t chainOf(uint64_t page) { return uint32_t(page >> 12 ^ page >> 24) & (kChains - 1); }
     void begin() {
-        for (uint32_t n : {0u, kEntries - 1}) readTags_[n] = writeTags_[n] = kNone;
+        for (uint32_t n : {0u, kEntries - 1}) entries_[n].readTag = entries_[n].writeTag = kNone;
     }
     void chain(uint32_t index);
     void unchain(uint32_t index);
@@ -156,16 +149,12 @@ class Tlb {
     std::vector<uint32_t> filled_;
     uint64_t generation_ = 0;
     PageCover large_;
-    std::bitset<kEntries / kPerHostPage> touched_;  // pages of the arrays
+    std::bitset<kEntries / kPerHostPage> touched_;  // pages of the entries
     size_t touchedPages_ = 0, notGlobal_ = 0, roomBytes_ = 0;
     std::array<uint16_t, 2> keys_{};  // seen on supervisor and on user pages
-    // No initialisers: pages that nobody writes to stay the host's zero page.
     [[maybe_unused]] alignas(kPageSize) std::byte below_[64 << 10];
     std::byte room_[kRoom];
-    uint64_t readTags_[kEntries];
-    uint64_t writeTags_[kEntries];
-    uintptr_t addends_[kEntries];
-    uint64_t pages_[kEntries];
+    Entry entries_[kEntries];
     uint32_t chains_[kChains];
     uint32_t nextInChain_[kEntries];
 };

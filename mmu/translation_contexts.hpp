@@ -120,7 +120,7 @@ class TranslationContexts {
   public:
     static constexpr size_t kMost = 160;
     // Host memory that the contexts of all processors together should not exceed by much.
-    static constexpr size_t kBytes = 48 << 20, kFewestBytes = 4 << 20;
+    static constexpr size_t kBytes = 24 << 20, kFewestBytes = 4 << 20;
 
     // Of processor number `cpu`, one of `share` that together keep to the limit.
     TranslationContexts(PhysicalMemory& memory, unsigned cpu, unsigned share);

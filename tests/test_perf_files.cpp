@@ -101,7 +101,7 @@ TEST_CASE("a file that can't be written to is an error") {
 TEST_CASE("guest code beside host code") {
     const std::string text = translated(std::make_shared<PerfMap>("/dev/null"));
     CHECK(text.find("mov rax, [rdi]") != std::string::npos);
-    CHECK(text.find("[readTags+rax*8]") != std::string::npos);
+    CHECK(text.find("[readTag+rax*1]") != std::string::npos);
     CHECK(text.find("call out: ") != std::string::npos);
 }
 

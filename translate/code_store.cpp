@@ -109,7 +109,7 @@ HostBlock& CodeStore::add(const Block& b, uint64_t hostFor) {
     t.bytes = b.bytes, t.count = b.count;
     t.hostFor = hostFor;
     t.region = buffer.region();
-    t.offsets = std::make_unique<uint16_t[]>(b.count + 1u);
+    t.offsets = std::make_unique<uint16_t[]>(2u * b.count + 1u);
     for (unsigned n = 0; n <= b.count; n++) t.offsets[n] = b.insns[n].offset;
     return t;
 }
@@ -134,11 +134,13 @@ EmittedCode CodeStore::place(Draft& draft, HostBlock* block) {
         sites.add(s);
     }
     sites.publish();
-    return {{host, main.size()}, {apart, cold.size()}, draft.starts};
+    return {{host, main.size()}, {apart, cold.size()}};
 }
 
-void CodeStore::enter(HostBlock& t, const EmittedCode& code) {
+void CodeStore::enter(HostBlock& t, const EmittedCode& code, std::span<const uint16_t> starts) {
     t.code = code;
+    t.begun = uint16_t(std::min<size_t>(starts.size(), t.count));
+    std::copy_n(starts.begin(), t.begun, &t.offsets[t.count + 1u]);
     t.host = code.main.data();
     if (shared) byPlace_[keyOf(t.start, t.mode, t.hostFor)] = &t;
     live_++;
@@ -151,10 +153,10 @@ void CodeStore::adopt(HostBlock& t, Block& block) {
 
 void CodeStore::kill(HostBlock& t) {
     if (t.dead.exchange(true)) return;
-    while (!t.traces.empty()) end(*t.traces.back());
+    while (t.has && !t.has->traces.empty()) end(*t.has->traces.back());
     const uint8_t* dead = buffer.at(sites[t.deadSite].resume);
     buffer.setJump(t.code.main.data(), dead);
-    if (t.copy) buffer.setJump(t.copy, dead);
+    if (t.has && t.has->copy) buffer.setJump(t.has->copy, dead);
     for (const uint32_t n : t.incoming)
         if (sites.has(n) && sites[n].leads() && sites[n].leadsTo == &t) unlink(sites[n]);
     for (Block* b : t.users) {
@@ -165,8 +167,10 @@ void CodeStore::kill(HostBlock& t) {
     }
     t.users.clear();
     t.incoming = {};
-    t.careful = {};
-    for (const unsigned region : t.elsewhere) std::erase(content_[region].guests, &t);
+    if (t.has) {
+        t.has->careful = {};
+        for (const unsigned region : t.has->elsewhere) std::erase(content_[region].guests, &t);
+    }
     if (shared) {
         const auto it = byPlace_.find(keyOf(t.start, t.mode, t.hostFor));
         if (it != byPlace_.end() && it->second == &t) byPlace_.erase(it);
@@ -176,8 +180,10 @@ void CodeStore::kill(HostBlock& t) {
 
 void CodeStore::wentElsewhere(HostBlock& t) {
     const unsigned region = buffer.region();
-    if (region == t.region || std::count(t.elsewhere.begin(), t.elsewhere.end(), region)) return;
-    t.elsewhere.push_back(region);
+    if (region == t.region) return;
+    std::vector<unsigned>& elsewhere = t.more().elsewhere;
+    if (std::count(elsewhere.begin(), elsewhere.end(), region)) return;
+    elsewhere.push_back(region);
     content_[region].guests.push_back(&t);
 }
 
@@ -253,7 +259,7 @@ void CodeStore::enterTrace(Trace& trace) {
     for (const uint32_t n : head.incoming)
         if (sites.has(n) && sites[n].leads() && sites[n].leadsTo == &head) lead(sites[n], head);
     for (const CodeStep& s : trace.steps) {
-        std::vector<Trace*>& of = s.hostBlock->traces;
+        std::vector<Trace*>& of = s.hostBlock->more().traces;
         if (of.empty() || of.back() != &trace) of.push_back(&trace);
     }
 }
@@ -266,7 +272,7 @@ void CodeStore::end(Trace& trace) {
     buffer.setBytes(own, trace.covered);
     buffer.setJump(trace.code.main.data(), own);
     trace.head->host = own;
-    for (const CodeStep& s : trace.steps) std::erase(s.hostBlock->traces, &trace);
+    for (const CodeStep& s : trace.steps) std::erase(s.hostBlock->more().traces, &trace);
 }
 
 }  // namespace kiln

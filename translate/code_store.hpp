@@ -74,7 +74,8 @@ class CodeStore {
     HostBlock* find(const Block& block, uint64_t hostFor);
     HostBlock& add(const Block& block, uint64_t hostFor);  // in the region that is filled, without code
     void withdraw(HostBlock& t);                           // the last one that was added
-    void enter(HostBlock& t, const EmittedCode& code);     // it has its code
+    // It has its code, in which so many instructions begin at these places.
+    void enter(HostBlock& t, const EmittedCode& code, std::span<const uint16_t> starts);
     // Puts a draft, of a block or with all blocks named, into the region. There must be room. Nothing in
     // `main`: the code can't be there.
     EmittedCode place(Draft& draft, HostBlock* block = nullptr);

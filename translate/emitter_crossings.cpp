@@ -74,11 +74,10 @@ void BlockEmitter::cross(const Label& slow) {
     }
     // The target, which is canonical when it is in the table.
     a_.mov(x86::rdx, otherFrame);
-    a_.movzx(x86::eax, x86::cx);  // jumpIndex()
-    a_.add(x86::eax, x86::eax);
-    a_.cmp(x86::rcx, x86::ptr(x86::rdx, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip)), 8));
+    toJumpTarget(a_, x86::rcx);
+    a_.cmp(x86::rcx, jumpPart(offsetof(JumpTarget, rip), x86::rdx));
     a_.jne(slow);
-    a_.mov(x86::rax, x86::ptr(x86::rdx, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host)), 8));
+    a_.mov(x86::rax, jumpPart(offsetof(JumpTarget, host), x86::rdx));
     a_.mov(KILN_FRAME(hostTarget), x86::rax);
     a_.and_(x86::rcx, -4096);
     a_.mov(KILN_FRAME(target), x86::rcx);

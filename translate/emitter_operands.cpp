@@ -224,13 +224,13 @@ void BlockEmitter::checkGroup(const AccessPlan::Access& access, const Gp& start,
     const auto low = int32_t(disp + (g.low - access.at)), high = int32_t(disp + (g.high - access.at));
     a_.lea(x86::eax, x86::ptr(start, low));
     a_.lea(kTag, x86::ptr(start, high - 1));
-    a_.shr(x86::eax, 12);
+    toEntry(a_);
     a_.and_(kTag, -4096);
-    a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, g.writes ? Tlb::kWriteTags : Tlb::kReadTags));
+    a_.cmp(kTag, entryPart(g.writes ? Tlb::kWriteTag : Tlb::kReadTag));
     Label behind;
     a_.jne(g.writes && !g.stride ? careful(x86::ptr(start, low), g.high - g.low, behind) : careful());
     if (behind.isValid()) a_.bind(behind);
-    a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
+    a_.mov(kIndex, entryPart(Tlb::kAddend));
     g.checked = true;
     g.checkedBy = index_;
     inHost_ = false;
@@ -276,14 +276,14 @@ BlockEmitter::Address BlockEmitter::check(const Mem* simple, unsigned bytes, boo
         a_.mov(kTag, last.baseReg().as<Gp>());
     else
         a_.lea(kTag, last);
-    a_.shr(x86::eax, 12);
+    toEntry(a_);
     // One that must be aligned crosses no page, and its low address bits take part in the comparison.
     a_.and_(kTag, mustBeAligned(bytes) ? -4096 | int32_t(bytes - 1) : -4096);
-    a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
+    a_.cmp(kTag, entryPart(write ? Tlb::kWriteTag : Tlb::kReadTag));
     Label behind;
     a_.jne(missing(simple ? *simple : x86::ptr(kLinear), bytes, write, again, &behind));
     if (behind.isValid()) a_.bind(behind);
-    a_.mov(kIndex, x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends));
+    a_.mov(kIndex, entryPart(Tlb::kAddend));
     inHost_ = false;
     if (!simple) return {x86::ptr(kIndex, kLinear), true};
     Mem mem = *simple;

@@ -74,14 +74,14 @@ bool BlockEmitter::stringInstruction() {
             repeats ? x86::ptr(pointer, count, shift, -1) : x86::ptr(pointer, int32_t(bytes) - 1);
         a_.mov(x86::eax, pointer.r32());
         a_.lea(kTag, last);
-        a_.shr(x86::eax, 12);
+        toEntry(a_);
         a_.and_(kTag, -4096);
-        a_.cmp(kTag, x86::ptr(x86::rsp, kIndex, 3, write ? Tlb::kWriteTags : Tlb::kReadTags));
+        a_.cmp(kTag, entryPart(write ? Tlb::kWriteTag : Tlb::kReadTag));
         a_.jne(missing(x86::ptr(pointer), bytes, write, again));
         Site& s = sites_.back();
         s.pair = f.source && f.destination;
         s.strings = repeats && !f.setsFlags && f.destination;
-        return x86::ptr(x86::rsp, kIndex, 3, Tlb::kAddends);
+        return entryPart(Tlb::kAddend);
     };
     if (f.destination && !f.writes) {  // processors read it first
         a_.mov(kLinear, find(x86::rdi, false));

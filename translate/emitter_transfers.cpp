@@ -165,9 +165,7 @@ void BlockEmitter::inStandardMap(Code code) {
     map_ = map;
 }
 
-x86::Mem BlockEmitter::tableEntry() const {
-    return x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, host)));
-}
+x86::Mem BlockEmitter::tableEntry() const { return jumpPart(offsetof(JumpTarget, host)); }
 
 bool BlockEmitter::jumpIndirect(bool isCall) {
     if (!operandsUsable()) return false;
@@ -210,21 +208,18 @@ bool BlockEmitter::jumpIndirect(bool isCall) {
 
 Label BlockEmitter::lookUpJump() {
     const Label miss = a_.newLabel();
-    a_.movzx(x86::eax, x86::dx);  // jumpIndex()
-    a_.add(x86::eax, x86::eax);
+    toJumpTarget(a_, x86::rdx);
     compareTarget();
     a_.jne(miss);
     return miss;
 }
 
 void BlockEmitter::lookUpNeighbour() {
-    a_.xor_(x86::eax, 2);  // neighbourOf(), in units of eight bytes
+    toNeighbour(a_);
     compareTarget();
 }
 
-void BlockEmitter::compareTarget() {
-    a_.cmp(x86::rdx, x86::ptr(x86::rsp, x86::rax, 3, at(kJumpTable + offsetof(JumpTarget, rip))));
-}
+void BlockEmitter::compareTarget() { a_.cmp(x86::rdx, jumpPart(offsetof(JumpTarget, rip))); }
 
 void BlockEmitter::lookUp() {
     const Label again = a_.newLabel();

@@ -17,7 +17,6 @@ namespace kiln {
 // Where emitted code lies.
 struct EmittedCode {
     std::span<const uint8_t> main, cold;
-    std::vector<uint16_t> starts;  // of instructions in `main`
 };
 
 struct Trace {
@@ -27,6 +26,7 @@ struct Trace {
     bool loop = false;
     std::array<uint8_t, 5> covered{};  // by the jump to it, of the head's code
     EmittedCode code;
+    std::vector<uint16_t> starts;  // of instructions in its main part
 };
 
 // As CodeStep, of a way that may be a trace one day.
@@ -43,8 +43,11 @@ struct HostBlock {
     CodeMode mode = CodeMode::Code64;
     bool crosses = false;
     uint16_t bytes = 0, count = 0;
-    uint64_t hostFor = 0;                 // where it may run (surroundings.hpp)
-    std::unique_ptr<uint16_t[]> offsets;  // of its instructions, and of what is behind
+    uint16_t begun = 0;    // so many of its instructions have code of their own
+    uint64_t hostFor = 0;  // where it may run (surroundings.hpp)
+    // Of its instructions, and of what is behind; then where the code of each begins in the main part.
+    std::unique_ptr<uint16_t[]> offsets;
+    std::span<const uint16_t> starts() const { return {&offsets[count + 1], begun}; }
 
     bool overwritesFlags = false;    // before anybody looks at them
     bool beginsHarmlessly = false;   // see Translator::behindSti()
@@ -57,14 +60,23 @@ struct HostBlock {
     // Blocks whose processors know of it: at least one as long as it lives.
     boost::container::small_vector<Block*, 1> users;
 
-    uint32_t samples = 0;           // slices that ended in front of it
-    std::vector<WayStep> way;       // from it, as far as it was the same in all recordings
-    uint8_t sameWays = 0;           // so many
-    uint8_t recordings = 0;         // of ways from it: each makes the next one wait twice as long
-    std::vector<Trace*> traces;     // that it is part of
-    const uint8_t* copy = nullptr;  // its code once more, for when its trace can't run
-    std::vector<std::pair<uint16_t, const uint8_t*>> careful;  // versions, by first instruction
-    std::vector<unsigned> elsewhere;                           // other regions with code of it
+    uint32_t samples = 0;    // slices that ended in front of it
+    uint8_t recordings = 0;  // of ways from it: each makes the next one wait twice as long
+
+    // What few blocks have.
+    struct More {
+        std::vector<WayStep> way;       // from it, as far as it was the same in all recordings
+        uint8_t sameWays = 0;           // so many
+        std::vector<Trace*> traces;     // that it is part of
+        const uint8_t* copy = nullptr;  // its code once more, for when its trace can't run
+        std::vector<std::pair<uint16_t, const uint8_t*>> careful;  // versions, by first instruction
+        std::vector<unsigned> elsewhere;                           // other regions with code of it
+    };
+    std::unique_ptr<More> has;
+    More& more() {
+        if (!has) has = std::make_unique<More>();
+        return *has;
+    }
 };
 
 }  // namespace kiln

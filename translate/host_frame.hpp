@@ -68,8 +68,11 @@ struct JumpTarget {
     const void* host;
 };
 constexpr size_t kJumpTable = 0x10000;  // from the frame on
-constexpr size_t kJumpTargets = 0x10000;
-constexpr uint32_t jumpIndex(uint64_t linear) { return uint16_t(linear); }
+// Eight bytes of code share an entry: what is called from one function lies in few lines of the host's cache.
+constexpr size_t kJumpTargets = 0x8000;
+constexpr unsigned kJumpGranuleBits = 2;
+constexpr uint32_t kJumpMask = uint32_t(kJumpTargets - 1) << kJumpGranuleBits;
+constexpr uint32_t jumpIndex(uint64_t linear) { return (uint32_t(linear) & kJumpMask) >> kJumpGranuleBits; }
 // Where the target goes that had to make room for another one of the same index.
 constexpr uint32_t neighbourOf(uint32_t index) { return index ^ 1; }
 constexpr unsigned kJumpPages = kJumpTargets * sizeof(JumpTarget) / kPageSize;

@@ -55,9 +55,9 @@ constexpr const char* kGpr[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi",
 // A place at this distance from the frame; nullopt: none that has a name.
 std::optional<std::string> frameName(int64_t distance) {
     switch (distance) {
-        case Tlb::kReadTags: return "readTags";
-        case Tlb::kWriteTags: return "writeTags";
-        case Tlb::kAddends: return "addends";
+        case Tlb::kReadTag: return "readTag";
+        case Tlb::kWriteTag: return "writeTag";
+        case Tlb::kAddend: return "addend";
         case int64_t(kPageMarks): return "pageMarks";
         case int64_t(kJumpTable + offsetof(JumpTarget, rip)): return "jumps.rip";
         case int64_t(kJumpTable + offsetof(JumpTarget, host)): return "jumps.host";

@@ -15,7 +15,7 @@ struct TranslatorOptions {
     // trace is made of what follows it; 0: never.
     uint32_t tier2 = 16;
     uint32_t ways = 3;  // that were recorded from there: the trace is of what they have in common
-    size_t bufferBytes = 64u << 20;  // of host code, for all processors
+    size_t bufferBytes = 48u << 20;  // of host code, for all processors
     // Where processors differ in the last bits (transcendental functions, reciprocal approximations, dot
     // products of BF16), results are the interpreter's, not the host's.
     bool portable = false;

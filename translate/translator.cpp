@@ -222,7 +222,8 @@ Block* Translator::ownBlock(const HostBlock& t, uint64_t rip) {
 const uint8_t* Translator::careful(HostBlock& t, unsigned first) {
     const uint8_t* host = nullptr;
     auto known = [&] {
-        for (const auto& [index, code] : t.careful)
+        if (!t.has) return false;
+        for (const auto& [index, code] : t.has->careful)
             if (index == first) host = code;
         return host != nullptr;
     };
@@ -236,7 +237,7 @@ const uint8_t* Translator::careful(HostBlock& t, unsigned first) {
         host = emit({&step, 1}, 0, 0, [&](BlockEmitter& emitter) { emitter.emitCarefully(first); });
         if (!host) return;
         store_->wentElsewhere(t);
-        t.careful.push_back({uint16_t(first), host});
+        t.more().careful.push_back({uint16_t(first), host});
         statistics_.careful++;
     });
     return t.dead ? nullptr : host;

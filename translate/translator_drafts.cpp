@@ -106,7 +106,7 @@ bool Translator::enterDraft(Job& job, Block& block) {
         store_->withdraw(t);
         return false;
     }
-    store_->enter(t, code);
+    store_->enter(t, code, job.draft.starts);
     CodeStore::adopt(t, block);
     last_ = code;
     if (!options_.listeners.empty()) tell(job.rip);

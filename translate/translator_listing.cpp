@@ -67,14 +67,15 @@ std::string Translator::hostCode(uint64_t rip) {
         return store_->sites.has(number) ? kKinds[size_t(store_->sites[number].kind)] : "?";
     };
     const uint64_t begin = rip - (at.value - found->start.value);
-    auto text = [&](const EmittedCode& code, const std::function<std::string(unsigned)>& guest) {
+    auto text = [&](const EmittedCode& code, std::span<const uint16_t> starts,
+                    const std::function<std::string(unsigned)>& guest) {
         return listing.text({{uint64_t(uintptr_t(code.main.data())), code.main},
                              {uint64_t(uintptr_t(code.cold.data())), code.cold},
-                             code.starts},
+                             {starts.begin(), starts.end()}},
                             guest);
     };
-    std::string out =
-        text(found->code, [&](unsigned n) { return c.disassemble(begin + found->offsets[n]) + "\n"; });
+    std::string out = text(found->code, found->starts(),
+                           [&](unsigned n) { return c.disassemble(begin + found->offsets[n]) + "\n"; });
     store_->eachTrace([&](const Trace& t) {
         if (t.head != found) return;
         std::vector<uint64_t> places;
@@ -83,7 +84,8 @@ std::string Translator::hostCode(uint64_t rip) {
                 places.push_back((begin & ~kPageMask) + uint64_t(s.page) + s.block->start.pageOffset() +
                                  s.hostBlock->offsets[n]);
         out += fmt::format("\n{} from here on:\n", t.loop ? "A loop, one round and again," : "A trace");
-        out += text(t.code, [&](unsigned n) { return c.disassemble(places[n % places.size()]) + "\n"; });
+        out += text(t.code, t.starts,
+                    [&](unsigned n) { return c.disassemble(places[n % places.size()]) + "\n"; });
     });
     return out;
 }

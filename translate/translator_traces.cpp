@@ -133,28 +133,30 @@ bool Translator::isUsual(std::vector<CodeStep>& steps) {
     if (!steps[0].block->hostBlock) return false;
     HostBlock& t = *steps[0].block->hostBlock;
     size_t same = 0;
-    if (t.way.empty()) {
-        for (const CodeStep& s : steps) t.way.push_back({s.block->start, s.page - steps[0].page, s.count});
+    HostBlock::More& more = t.more();
+    std::vector<WayStep>& way = more.way;
+    if (way.empty()) {
+        for (const CodeStep& s : steps) way.push_back({s.block->start, s.page - steps[0].page, s.count});
         same = steps.size();
     }
-    for (; same < std::min(steps.size(), t.way.size()); same++) {
+    for (; same < std::min(steps.size(), way.size()); same++) {
         const CodeStep& s = steps[same];
-        const WayStep& w = t.way[same];
+        const WayStep& w = way[same];
         if (s.block->start != w.start || s.page - steps[0].page != w.page) break;
         if (s.count == w.count) continue;
         same++;
         break;
     }
     steps.resize(same);
-    t.way.resize(same);
-    const bool ended = same < 2 || ++t.sameWays >= options_.ways;
+    way.resize(same);
+    const bool ended = same < 2 || ++more.sameWays >= options_.ways;
     if (!ended) {
         t.recordings -= t.recordings > 0;
         t.samples = (options_.tier2 << t.recordings) / 4 * 3;
         return false;
     }
-    t.way = {};
-    t.sameWays = 0;
+    way = {};
+    more.sameWays = 0;
     return same >= 2;
 }
 
@@ -190,8 +192,9 @@ void Translator::makeTrace(HostFrame& f, std::span<CodeStep> steps, bool loop, u
     if (!isPlain(head)) return;
     const auto began = std::chrono::steady_clock::now();
     const CodeStep whole{steps[0].block, head.count, 0, {}, &head};
-    if (!head.copy) head.copy = emit({&whole, 1}, 0, 0, [](BlockEmitter& emitter) { emitter.emit(); });
-    if (!head.copy) return;
+    const uint8_t*& copy = head.more().copy;
+    if (!copy) copy = emit({&whole, 1}, 0, 0, [](BlockEmitter& emitter) { emitter.emit(); });
+    if (!copy) return;
     store_->wentElsewhere(head);
     std::vector<uint32_t> marks;
     for (const CodeStep& s : steps) {
@@ -201,10 +204,11 @@ void Translator::makeTrace(HostFrame& f, std::span<CodeStep> steps, bool loop, u
     }
     Trace* trace = store_->addTrace(head, steps, loop);
     if (!trace) return;
-    const uint8_t* host = emit(steps, trace->number, 0,
-                               [&](BlockEmitter& emitter) { emitter.emitTrace(loop, marks, head.copy); });
+    const uint8_t* host =
+        emit(steps, trace->number, 0, [&](BlockEmitter& emitter) { emitter.emitTrace(loop, marks, copy); });
     if (!host) return store_->withdrawTrace();
     trace->code = last_;
+    trace->starts = store_->draft.starts;
     store_->enterTrace(*trace);
     const uint64_t rip = page + head.start.pageOffset();
     JumpTarget& target = jumpTargets(f)[jumpIndex(rip)];

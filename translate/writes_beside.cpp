@@ -3,6 +3,8 @@
 #include <bit>
 #include <cstddef>
 
+#include "translate/emission.hpp"
+
 namespace kiln {
 
 using namespace asmjit;
@@ -19,9 +21,6 @@ struct Emission {
     RamBlock& memory;
     bool threaded;
 
-    x86::Mem inFrame(int32_t offset, const x86::Gp& index) const {
-        return x86::qword_ptr(x86::rsp, index, 3, offset + kPushed);
-    }
     x86::Mem ofMarks(size_t offset, uint32_t bytes) const {
         return x86::ptr(x86::rdx, int32_t(offset), bytes);
     }
@@ -35,14 +34,13 @@ struct Emission {
         a.xor_(x86::rdx, x86::rax);
         a.shr(x86::rdx, 12);
         a.jnz(no);  // two pages
-        a.mov(x86::edx, x86::ecx);
-        a.shr(x86::edx, 12);
+        entryIn(x86::edx);
         a.mov(x86::rbx, x86::rcx);
         a.and_(x86::rbx, -4096);
         a.or_(x86::rbx, int32_t(Tlb::kSlow | Tlb::kBeside));
-        a.cmp(x86::rbx, inFrame(Tlb::kWriteTags, x86::rdx));
+        a.cmp(x86::rbx, entryPart(Tlb::kWriteTag + kPushed, x86::rdx));
         a.jne(no);
-        a.mov(x86::rdx, inFrame(Tlb::kAddends, x86::rdx));
+        a.mov(x86::rdx, entryPart(Tlb::kAddend + kPushed, x86::rdx));
         a.add(x86::rdx, x86::rcx);
         a.mov(x86::rbx, uint64_t(memory.data()));
         a.sub(x86::rdx, x86::rbx);
@@ -65,9 +63,10 @@ struct Emission {
         a.jz(no);  // no code is left: Cpu::writeInPage makes the entry a plain one
     }
 
-    void indexInRax() const {
-        a.mov(x86::eax, x86::ecx);
-        a.shr(x86::eax, 12);
+    // Of the first byte.
+    void entryIn(const x86::Gp& to) const {
+        a.mov(to, x86::ecx);
+        toEntry(a, to);
     }
 
     void pop() const {
@@ -93,7 +92,7 @@ struct Emission {
         a.shr(x86::eax, 6);
         a.bt(x86::rdx, x86::rax);
         a.jc(no);
-        indexInRax();
+        entryIn(x86::eax);
         pop();
         a.add(x86::qword_ptr(x86::rsp), 4);
         a.ret();
@@ -115,7 +114,7 @@ struct Emission {
         a.sub(x86::ecx, 1);
         a.shl(x86::rdx, x86::cl);  // up to bit 63
         a.mov(x86::rcx, x86::rbx);
-        indexInRax();
+        entryIn(x86::eax);
         a.test(x86::rdx, x86::rdx);
         pop();
         a.ret();
