@@ -83,7 +83,7 @@ class CodeCache {
     // Then blocks become thin, and those die that have not been entered for a while; when there are twice as
     // many of others, or four times as many and nobody knows how often they are entered, all of them. For all
     // processors together, but no less for each than an operating system's working set.
-    static constexpr size_t kMostBytes = 32 << 20, kFewestBytes = 8 << 20;
+    static constexpr size_t kMostBytes = 24 << 20, kFewestBytes = 8 << 20;
     static uint64_t key(PhysAddr start, CodeMode mode, bool single) {
         return start.value << 3 | uint64_t(mode) << 1 | uint64_t(single);
     }

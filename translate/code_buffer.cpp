@@ -11,21 +11,43 @@
 
 namespace kiln {
 
-constexpr size_t kHostPage = 4096;
-constexpr size_t kRegion = 4 << 20;  // is large enough
+constexpr size_t kHostPage = 4096, kHugePage = 2 << 20;
+constexpr int kCollapse = 25;                 // MADV_COLLAPSE, which Debian 12's C library does not know yet
+constexpr size_t kWorthHugePage = 128 << 10;  // so much code
+constexpr size_t kRegion = 4 << 20;           // is large enough
 constexpr size_t kFewestRegions = 4;
 
+namespace {
+
+// The object at an address that huge pages may lie at; null: there is no room.
+uint8_t* map(int fd, size_t size, int rights) {
+    void* room =
+        mmap(nullptr, size + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) return nullptr;
+    auto* const begin = static_cast<uint8_t*>(room);
+    uint8_t* const at = begin + (-uintptr_t(room) & (kHugePage - 1));
+    if (mmap(at, size, rights, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        munmap(room, size + kHugePage);
+        return nullptr;
+    }
+    if (at > begin) munmap(begin, size_t(at - begin));
+    munmap(at + size, size_t(begin + kHugePage - at));
+    // Where the host's administrator has huge pages for shared memory given to who asks.
+    madvise(at, size, MADV_HUGEPAGE);
+    return at;
+}
+
+}  // namespace
+
 CodeBuffer::CodeBuffer(size_t size)
-    : size_((size + kHostPage - 1) & ~(kHostPage - 1)), regions_{{0, size_, 0, size_}}, now_(&regions_[0]) {
+    : size_((size + kHostPage - 1) & ~(kHostPage - 1)),
+      regions_{{0, size_, 0, size_}},
+      now_(&regions_[0]),
+      huge_(size_ / kHugePage) {
     const int fd = memfd_create("kiln host code", MFD_CLOEXEC);
     if (fd >= 0 && ftruncate(fd, off_t(size_)) == 0) {
-        void* w = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        void* r = mmap(nullptr, size_, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-        if (w != MAP_FAILED) write_ = static_cast<uint8_t*>(w);
-        if (r != MAP_FAILED) run_ = static_cast<uint8_t*>(r);
-        // Where the host's administrator has huge pages for shared memory given to who asks.
-        for (void* m : {w, r})
-            if (m != MAP_FAILED) madvise(m, size_, MADV_HUGEPAGE);
+        write_ = map(fd, size_, PROT_READ | PROT_WRITE);
+        run_ = map(fd, size_, PROT_READ | PROT_EXEC);
     }
     if (fd >= 0) close(fd);
     if (write_ && run_) return;
@@ -46,7 +68,17 @@ const uint8_t* CodeBuffer::append(std::span<const uint8_t> code, std::span<const
     now_->used = (now_->used + code.size() + 15) & ~size_t(15);
     now_->cold = coldStart(cold.size());
     if (!cold.empty()) std::memcpy(write_ + now_->cold, cold.data(), cold.size());
+    wantHugePage();
     return at;
+}
+
+// Code that runs densely meets fewer misses of the host's instruction TLB. Linux has done this since 6.1
+// whatever its administrator says of shared memory; where it does not, small pages do.
+void CodeBuffer::wantHugePage() {
+    const size_t page = now_->used / kHugePage;
+    if (now_->used % kHugePage < kWorthHugePage || page >= huge_.size() || huge_[page]) return;
+    huge_[page] = true;
+    madvise(run_ + page * kHugePage, kHugePage, kCollapse);
 }
 
 size_t CodeBuffer::used() const {

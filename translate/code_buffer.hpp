@@ -47,6 +47,7 @@ class CodeBuffer {
   private:
     uint8_t* writable(const uint8_t* at) { return write_ + (at - run_); }
 
+    void wantHugePage();
     size_t coldStart(size_t size) const { return (now_->cold - size) & ~size_t(15); }
 
     struct Region {
@@ -56,6 +57,7 @@ class CodeBuffer {
     size_t size_;
     std::vector<Region> regions_;
     Region* now_;
+    std::vector<bool> huge_;  // pages that have been asked for
     uint8_t *write_ = nullptr, *run_ = nullptr;
 };
 
