@@ -40,17 +40,17 @@ uint8_t* map(int fd, size_t size, int rights) {
 }  // namespace
 
 CodeBuffer::CodeBuffer(size_t size)
-    : size_((size + kHostPage - 1) & ~(kHostPage - 1)),
-      regions_{{0, size_, 0, size_}},
-      now_(&regions_[0]),
-      huge_(size_ / kHugePage) {
+    : size_((size + kHostPage - 1) & ~(kHostPage - 1)), regions_{{0, size_, 0, size_}}, now_(&regions_[0]) {
     const int fd = memfd_create("kiln host code", MFD_CLOEXEC);
     if (fd >= 0 && ftruncate(fd, off_t(size_)) == 0) {
         write_ = map(fd, size_, PROT_READ | PROT_WRITE);
         run_ = map(fd, size_, PROT_READ | PROT_EXEC);
     }
     if (fd >= 0) close(fd);
-    if (write_ && run_) return;
+    if (write_ && run_) {
+        huge_.resize(size_ / kHugePage);
+        return;
+    }
     if (write_) munmap(write_, size_);
     if (run_) munmap(run_, size_);
     throw std::runtime_error("The host gives no memory for translated code; use -accel interp.");
