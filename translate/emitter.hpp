@@ -5,11 +5,12 @@
 //
 //         lea   eax, [E]                   index: bits 12..31
 //         lea   rcx, [E + S - 1]           page of the last byte: an access that crosses misses
-//         shr   eax, 12
+//         shr   eax, 7
+//         and   eax, -32                   an entry of the TLB has 32 bytes
 //         and   rcx, -4096
-//         cmp   rcx, [rsp + rax*8 + tags]  read or write tags of the TLB
+//         cmp   rcx, [rsp + rax + tag]     the read or the write tag
 //         jne   slow                       the interpreter runs the instruction, and the code goes on
-//         mov   rax, [rsp + rax*8 + addends]
+//         mov   rax, [rsp + rax + addend]
 //         op    [rax + E]
 //
 // Operands that must lie near each other share a look-up (access_plan.hpp); where they are not on one page

@@ -68,7 +68,7 @@ struct JumpTarget {
     const void* host;
 };
 constexpr size_t kJumpTable = 0x10000;  // from the frame on
-// Eight bytes of code share an entry: what is called from one function lies in few lines of the host's cache.
+// Four bytes of code share an entry: what returns into one function lies in few lines of the host's cache.
 constexpr size_t kJumpTargets = 0x8000;
 constexpr unsigned kJumpGranuleBits = 2;
 constexpr uint32_t kJumpMask = uint32_t(kJumpTargets - 1) << kJumpGranuleBits;

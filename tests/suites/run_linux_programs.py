@@ -30,6 +30,7 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mount -t tmpfs tmp /tmp
 mkdir -p /dev/shm /dev/pts && mount -t tmpfs shm /dev/shm && mount -t devpts pts /dev/pts
 stty -onlcr </dev/console
+ifconfig lo 127.0.0.1 up
 cd /tmp
 for program in $(cat /programs/list); do
     echo "@@ begin $program"
