@@ -1,0 +1,48 @@
+#include "frontend/monitor_values.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+namespace kiln {
+
+namespace {
+
+// Prints a device's fields, as state() names them.
+class StateText : public StateVisitor {
+  public:
+    void bytes(std::string_view name, void* data, size_t size) override {
+        auto* p = static_cast<const uint8_t*>(data);
+        if (size <= 8) {
+            uint64_t v = 0;
+            std::memcpy(&v, p, size);
+            text += fmt::format("  {:<24} {:#x}\n", name, v);
+            return;
+        }
+        text += fmt::format("  {:<24}", name);
+        for (size_t i = 0; i < std::min<size_t>(size, 32); i++) text += fmt::format(" {:02x}", p[i]);
+        text += size > 32 ? fmt::format(" ... ({} bytes)\n", size) : "\n";
+    }
+    std::string text;
+};
+
+}  // namespace
+
+bool parseNumber(const std::string& text, uint64_t& out) {
+    const bool hex = text.starts_with("0x") || text.starts_with("0X");
+    auto [stop, error] =
+        std::from_chars(text.data() + (hex ? 2 : 0), text.data() + text.size(), out, hex ? 16 : 10);
+    return error == std::errc() && stop == text.data() + text.size();
+}
+
+bool parseSigned(const std::string& text, int& out) {
+    auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+    return error == std::errc() && stop == text.data() + text.size();
+}
+
+std::string describeDevice(Device& device) {
+    StateText text;
+    device.state(text);
+    return text.text;
+}
+
+}  // namespace kiln
