@@ -1,5 +1,7 @@
 #include "devices/machine.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -81,7 +83,7 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
         wakeRequested_ = true;
         interrupt();
     };
-    wires.exit = [this](int code) { requestExit(code); };
+    wires.exit = [this](int code) { requestExit(code, {}, MachineCause::GuestShutdown); };
     wires.ignne = [this](bool active) {
         for (auto& p : processors_) p->cpu->ignne = active;
     };
@@ -187,6 +189,10 @@ std::string Machine::tlbReport() {
            " of them by writes\n";
 }
 
+int Machine::hostThread(unsigned n) const {
+    return config_.threads ? processors_[n]->hostThread.load(std::memory_order_relaxed) : int(gettid());
+}
+
 uint64_t Machine::executed() const {
     // The first is asked for the time while it is being made.
     if (!processors_[running_]->cpu) return 0;
@@ -255,19 +261,37 @@ void Machine::interrupt() {
         running().leave();
 }
 
-void Machine::stop() {
+void Machine::stop(RunState why) {
+    if (stopped_) return;
     stopped_ = true;
+    whyStopped_ = why;
     time_.freeze();
     interrupt();
+    if (why != RunState::Prelaunch) tell(MachineEvent::Stop);
 }
 
-void Machine::resume() {
+// Who asks for a machine that runs already to go on waits for an event, too.
+bool Machine::resume() {
+    if (stopped_ && whyStopped_ == RunState::Shutdown) return false;
+    if (!stopped_) tell(MachineEvent::Stop);
+    go();
+    return true;
+}
+
+void Machine::go() {
     stopped_ = false;
     time_.thaw();
+    tell(MachineEvent::Resume);
 }
 
-void Machine::requestReset(std::string why) {
+RunState Machine::runState() const {
+    if (stopped_) return whyStopped_;
+    return suspended_ ? RunState::Suspended : RunState::Running;
+}
+
+void Machine::requestReset(std::string why, MachineCause cause) {
     resetRequested_ = std::move(why);
+    resetCause_ = cause;
     interrupt();
 }
 
@@ -276,12 +300,25 @@ void Machine::requestPowerOff() {
     interrupt();
 }
 
-void Machine::requestExit(int code, std::string message) {
-    if (!result_) result_ = RunResult{code, std::move(message), false};
+void Machine::requestExit(int code, std::string message, MachineCause cause) {
+    if (!result_) {
+        result_ = RunResult{code, std::move(message), false};
+        endCause_ = cause;
+    }
     interrupt();
 }
 
-void Machine::pressPowerButton() { board_->powerButton(); }
+void Machine::pressPowerButton() {
+    board_->powerButton();
+    tell(MachineEvent::Powerdown);
+}
+
+void Machine::injectNmi() {
+    for (auto& p : processors_) {
+        p->apic->lint1().raise();
+        p->apic->lint1().lower();
+    }
+}
 
 void Machine::wake() { board_->wake(); }
 
@@ -306,15 +343,31 @@ void Machine::tripleFault() {
     tripleFault_.reset();
     quickFaults_ = executed() - executedAtReset_ < kQuickFault ? quickFaults_ + 1 : 0;
     if (config_.noReboot) {
-        result_ = RunResult{1, "the guest shut its processor down (" + why + ")", true, faultedCpu_};
+        giveUp({1, "the guest shut its processor down (" + why + ")", true, faultedCpu_},
+               MachineCause::GuestReset);
     } else if (quickFaults_ >= kHopelessFaults) {
-        result_ = RunResult{1,
-                            "the guest shuts its processor down right after every reset (" + why +
-                                "): firmware or kernel don't work on this machine",
-                            true, faultedCpu_};
+        giveUp({1,
+                "the guest shuts its processor down right after every reset (" + why +
+                    "): firmware or kernel don't work on this machine",
+                true, faultedCpu_},
+               MachineCause::GuestReset);
     } else {
         (*log_)(LogCategory::Cpu, "{}: reset", why);
         resetRequested_ = why;
+        resetCause_ = MachineCause::GuestReset;
+    }
+}
+
+// The end, or a stop where the user wants to look at what is left.
+void Machine::giveUp(RunResult result, MachineCause cause) {
+    if (result_) return;
+    if (config_.noShutdown) {
+        tell(MachineEvent::Shutdown, cause);
+        if (!result.message.empty()) (*log_)(LogCategory::Cpu, "{}: stopped", result.message);
+        stop(RunState::Shutdown);
+    } else {
+        result_ = std::move(result);
+        endCause_ = cause;
     }
 }
 
@@ -323,24 +376,26 @@ void Machine::serveRequests() {
     if (powerOffRequested_) {
         powerOffRequested_ = false;
         resetRequested_.reset();
-        if (config_.noShutdown)
-            stop();
-        else if (!result_)
-            result_ = RunResult{};
+        giveUp({}, MachineCause::GuestShutdown);
     }
     if (std::exchange(suspendRequested_, false)) {
         (*log_)(LogCategory::Cpu, "suspend to RAM");
         suspended_ = true;
+        tell(MachineEvent::Suspend);
     }
     if (std::exchange(wakeRequested_, false) && std::exchange(suspended_, false)) {
         (*log_)(LogCategory::Cpu, "wake from suspend to RAM");
         board_->resetForWake();
         resetProcessors();
+        tell(MachineEvent::Wakeup);
     }
     if (resetRequested_) {
         resetRequested_.reset();
-        if (config_.noReboot && !result_) result_ = RunResult{};
-        if (!result_) reset();
+        if (config_.noReboot) return giveUp({}, resetCause_);
+        if (result_) return;
+        reset();
+        if (stopped_) whyStopped_ = RunState::Prelaunch;
+        tell(MachineEvent::Reset, resetCause_);
     }
 }
 
@@ -407,9 +462,9 @@ void Machine::publishDueFrame() {
 void Machine::begin() {
     result_.reset();
     if (config_.startStopped)
-        stop();
+        stop(RunState::Prelaunch);
     else
-        resume();
+        go();
     config_.startStopped = false;
 }
 
@@ -420,6 +475,7 @@ RunResult Machine::run() {
     else
         while (advance(kLongestSlice)) {}
     time_.freeze();
+    tell(MachineEvent::Shutdown, endCause_);
     return *result_;
 }
 

@@ -28,6 +28,7 @@
 #include "cpu/topology.hpp"
 #include "devices/frame.hpp"
 #include "devices/linux_loader.hpp"
+#include "devices/machine_events.hpp"
 #include "devices/vtd_config.hpp"
 #include "mmu/io.hpp"
 #include "mmu/log.hpp"
@@ -156,15 +157,21 @@ class Machine {
     Gate& gate() { return gate_; }  // for further channels; open them before run()
 
     // -- on the machine's thread: from handlers of the gate, or while run() isn't running
-    void stop();
-    void resume();
+    void stop(RunState why = RunState::Paused);
+    bool resume();  // false: it is switched off, and needs a reset first
     bool stopped() const { return stopped_; }
-    void requestReset(std::string why = "reset");
+    RunState runState() const;
+    void requestReset(std::string why = "reset", MachineCause cause = MachineCause::GuestReset);
     void requestPowerOff();
     void wake();  // from S3, suspend to RAM
     bool suspended() const { return suspended_; }
-    void requestExit(int code, std::string message = {});
+    void requestExit(int code, std::string message = {}, MachineCause cause = MachineCause::HostQuit);
     void pressPowerButton();
+    void injectNmi();  // to every processor, by LINT1
+    // What happens, as it happens; `cause` is about resets and shutdowns.
+    std::function<void(MachineEvent, MachineCause cause)> onEvent;
+    void setNoReboot(bool on) { config_.noReboot = on; }
+    void setNoShutdown(bool on) { config_.noShutdown = on; }
     Log& log() { return *log_; }
     Clock& clock() { return clock_; }
     PhysicalMemory& memory() { return memory_; }
@@ -173,6 +180,7 @@ class Machine {
     unsigned cpus() const { return unsigned(processors_.size()); }
     Cpu& cpu(unsigned n = 0) { return *processors_[n]->cpu; }
     unsigned turn() const { return running_; }  // the processor whose turn it is
+    int hostThread(unsigned n) const;           // the host's number of the thread that runs it
     LocalApic& apic(unsigned n = 0) { return *processors_[n]->apic; }
     CodeCache& code(unsigned n = 0) { return *processors_[n]->code; }
     uint64_t executed() const;  // instructions, of all processors
@@ -196,7 +204,8 @@ class Machine {
         std::unique_ptr<Cpu> cpu;
         std::unique_ptr<HotCode> translator;
         std::thread thread;
-        std::condition_variable wake;  // it rests, and may have something to do
+        std::atomic<int> hostThread{0};  // the host's number of it
+        std::condition_variable wake;    // it rests, and may have something to do
     };
     void addProcessor(unsigned number);
     void addTranslators();
@@ -209,6 +218,11 @@ class Machine {
     void resetProcessors();
     void serveRequests();
     void tripleFault();
+    void go();
+    void giveUp(RunResult result, MachineCause cause);
+    void tell(MachineEvent event, MachineCause cause = MachineCause::HostError) {
+        if (onEvent) onEvent(event, cause);
+    }
     void runSlice(int64_t most);
     int64_t speed_ = 0;  // instructions a microsecond, lately
     void idle();
@@ -245,7 +259,9 @@ class Machine {
     std::array<Gate::Channel, 4> serialChannels_{};
     uint64_t chance_ = 0;  // state of entropy() under -icount
     bool stopped_ = false;
+    RunState whyStopped_ = RunState::Paused;
     std::optional<std::string> resetRequested_;
+    MachineCause resetCause_{}, endCause_{};
     bool powerOffRequested_ = false;
     bool suspendRequested_ = false, wakeRequested_ = false;
     bool suspended_ = false;  // the guest is in S3: no processor runs, time and timers do

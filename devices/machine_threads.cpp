@@ -4,6 +4,8 @@
 // A processor's thread is active while it runs slices, and rests when its processor waits for an interrupt or
 // the machine is paused. Everything the single-threaded machine does between slices (messages of the gate,
 // resets, pictures) happens while all of them rest.
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "devices/machine.hpp"
@@ -35,6 +37,7 @@ void Machine::kick(unsigned n) {
 
 void Machine::processorThread(unsigned n) {
     Processor& p = *processors_[n];
+    p.hostThread.store(int(gettid()), std::memory_order_relaxed);
     // Not a slice more while somebody waits for the machine's thread: it may be for a reset, or for sleep.
     auto mayRun = [this] { return !paused_ && !interrupted_.load(std::memory_order_relaxed); };
     std::unique_lock lock(restMutex_);
