@@ -70,6 +70,17 @@ uint16_t set2Code(uint8_t usage) {
     }
 }
 
+uint8_t usageOfSet1(uint8_t code) {
+    for (unsigned usage = 4; usage < 0xE8; usage++) {
+        const uint16_t set2 = set2Code(uint8_t(usage));
+        if (!set2) continue;
+        ScanTranslator translator;
+        const uint8_t set1 = *translator.feed(uint8_t(set2)) & 0x7F;
+        if (code == (set1 | (set2 & E0 ? 0x80 : 0))) return uint8_t(usage);
+    }
+    return 0;
+}
+
 std::optional<uint8_t> ScanTranslator::feed(uint8_t value) {
     if (value == 0xF0) {
         breakSeen = true;

@@ -22,6 +22,8 @@ enum HidUsage : uint8_t {
 
 // Set 2 make code; bit 8 asks for the prefix E0. 0 when no PS/2 keyboard has such a key.
 uint16_t set2Code(uint8_t usage);
+// The key with this make code of set 1, bit 7 standing for the prefix E0; 0 when there is none.
+uint8_t usageOfSet1(uint8_t code);
 
 // The byte stream of set 2 turned into set 1: F0 becomes bit 7 of the next code.
 struct ScanTranslator {

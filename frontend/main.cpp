@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <optional>
@@ -11,9 +12,11 @@
 #include "devices/lockstep.hpp"
 #include "devices/machine.hpp"
 #include "frontend/display.hpp"
+#include "frontend/line_session.hpp"
 #include "frontend/monitor.hpp"
-#include "frontend/monitor_socket.hpp"
+#include "frontend/monitor_port.hpp"
 #include "frontend/options.hpp"
+#include "frontend/qmp.hpp"
 #include "frontend/screenshot.hpp"
 #include "frontend/terminal.hpp"
 
@@ -33,9 +36,10 @@ class Session : DisplayHost {
         buildMachine();
         buildMonitor();
         buildTerminal();
+        waitForClients();
         RunResult result = display_ ? runWithWindow() : machine_->run();
         terminal_.reset();
-        socket_.reset();
+        ports_.clear();
         if (!result.message.empty()) complain(result.message);
         if (result.shutdownState) fmt::print(stderr, "{}", describeRegisters(machine_->cpu(result.cpu)));
         if (o_.statistics)
@@ -89,7 +93,7 @@ class Session : DisplayHost {
         }
         if (o_.display == DisplayChoice::Auto && !display_ && !o_.serialGiven) {
             o_.serial = {{StreamTarget::Stdio, {}, !o_.monitorGiven}};
-            if (o_.monitor.kind == StreamTarget::Stdio) o_.serial.clear();
+            if (o_.monitor.kind == StreamTarget::Stdio || controlsTerminal()) o_.serial.clear();
         }
     }
 
@@ -120,24 +124,70 @@ class Session : DisplayHost {
         if (o_.machine.startStopped && display_) machine_->publishFrame(true);
     }
 
+    bool controlsTerminal() const {
+        return std::any_of(o_.monitors.begin(), o_.monitors.end(),
+                           [](auto& m) { return m.target.kind == StreamTarget::Stdio; });
+    }
+
+    MonitorFacts facts() const {
+        MonitorFacts facts{.name = o_.name};
+        for (size_t i = 0; i < o_.serial.size(); i++)
+            facts.streams.push_back(
+                {o_.serial[i].chardev.empty() ? fmt::format("serial{}", i) : o_.serial[i].chardev,
+                 describe(o_.serial[i])});
+        if (o_.debugConsole.kind != StreamTarget::None)
+            facts.streams.push_back({"debugcon", describe(o_.debugConsole)});
+        for (const MonitorRequest& m : o_.monitors) facts.streams.push_back({m.label, describe(m.target)});
+        return facts;
+    }
+
     void buildMonitor() {
-        monitor_.emplace(*machine_);
+        monitor_.emplace(*machine_, facts());
         terminalLines_ = machine_->gate().openChannel("monitor", [this](std::span<const uint8_t> line) {
             std::string answer = monitor_->execute({line.begin(), line.end()});
             if (terminal_) terminal_->monitorOutput(answer);
-        });
-        socketLines_ = machine_->gate().openChannel("monitor socket", [this](std::span<const uint8_t> line) {
-            std::string answer = monitor_->execute({line.begin(), line.end()});
-            if (socket_) socket_->send(answer);
         });
         requests_ = machine_->gate().openChannel("requests", [this](std::span<const uint8_t> m) {
             if (!m.empty() && m[0] == kScreenshot)
                 saveScreenshot();
             else
-                machine_->requestExit(0, {m.begin(), m.end()});
+                machine_->requestExit(0, {m.begin(), m.end()},
+                                      m.empty() ? MachineCause::HostWindow : MachineCause::HostSignal);
         });
-        if (o_.monitor.kind != StreamTarget::UnixSocket) return;
-        socket_.emplace(o_.monitor.path, [this](const std::string& line) { post(socketLines_, line); });
+        for (const MonitorRequest& m : o_.monitors) addMonitor(m);
+        machine_->onEvent = [this](MachineEvent event, MachineCause cause) {
+            if (control_) control_->happened(event, cause);
+            for (auto& port : ports_) port->happened(event, cause);
+        };
+    }
+
+    void addMonitor(const MonitorRequest& m) {
+        auto session = [&](MonitorSession::Send send) -> std::unique_ptr<MonitorSession> {
+            if (!m.control) return std::make_unique<LineSession>(*monitor_, std::move(send));
+            return std::make_unique<QmpSession>(*monitor_, m.pretty, std::move(send));
+        };
+        if (m.target.kind == StreamTarget::Socket) {
+            ports_.push_back(std::make_unique<MonitorPort>(m.option, m.target.socket, *machine_, session));
+            return;
+        }
+        control_ = session([this](const std::string& text) {
+            if (terminal_) terminal_->controlOutput(text);
+        });
+        controlBytes_ = machine_->gate().openChannel(m.option, [this](std::span<const uint8_t> bytes) {
+            control_->received({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        });
+    }
+
+    // wait=on: before the machine starts.
+    void waitForClients() {
+        size_t at = 0;
+        for (const MonitorRequest& m : o_.monitors) {
+            if (m.target.kind != StreamTarget::Socket) continue;
+            MonitorPort& port = *ports_[at++];
+            if (!m.target.wait) continue;
+            complain(m.option + " waits for a client at " + m.target.socket.text());
+            if (!port.waitForClient()) return;
+        }
     }
 
     void buildTerminal() {
@@ -146,15 +196,23 @@ class Session : DisplayHost {
         bool both = false;
         for (unsigned i = 0; i < o_.serial.size(); i++)
             if (o_.serial[i].kind == StreamTarget::Stdio) port = i, both = o_.serial[i].withMonitor;
-        auto mode = both      ? Terminal::Mode::Both
-                    : port    ? Terminal::Mode::Guest
-                    : monitor ? Terminal::Mode::Monitor
-                              : Terminal::Mode::Off;
+        auto mode = both       ? Terminal::Mode::Both
+                    : port     ? Terminal::Mode::Guest
+                    : monitor  ? Terminal::Mode::Monitor
+                    : control_ ? Terminal::Mode::Control
+                               : Terminal::Mode::Off;
         Terminal::Hooks hooks;
         hooks.toGuest = [this, port](std::span<const uint8_t> bytes) { machine_->postSerial(*port, bytes); };
         hooks.toMonitor = [this](const std::string& line) { post(terminalLines_, line); };
-        hooks.quit = [this](const std::string& why) { post(requests_, why); };
+        hooks.toControl = [this](std::span<const uint8_t> bytes) {
+            machine_->gate().post(controlBytes_, bytes);
+        };
+        hooks.quit = [this](const std::string& why) {
+            post(requests_, why);
+            for (auto& p : ports_) p->cancelWait();
+        };
         terminal_.emplace(mode, std::move(hooks));
+        if (control_) control_->connected();
         terminal_->start();
     }
 
@@ -207,10 +265,11 @@ class Session : DisplayHost {
     FramePublisher publisher_;
     std::optional<Machine> machine_;
     std::optional<Monitor> monitor_;
-    std::optional<MonitorSocket> socket_;
+    std::unique_ptr<MonitorSession> control_;  // on the terminal
+    std::vector<std::unique_ptr<MonitorPort>> ports_;
     std::optional<Terminal> terminal_;
     std::unique_ptr<Display> display_;
-    Gate::Channel terminalLines_{}, socketLines_{}, requests_{};
+    Gate::Channel terminalLines_{}, controlBytes_{}, requests_{};
 };
 
 int mainProgram(int argc, char** argv) {

@@ -76,8 +76,10 @@ std::vector<std::string> split(const std::string& line) {
 
 }  // namespace
 
-Monitor::Monitor(Machine& m)
-    : machine(m), typer(m.clock(), [&m](uint8_t usage, bool down) { m.board().key(usage, down); }) {}
+Monitor::Monitor(Machine& m, MonitorFacts given)
+    : machine(m),
+      facts(std::move(given)),
+      typer(m.clock(), [&m](uint8_t usage, bool down) { m.board().key(usage, down); }) {}
 
 std::string Monitor::execute(const std::string& line) {
     std::vector<std::string> words = split(line);

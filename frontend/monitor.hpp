@@ -16,7 +16,10 @@ namespace kiln {
 class KeyTyper {
   public:
     KeyTyper(Clock& clock, std::function<void(uint8_t usage, bool down)> send);
-    void add(uint8_t usage, bool down, Nanos pause);  // `pause` comes after it
+    void add(uint8_t usage, bool down, Nanos pause);                     // `pause` comes after it
+    void press(const std::vector<uint8_t>& usages, Nanos hold = kHold);  // together
+    static constexpr Nanos kHold = kSecond / 20, kPause = kSecond / 50;
+    static constexpr size_t kMostTogether = 16;
 
   private:
     struct Event {
@@ -43,14 +46,24 @@ struct MonitorCommand {
 };
 using MonitorTable = std::span<const MonitorCommand>;
 
+// What the monitors tell and the machine does not know.
+struct StreamFacts {
+    std::string label, target;  // "serial0", "file:x"
+};
+struct MonitorFacts {
+    std::string name;  // -name
+    std::vector<StreamFacts> streams{};
+};
+
 class Monitor {
   public:
-    explicit Monitor(Machine& machine);
+    explicit Monitor(Machine& machine, MonitorFacts facts = {});
     std::string execute(const std::string& line);  // the answer, with a newline at its end, or ""
 
     // -- for commands
     Cpu& cpu() { return machine.cpu(selected); }
     Machine& machine;
+    MonitorFacts facts;
     KeyTyper typer;
     unsigned buttons = 0;   // of the mouse
     unsigned selected = 0;  // the processor that x, print and info registers are about

@@ -1,6 +1,4 @@
 // The human monitor: keyboard and mouse.
-#include <algorithm>
-
 #include "devices/board.hpp"
 #include "frontend/key_map.hpp"
 #include "frontend/monitor_tables.hpp"
@@ -10,14 +8,16 @@ namespace kiln {
 
 namespace {
 
-constexpr Nanos kKeyHold = kSecond / 20, kKeyPause = kSecond / 50;
+constexpr Nanos kMillisecond = kSecond / 1000;
 
 std::string sendkey(Monitor& monitor, const MonitorArguments& a) {
-    std::vector<uint8_t> keys = a.empty() ? std::vector<uint8_t>() : keysByChord(a[0]);
+    const std::vector<uint8_t> keys = a.empty() ? std::vector<uint8_t>() : keysByChord(a[0]);
     if (keys.empty()) return "sendkey needs the names of keys, such as ctrl-alt-delete\n";
-    for (uint8_t key : keys) monitor.typer.add(key, true, kKeyHold);
-    std::reverse(keys.begin(), keys.end());
-    for (uint8_t key : keys) monitor.typer.add(key, false, kKeyPause);
+    if (keys.size() > KeyTyper::kMostTogether) return "that many keys can't be pressed together\n";
+    uint64_t hold = KeyTyper::kHold / kMillisecond;
+    if (a.size() > 1 && (!parseNumber(a[1], hold) || !hold || hold > 60'000))
+        return "the time to hold the keys is a number of milliseconds, 1 to 60000\n";
+    monitor.typer.press(keys, hold * kMillisecond);
     return {};
 }
 
@@ -29,10 +29,10 @@ std::string type(Monitor& monitor, const MonitorArguments& a) {
         if (c == '\\' && i + 1 < text.size()) c = text[++i] == 'n' ? '\n' : text[i] == 't' ? '\t' : text[i];
         auto stroke = keyStrokeOf(c);
         if (!stroke) return "a US keyboard has no key for one of the characters\n";
-        if (stroke->shift) monitor.typer.add(kLeftShift, true, kKeyPause);
-        monitor.typer.add(stroke->usage, true, kKeyHold);
-        monitor.typer.add(stroke->usage, false, kKeyPause);
-        if (stroke->shift) monitor.typer.add(kLeftShift, false, kKeyPause);
+        if (stroke->shift) monitor.typer.add(kLeftShift, true, KeyTyper::kPause);
+        monitor.typer.add(stroke->usage, true, KeyTyper::kHold);
+        monitor.typer.add(stroke->usage, false, KeyTyper::kPause);
+        if (stroke->shift) monitor.typer.add(kLeftShift, false, KeyTyper::kPause);
     }
     return {};
 }
@@ -65,6 +65,11 @@ void KeyTyper::add(uint8_t usage, bool down, Nanos pause) {
     if (!timer_.armed()) timer_.arm(clock_.now());
 }
 
+void KeyTyper::press(const std::vector<uint8_t>& usages, Nanos hold) {
+    for (size_t i = 0; i < usages.size(); i++) add(usages[i], true, i + 1 < usages.size() ? kPause : hold);
+    for (size_t i = usages.size(); i-- > 0;) add(usages[i], false, kPause);
+}
+
 void KeyTyper::next() {
     if (events_.empty()) return;
     Event e = events_.front();
@@ -75,7 +80,7 @@ void KeyTyper::next() {
 
 MonitorTable inputCommands() {
     static constexpr MonitorCommand kRows[] = {
-        {"sendkey", "KEYS", "presses keys together, such as ctrl-alt-delete", sendkey},
+        {"sendkey", "KEYS [HOLDMS]", "presses keys together, such as ctrl-alt-delete", sendkey},
         {"type", "TEXT", "types a text on a US keyboard; \\n is Enter", type},
         {"mouse_move", "DX DY [DZ]", "moves the mouse", mouseMove},
         {"mouse_button", "BITS", "1 left, 2 middle, 4 right; 0 releases", mouseButton},

@@ -2,6 +2,7 @@
 #include "devices/board.hpp"
 #include "frontend/monitor_tables.hpp"
 #include "frontend/options.hpp"
+#include "frontend/run_state_names.hpp"
 #include "frontend/screenshot.hpp"
 
 namespace kiln {
@@ -19,12 +20,12 @@ std::string stop(Monitor& monitor, const MonitorArguments&) {
 }
 
 std::string resume(Monitor& monitor, const MonitorArguments&) {
-    monitor.machine.resume();
-    return {};
+    if (monitor.machine.resume()) return {};
+    return "the machine is switched off: 'system_reset' starts it anew, then 'cont' lets it go on\n";
 }
 
 std::string reset(Monitor& monitor, const MonitorArguments&) {
-    monitor.machine.requestReset("monitor");
+    monitor.machine.requestReset("monitor", MachineCause::HostReset);
     return {};
 }
 
@@ -38,22 +39,32 @@ std::string wakeup(Monitor& monitor, const MonitorArguments&) {
     return {};
 }
 
+std::string nmi(Monitor& monitor, const MonitorArguments&) {
+    monitor.machine.injectNmi();
+    return {};
+}
+
 std::string screendump(Monitor& monitor, const MonitorArguments& a) {
-    if (a.empty()) return "screendump needs a file name\n";
+    const bool chosen = a.size() == 3 && a[0] == "-f";
+    if (a.size() != 1 && !chosen) return "screendump needs a file name\n";
+    if (chosen && a[1] != "png" && a[1] != "ppm") return "screendump -f takes png or ppm\n";
     const Frame* frame = monitor.machine.board().render(true);
     if (!frame) return "there is no display adapter\n";
+    PictureFormat format = pictureFormatOf(a.back());
+    if (chosen) format = a[1] == "ppm" ? PictureFormat::Ppm : PictureFormat::Png;
     std::string error;
-    return writePng(a[0], *frame, error) ? std::string() : error + "\n";
+    return writePicture(a.back(), *frame, format, error) ? std::string() : error + "\n";
 }
 
 std::string infoVersion(Monitor&, const MonitorArguments&) { return std::string("kiln ") + kVersion + "\n"; }
 
 std::string infoStatus(Monitor& monitor, const MonitorArguments&) {
-    return fmt::format("{}, {} instructions, {:.3f} s\n",
-                       monitor.machine.stopped()     ? "stopped"
-                       : monitor.machine.suspended() ? "suspended"
-                                                     : "running",
-                       monitor.machine.executed(), double(monitor.machine.clock().now()) / 1e9);
+    const RunState state = monitor.machine.runState();
+    const bool plain = state == RunState::Running || state == RunState::Paused;
+    const std::string why = plain ? "" : fmt::format(" ({})", nameOf(state));
+    return fmt::format("VM status: {}{}\n{} instructions, {:.3f} s\n",
+                       state == RunState::Running ? "running" : "paused", why, monitor.machine.executed(),
+                       double(monitor.machine.clock().now()) / 1e9);
 }
 
 std::string infoScreen(Monitor& monitor, const MonitorArguments&) {
@@ -72,7 +83,9 @@ MonitorTable machineCommands() {
         {"system_reset", "", "the reset button", reset},
         {"system_powerdown", "", "the power button", powerdown},
         {"system_wakeup", "", "ends the guest's suspend to RAM, as a key does", wakeup},
-        {"screendump", "FILE", "writes the screen to a PNG file", screendump},
+        {"screendump", "[-f png|ppm] FILE", "writes the screen to a picture; PNG, or as the name says",
+         screendump},
+        {"nmi", "", "a non-maskable interrupt to every processor", nmi},
     };
     return kRows;
 }

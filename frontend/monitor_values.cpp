@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
+#include <fstream>
 
 namespace kiln {
 
@@ -43,6 +45,18 @@ std::string describeDevice(Device& device) {
     StateText text;
     device.state(text);
     return text.text;
+}
+
+std::string driveName(const DriveConfig& drive) {
+    if (drive.kind == DriveKind::Floppy) return fmt::format("floppy{}", drive.index);
+    return fmt::format("ide{}-{}{}", drive.index / 2, drive.kind == DriveKind::Cdrom ? "cd" : "hd",
+                       drive.index % 2);
+}
+
+uint64_t imageSize(const std::string& path) {
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    const std::streamoff size = file ? std::streamoff(file.tellg()) : 0;
+    return size > 0 ? uint64_t(size) : 0;
 }
 
 }  // namespace kiln

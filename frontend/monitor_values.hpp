@@ -6,6 +6,7 @@
 #include <string>
 
 #include "apic/device.hpp"
+#include "devices/machine.hpp"
 
 namespace kiln {
 
@@ -13,5 +14,8 @@ bool parseNumber(const std::string& text, uint64_t& out);  // decimal, or hexade
 bool parseSigned(const std::string& text, int& out);
 // Every field that state() visits, one a line.
 std::string describeDevice(Device& device);
+std::string driveName(const DriveConfig& drive);  // as QEMU's: "ide0-hd0", "ide1-cd0", "floppy0"
+uint64_t imageSize(const std::string& path);      // bytes; 0 if there is no such file any more
+constexpr const char* kNoUuid = "00000000-0000-0000-0000-000000000000";  // machines have none
 
 }  // namespace kiln

@@ -388,23 +388,4 @@ unsigned parseIcount(const std::string& text) {
     return shift;
 }
 
-StreamTarget parseStream(const std::string& option, const std::string& text) {
-    bool serial = option == "-serial", monitor = option == "-monitor";
-    if (text == "none") return {StreamTarget::None, {}, false};
-    if (text == "null") return {StreamTarget::Null, {}, false};
-    if (text == "stdio") return {StreamTarget::Stdio, {}, false};
-    if (text == "mon:stdio" && serial) return {StreamTarget::Stdio, {}, true};
-    if (text.starts_with("file:") && text.size() > 5 && !monitor)
-        return {StreamTarget::File, text.substr(5), false};
-    if (text.starts_with("unix:") && text.size() > 5 && monitor) {
-        std::string path =
-            text.substr(5, text.find(',') == std::string::npos ? std::string::npos : text.find(',') - 5);
-        return {StreamTarget::UnixSocket, path, false};
-    }
-    refuse(option + " " + text + " is not implemented in kiln " + kVersion + ": it takes " +
-           (monitor  ? "stdio, unix:PATH, null or none"
-            : serial ? "stdio, mon:stdio, file:PATH, null or none"
-                     : "stdio, file:PATH, null or none"));
-}
-
 }  // namespace kiln

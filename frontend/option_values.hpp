@@ -39,6 +39,5 @@ void parseMachine(const std::string& text, MachineConfig& machine);
 void parseDevice(const std::string& text, MachineConfig& machine);
 void parseRtc(const std::string& text, MachineConfig& machine);
 unsigned parseIcount(const std::string& text);
-StreamTarget parseStream(const std::string& option, const std::string& text);
 
 }  // namespace kiln

@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "frontend/option_values.hpp"
+#include "frontend/stream_values.hpp"
 
 namespace kiln {
 
@@ -24,6 +25,8 @@ struct Draft {
     std::vector<DriveRequest> drives;
     bool nographic = false, noDefaults = false, bootGiven = false, snapshotAll = false;
     bool perfMap = false, jitDump = false;
+    std::vector<Chardev> chardevs;
+    std::vector<ChardevMonitor> chardevMonitors;
     KeyValues lockstepTranslator;  // what -lockstep says of it
     std::vector<std::string> warnings;
 };
@@ -43,7 +46,8 @@ constexpr Topic kTopics[] = {
      "takes several modules: -initrd \"file words,file2 words\"."},
     {"display", "A window where there is a display; otherwise COM1 and the monitor on the terminal."},
     {"serial",
-     "TARGET is stdio, mon:stdio, file:PATH, null or none. With mon:stdio, Ctrl-A c switches between\n"
+     "TARGET is stdio, mon:stdio, file:PATH, chardev:ID, null or none. With mon:stdio, Ctrl-A c switches "
+     "between\n"
      "the serial port and the monitor, Ctrl-A x ends kiln, Ctrl-A h lists more."},
     {"debug", "Categories of -d: "},
 };
@@ -159,11 +163,14 @@ class CommandLine {
               [&](auto& v) { parseMachine(v, o.machine); });
         value("M", "TYPE", "the same as -machine", [&](auto& v) { parseMachine(v, o.machine); });
         value(
-            "accel", "jit|interp[,tier1=N][,tier2=N][,tb-size=MIB][,portable=on|off]"
+            "accel",
+            "jit|interp[,tier1=N][,tier2=N][,tb-size=MIB][,portable=on|off]"
             "[,background=on|off][,thread=HOW]",
             "jit: hot code becomes host code, once a block was entered N times, and with portable=on leaves "
-            "what hosts compute differently (sines, reciprocals) to the interpreter; background=off makes it on "
-            "no thread of its own, which it has where a host processor is idle and time is not counted; interp: "
+            "what hosts compute differently (sines, reciprocals) to the interpreter; background=off makes it "
+            "on "
+            "no thread of its own, which it has where a host processor is idle and time is not counted; "
+            "interp: "
             "the interpreter alone; default jit on x86-64 hosts, interp on others; "
             "thread=multi gives every processor a host thread, thread=single none",
             [&](auto& v) { parseAccel(v, o.machine); });
@@ -264,11 +271,34 @@ class CommandLine {
             o.serial.push_back(parseStream("-serial", v));
             o.serialGiven = true;
         });
-        value("monitor", "TARGET", "the monitor: stdio, unix:PATH (a listening socket), null or none",
+        value("monitor", "TARGET",
+              "the monitor: stdio, unix:PATH or tcp:HOST:PORT[,server=on][,wait=on|off] (a listening "
+              "socket), null "
+              "or none",
               [&](auto& v) {
-                  o.monitor = parseStream("-monitor", v);
                   o.monitorGiven = true;
+                  const StreamTarget target = parseStream("-monitor", v);
+                  if (target.kind == StreamTarget::Socket)
+                      addMonitor({.option = "-monitor", .target = target});
+                  else
+                      o.monitor = target;
               });
+        value("qmp", "TARGET", "QEMU's machine protocol (JSON): stdio, or a socket as for -monitor",
+              [&](auto& v) { addControl("-qmp", v, false); });
+        value("qmp-pretty", "TARGET", "the same, indented for people",
+              [&](auto& v) { addControl("-qmp-pretty", v, true); });
+        value("chardev", "KIND,id=ID",
+              "a stream with a name: socket,path=|host=,port=,server=on,wait=on|off; stdio[,mux=on]; "
+              "file,path=; null",
+              [&](auto& v) {
+                  draft.chardevs.push_back(parseChardev(v));
+                  for (size_t i = 0; i + 1 < draft.chardevs.size(); i++)
+                      if (draft.chardevs[i].id == draft.chardevs.back().id)
+                          throw std::runtime_error("-chardev: there are two with id=" + draft.chardevs[i].id);
+              });
+        value("mon", "chardev=ID",
+              "a monitor there: mode=readline (for people) or control (the machine protocol), pretty=on",
+              [&](auto& v) { draft.chardevMonitors.push_back(parseMon(v)); });
         value("debugcon", "TARGET",
               "what the guest writes to ports 0x402 and 0xE9: stdio, file:PATH, null or none",
               [&](auto& v) { o.debugConsole = parseStream("-debugcon", v); });
@@ -280,6 +310,19 @@ class CommandLine {
         value("d", "CATEGORIES", "log what happens, to standard error; comma-separated",
               [&](auto& v) { o.logCategories += (o.logCategories.empty() ? "" : ",") + v; });
         value("D", "FILE", "log to a file", [&](auto& v) { o.logFile = v; });
+    }
+
+    // Labels are QEMU's.
+    void addMonitor(MonitorRequest request) {
+        std::vector<MonitorRequest>& all = draft.options.monitors;
+        request.label = "compat_monitor" + std::to_string(all.size());
+        all.push_back(std::move(request));
+    }
+
+    void addControl(const std::string& option, const std::string& value, bool pretty) {
+        const StreamTarget target = parseStream(option, value);
+        if (target.kind == StreamTarget::None || target.kind == StreamTarget::Null) return;
+        addMonitor({.option = option, .target = target, .control = true, .pretty = pretty});
     }
 
     void addDrive(const std::string& file, DriveKind kind, unsigned index) {
@@ -401,6 +444,7 @@ void fillDefaults(Draft& draft) {
         throw std::runtime_error("-initrd only makes sense with -kernel");
     if (k.kernel.empty() && !k.commandLine.empty())
         throw std::runtime_error("-append only makes sense with -kernel");
+    joinChardevs(draft.chardevs, draft.chardevMonitors, o);
     placeDrives(draft);
     findFirmware(o.machine);
     if (o.machine.translator && !kTranslates) {
@@ -420,6 +464,8 @@ void fillDefaults(Draft& draft) {
     for (const auto& [key, value] : draft.lockstepTranslator)
         if (!setTranslatorOption("-lockstep", key, value, *o.machine.translator))
             throw std::runtime_error("-lockstep: '" + key + "' is not implemented in kiln " + kVersion);
+    if (o.lockstep && !o.monitors.empty())
+        throw std::runtime_error("-lockstep has no monitor: neither sockets nor -qmp");
     if (o.lockstep && o.machine.threads)
         throw std::runtime_error("-lockstep needs processors that take turns: thread=single");
     o.machine.nographic = draft.nographic;
@@ -438,9 +484,10 @@ void fillDefaults(Draft& draft) {
     o.machine.debugConsole = o.debugConsole.kind != StreamTarget::None;
     unsigned readers = o.monitor.kind == StreamTarget::Stdio;
     for (const StreamTarget& s : o.serial) readers += s.kind == StreamTarget::Stdio;
+    for (const MonitorRequest& m : o.monitors) readers += m.target.kind == StreamTarget::Stdio;
     if (readers > 1)
         throw std::runtime_error(
-            "only one of -serial and -monitor can have the terminal: use -serial mon:stdio for both");
+            "only one of -serial, -monitor and -qmp can have the terminal: use -serial mon:stdio for both");
 }
 
 }  // namespace

@@ -7,14 +7,29 @@
 
 #include "devices/lockstep.hpp"
 #include "devices/machine.hpp"
+#include "frontend/socket_server.hpp"
 
 namespace kiln {
 
 // Where a byte stream (serial port, monitor, debug console) goes.
 struct StreamTarget {
-    enum Kind { None, Null, Stdio, File, UnixSocket } kind = None;
-    std::string path;          // File, UnixSocket
+    enum Kind { None, Null, Stdio, File, Socket } kind = None;
+    std::string path{};        // File
     bool withMonitor = false;  // mon:stdio: Ctrl-A c switches to the monitor
+    SocketAddress socket{};    // Socket; kiln listens there
+    bool wait = false;         // Socket: for a client, before the machine starts
+    std::string chardev{};     // the -chardev that it is
+};
+
+std::string describe(
+    const StreamTarget& target);  // as query-chardev prints it: "file", "unix:PATH,server=on"
+
+// A monitor at a socket.
+struct MonitorRequest {
+    std::string label{}, option{};  // "compat_monitor0"; "-qmp"
+    StreamTarget target{};
+    bool control = false;  // the machine protocol, otherwise lines for people
+    bool pretty = false;
 };
 
 enum class DisplayChoice { Auto, Sdl, None };
@@ -24,8 +39,9 @@ struct Options {
     DisplayChoice display = DisplayChoice::Auto;
     std::vector<StreamTarget> serial;  // COM1..COM4
     bool serialGiven = false;          // otherwise COM1 goes where it is useful
-    StreamTarget monitor;
+    StreamTarget monitor;              // the terminal's: Stdio, or none
     bool monitorGiven = false;
+    std::vector<MonitorRequest> monitors;  // the others
     StreamTarget debugConsole;
     std::string logCategories, logFile;
     std::string name;

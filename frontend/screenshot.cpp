@@ -15,8 +15,27 @@ struct FileCloser {
     void operator()(std::FILE* file) const { std::fclose(file); }
 };
 
+void fillRow(const Frame& frame, unsigned y, uint8_t* row) {
+    const uint32_t* in = frame.pixels.data() + size_t(y) * frame.width;
+    for (unsigned x = 0; x < frame.width; x++) {
+        row[x * 3] = uint8_t(in[x] >> 16);
+        row[x * 3 + 1] = uint8_t(in[x] >> 8);
+        row[x * 3 + 2] = uint8_t(in[x]);
+    }
+}
+
+bool encodePpm(std::FILE* file, const Frame& frame, uint8_t* row) {
+    const size_t size = size_t(frame.width) * 3;
+    bool good = std::fprintf(file, "P6\n%u %u\n255\n", frame.width, frame.height) > 0;
+    for (unsigned y = 0; good && y < frame.height; y++) {
+        fillRow(frame, y, row);
+        good = std::fwrite(row, 1, size, file) == size;
+    }
+    return good;
+}
+
 // libpng reports errors by longjmp: nothing here may need a destructor between setjmp and the calls.
-bool encode(std::FILE* file, const Frame& frame, png_bytep row) {
+bool encodePng(std::FILE* file, const Frame& frame, png_bytep row) {
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
     png_infop info = png ? png_create_info_struct(png) : nullptr;
     if (!info || setjmp(png_jmpbuf(png))) {
@@ -30,12 +49,7 @@ bool encode(std::FILE* file, const Frame& frame, png_bytep row) {
         png_set_pHYs(png, info, 3 * frame.width, 4 * frame.height, PNG_RESOLUTION_UNKNOWN);
     png_write_info(png, info);
     for (unsigned y = 0; y < frame.height; y++) {
-        const uint32_t* in = frame.pixels.data() + size_t(y) * frame.width;
-        for (unsigned x = 0; x < frame.width; x++) {
-            row[x * 3] = png_byte(in[x] >> 16);
-            row[x * 3 + 1] = png_byte(in[x] >> 8);
-            row[x * 3 + 2] = png_byte(in[x]);
-        }
+        fillRow(frame, y, row);
         png_write_row(png, row);
     }
     png_write_end(png, info);
@@ -45,7 +59,11 @@ bool encode(std::FILE* file, const Frame& frame, png_bytep row) {
 
 }  // namespace
 
-bool writePng(const std::string& path, const Frame& frame, std::string& error) {
+PictureFormat pictureFormatOf(const std::string& path) {
+    return path.ends_with(".ppm") ? PictureFormat::Ppm : PictureFormat::Png;
+}
+
+bool writePicture(const std::string& path, const Frame& frame, PictureFormat format, std::string& error) {
     if (frame.width == 0 || frame.height == 0) {
         error = "There is no picture to save yet.";
         return false;
@@ -57,6 +75,7 @@ bool writePng(const std::string& path, const Frame& frame, std::string& error) {
         return false;
     }
     std::vector<png_byte> row(size_t(frame.width) * 3);
+    const auto encode = format == PictureFormat::Png ? encodePng : encodePpm;
     bool written = encode(file.get(), frame, row.data()) && std::fflush(file.get()) == 0;
     int reason = errno;
     file.reset();

@@ -122,7 +122,10 @@ void Terminal::readLoop() {
         ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n <= 0) open = false;  // the end of a script: the machine goes on
-        for (ssize_t i = 0; i < n; i++) take(buffer[i]);
+        if (mode_ == Mode::Control && n > 0)
+            hooks_.toControl({buffer, size_t(n)});
+        else
+            for (ssize_t i = 0; i < n; i++) take(buffer[i]);
     }
 }
 

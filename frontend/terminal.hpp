@@ -19,11 +19,12 @@ namespace kiln {
 // Reads standard input on a thread of its own; the hooks are called there.
 class Terminal {
   public:
-    enum class Mode { Off, Guest, Monitor, Both };  // who gets what is typed
+    enum class Mode { Off, Guest, Monitor, Control, Both };  // who gets what is typed
     struct Hooks {
         std::function<void(std::span<const uint8_t>)> toGuest;
         std::function<void(const std::string& line)> toMonitor;
-        std::function<void(const std::string& why)> quit;  // Ctrl-A x, or a signal
+        std::function<void(std::span<const uint8_t>)> toControl;  // the machine protocol's bytes
+        std::function<void(const std::string& why)> quit;         // Ctrl-A x, or a signal
     };
 
     Terminal(Mode mode, Hooks hooks);
@@ -35,6 +36,7 @@ class Terminal {
     // -- from any thread
     void guestOutput(uint8_t byte);
     void monitorOutput(const std::string& text);
+    void controlOutput(const std::string& text) { write(text); }
 
   private:
     void setRaw();

@@ -61,7 +61,8 @@ class PciFunction : public Device {
     bool dmaRead(uint64_t address, void* out, uint64_t size);
     bool dmaWrite(uint64_t address, const void* in, uint64_t size);
     Bdf bdf() const { return bdf_; }
-    bool busMaster() const { return config_[4] & 4; }  // DMA allowed
+    bool busMaster() const { return config_[4] & 4; }                     // DMA allowed
+    uint64_t barSize(unsigned index) const { return bars_[index].size; }  // 0: none; 6 is the expansion ROM
 
   protected:
     struct ConfigRange {

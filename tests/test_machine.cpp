@@ -127,7 +127,7 @@ TEST_CASE("machine: suspend to RAM keeps RAM, its shadow and the clock, and star
         unsigned looks = 0;
         auto look = m.gate().openChannel("look", [&](std::span<const uint8_t>) {
             if (m.suspended() && ++looks == 3) {
-                CHECK(monitor.execute("info status").starts_with("suspended"));
+                CHECK(monitor.execute("info status").starts_with("VM status: paused (suspended)"));
                 monitor.execute("system_wakeup");
             }
         });
@@ -297,7 +297,7 @@ TEST_CASE("monitor: answers") {
     says("info registers -a", "CPU 0");
     says("info cpus", "* CPU  0: APIC id  0");
     says("cpu 1", "from 0 to 0");
-    says("info status", "stopped");
+    says("info status", "VM status: paused\n");
     says("info version", "kiln 0.1");
     says("info pic", "I/O APIC input 23");
     says("info pci", "8086:29c0");

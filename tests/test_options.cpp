@@ -123,7 +123,7 @@ TEST_CASE("options: streams") {
     CHECK(o.machine.debugConsole);
     CHECK(!parse({}).machine.debugConsole);
     CHECK(parse({"-serial", "mon:stdio"}).serial[0].withMonitor);
-    CHECK(parse({"-monitor", "unix:/x,server,nowait"}).monitor.path == "/x");
+    CHECK(parse({"-monitor", "unix:/x,server,nowait"}).monitors.at(0).target.socket.path == "/x");
     CHECK(mentions(refusal({"-serial", "pty"}), "-serial pty"));
     CHECK(mentions(refusal({"-serial", "stdio", "-monitor", "stdio"}), "terminal"));
     CHECK(mentions(refusal({"-serial", "null", "-serial", "null", "-serial", "null", "-serial", "null",

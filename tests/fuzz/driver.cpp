@@ -19,7 +19,7 @@ namespace kiln::fuzz {
 namespace {
 
 constexpr const Target* kTargets[] = {&kProcessor, &kDevices, &kDisks,     &kImages,  &kKernels,
-                                      &kFwCfg,     &kPci,     &kRemapping, &kMonitor, &kOptions};
+                                      &kFwCfg,     &kPci,     &kRemapping, &kMonitor, &kQmp, &kOptions};
 
 using test::below;
 using test::oneIn;

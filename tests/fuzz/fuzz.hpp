@@ -72,7 +72,7 @@ struct Target {
     unsigned smokeInputs;  // for the normal tests: as many as about a second takes
 };
 
-extern const Target kProcessor, kDevices, kDisks, kImages, kKernels, kFwCfg, kPci, kRemapping, kMonitor,
+extern const Target kProcessor, kDevices, kDisks, kImages, kKernels, kFwCfg, kPci, kRemapping, kMonitor, kQmp,
     kOptions;
 
 }  // namespace kiln::fuzz
