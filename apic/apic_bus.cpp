@@ -15,9 +15,44 @@ ApicMessage ApicBus::decode(const Msi& msi) {
     return m;
 }
 
+std::optional<ApicMessage> ApicBus::decodeAsserted(const Msi& msi) {
+    const bool deasserts = (msi.data >> 15 & 1) && !(msi.data >> 14 & 1);
+    return deasserts ? std::nullopt : std::optional(decode(msi));
+}
+
 bool ApicBus::deliverMsi(const Msi& msi) {
-    bool deassert = (msi.data >> 15 & 1) && !(msi.data >> 14 & 1);
-    return !deassert && deliver(decode(msi));
+    auto message = decodeAsserted(msi);
+    if (message) message->relayed = true;
+    return message && deliver(*message);
+}
+
+std::optional<ApicMessage> ApicBus::resolve(const Msi& msi, std::optional<uint16_t> source) {
+    return remapping ? remapping->resolve(msi, source) : decodeAsserted(msi);
+}
+
+bool ApicBus::request(const Msi& msi, std::optional<uint16_t> source) {
+    auto message = resolve(msi, source);
+    if (message) message->relayed = true;
+    return message && deliver(*message);
+}
+
+static bool hasVector(const ApicMessage& m) {
+    return m.mode == DeliveryMode::Fixed || m.mode == DeliveryMode::LowestPriority;
+}
+
+bool ApicBus::requestFor(unsigned cpu, const Msi& msi) {
+    const auto message = resolve(msi, {});
+    if (!message) return false;
+    return hasVector(*message) ? locals_[cpu]->accept(*message) : deliver(*message);
+}
+
+void ApicBus::post(unsigned cpu, const Msi& msi, std::optional<uint16_t> source) {
+    const auto message = resolve(msi, source);
+    if (!message) return;
+    if (hasVector(*message))
+        locals_[cpu]->post(message->vector);
+    else
+        deliver(*message);
 }
 
 bool ApicBus::deliver(const ApicMessage& message) { return send(message, Shorthand::None, nullptr); }

@@ -16,6 +16,7 @@ namespace kiln {
 
 class LocalApic;
 class IoApic;
+class InterruptRelay;
 
 // Bits 8..10 of ICR, LVT, redirection entry and MSI data.
 enum class DeliveryMode : uint8_t { Fixed, LowestPriority, Smi, RemoteRead, Nmi, Init, StartUp, ExtInt };
@@ -26,7 +27,8 @@ struct ApicMessage {
     bool logical = false;
     DeliveryMode mode = DeliveryMode::Fixed;
     uint8_t vector = 0;
-    bool level = false;  // level-triggered: sets the vector's TMR bit
+    bool level = false;    // level-triggered: sets the vector's TMR bit
+    bool relayed = false;  // asked for by those who pass the relay at the moment
 };
 
 // Bits 18..19 of ICR.
@@ -36,9 +38,9 @@ enum class Shorthand : uint8_t { None, Self, AllIncludingSelf, AllExcludingSelf 
 class InterruptRemapping {
   public:
     virtual ~InterruptRemapping() = default;
-    // `source` is the requester's bus, device and function; the I/O APIC has none. False: blocked, or nobody
-    // took it.
-    virtual bool request(const Msi& msi, std::optional<uint16_t> source) = 0;
+    // What becomes of a request; none: it is blocked. `source` is the requester's bus, device and function;
+    // the I/O APIC has none.
+    virtual std::optional<ApicMessage> resolve(const Msi& msi, std::optional<uint16_t> source) = 0;
 };
 
 // Also the IoHandler of the 1 MiB window at 0xFEE00000: message-signalled interrupts are writes to it. (A
@@ -55,11 +57,16 @@ class ApicBus : public IoHandler {
     bool deliver(const ApicMessage& message, Shorthand shorthand, LocalApic& sender);
     bool deliverMsi(const Msi& msi);
     // A request of the I/O APIC or a PCI function: like deliverMsi, but by way of `remapping`.
-    bool request(const Msi& msi, std::optional<uint16_t> source = {}) {
-        return remapping ? remapping->request(msi, source) : deliverMsi(msi);
-    }
+    bool request(const Msi& msi, std::optional<uint16_t> source = {});
+    // The same for one whose interrupts are dedicated to a processor, whatever destination the message has. A
+    // mode other than fixed and lowest priority has its ordinary way. `post` is for any thread, without a
+    // lock unless there is remapping.
+    bool requestFor(unsigned cpu, const Msi& msi);
+    void post(unsigned cpu, const Msi& msi, std::optional<uint16_t> source);
     InterruptRemapping* remapping = nullptr;
+    InterruptRelay* relay = nullptr;  // where there are PCI functions
     static ApicMessage decode(const Msi& msi);
+    static std::optional<ApicMessage> decodeAsserted(const Msi& msi);  // none: it ends a level
 
     // A level-triggered interrupt was finished somewhere: I/O APICs look at their pins again.
     void broadcastEoi(uint8_t vector);
@@ -81,6 +88,7 @@ class ApicBus : public IoHandler {
   private:
     LocalApic* lowestPriority(const ApicMessage& message, Shorthand shorthand, LocalApic* sender);
     bool send(const ApicMessage& message, Shorthand shorthand, LocalApic* sender);
+    std::optional<ApicMessage> resolve(const Msi& msi, std::optional<uint16_t> source);
 
     std::vector<LocalApic*> locals_;
     std::vector<IoApic*> ioApics_;

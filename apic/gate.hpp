@@ -1,6 +1,7 @@
 // The one gate for everything nondeterministic: host time, the calendar, entropy, and bytes that arrive from
-// outside (keys, mouse, serial input, display requests). But for CounterClock, which MachineTime need not use,
-// nothing else in kiln asks the host for any of these: a recorder can log this object, a player can feed it.
+// outside (keys, mouse, serial input, display requests). But for CounterClock, which MachineTime need not
+// use, nothing else in kiln asks the host for any of these: a recorder can log this object, a player can feed
+// it.
 #pragma once
 #include <condition_variable>
 #include <cstdint>

@@ -1,5 +1,7 @@
 #include "apic/io_apic.hpp"
 
+#include "apic/interrupt_relay.hpp"
+
 namespace kiln {
 
 namespace {
@@ -40,7 +42,11 @@ bool IoApic::send(unsigned n) {
     const uint64_t entry = entries_[n];
     const uint64_t address = ApicBus::kWindowBase | entry >> 48 << 4 | (entry & kLogical ? kMsiLogical : 0);
     const uint32_t trigger = levelTriggered(entry) ? kMsiLevel | kMsiAssert : 0;
-    return bus_.request({address, uint32_t(entry & 0x7FF) | trigger});
+    const Msi msi{address, uint32_t(entry & 0x7FF) | trigger};
+    if (!bus_.relay) return bus_.request(msi);
+    if (const auto cpu = bus_.relay->dedicatedPin(n)) return bus_.requestFor(*cpu, msi);
+    const InterruptRelay::Passage passage(*bus_.relay, n);
+    return bus_.request(msi);
 }
 
 void IoApic::pinChanged(unsigned n, bool level) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "apic/interrupt_relay.hpp"
 #include "apic/timer_state.hpp"
 
 namespace kiln {
@@ -89,6 +90,7 @@ void LocalApic::reset() {
     // counts on 8259 interrupts before it looks at the APIC.
     if (bsp_) lvt_[kLvtLint0] = uint32_t(DeliveryMode::ExtInt) << 8;
     attention_ = 0;
+    for (auto& word : posted_) word = 0;
     updateAttention();
 }
 
@@ -102,6 +104,7 @@ void LocalApic::clearRegisters() {
     lvt_.fill(kMasked);
     irr_ = isr_ = tmr_ = {};
     extIntMessage_ = false;
+    track_.count = 0;
     initialCount_ = startCount_ = divide_ = 0;
     timerRunning_ = false;
     tscDeadline_ = 0;
@@ -109,6 +112,7 @@ void LocalApic::clearRegisters() {
 }
 
 void LocalApic::state(StateVisitor& visit) {
+    mergePosted();
     uint32_t attention = attention_;
     visit("attention", attention);
     attention_ = attention;
@@ -125,6 +129,8 @@ void LocalApic::state(StateVisitor& visit) {
     irr_.state(visit, "irr");
     isr_.state(visit, "isr");
     tmr_.state(visit, "tmr");
+    visit("track", track_.entries);
+    visit("tracked", track_.count);
     visit("sipiVector", sipiVector_);
     visit("extIntMessage", extIntMessage_);
     visit("initialCount", initialCount_);
@@ -140,7 +146,7 @@ void LocalApic::state(StateVisitor& visit) {
 
 bool LocalApic::take(uint32_t what) {
     bool was = attention_ & what;
-    attention_ &= ~what;
+    if (was) attention_ &= ~what;
     return was;
 }
 
@@ -167,8 +173,11 @@ void LocalApic::updateAttention() {
     if (top >= 0 && (top & 0xF0) > (ppr() & 0xF0)) now |= kFixed;
     if (extIntLine()) now |= kExtInt;
     uint32_t before = attention_;
-    attention_ = (before & ~(kFixed | kExtInt)) | now;
-    if ((now & ~before) && onAttention) onAttention();
+    // Others may post meanwhile: only the two bits change.
+    const uint32_t gone = before & ~now & (kFixed | kExtInt), fresh = now & ~before;
+    if (gone) attention_ &= ~gone;
+    if (fresh) attention_ |= fresh;
+    if (fresh && onAttention) onAttention();
 }
 
 void LocalApic::lint0Changed(bool level) {
@@ -194,10 +203,12 @@ uint8_t LocalApic::arbitrationPriority() const {
 }
 
 int LocalApic::acknowledge() {
+    mergePosted();
     int vector = irr_.highest();
     if (vector < 0 || (vector & 0xF0) <= (ppr() & 0xF0)) return svr_ & 0xFF;
     irr_.clear(uint8_t(vector));
     isr_.set(uint8_t(vector));
+    if (track_.count && bus_.relay) bus_.relay->acknowledged(track_, uint8_t(vector));
     updateAttention();
     return vector;
 }
@@ -209,21 +220,38 @@ int LocalApic::acknowledgeExtInt() {
     return vector;
 }
 
-bool LocalApic::acceptVector(uint8_t vector, bool level) {
+bool LocalApic::acceptVector(uint8_t vector, bool level, bool relayed) {
     if (vector < 16) {
         error(kReceiveIllegalVector);
         return false;
     }
     irr_.set(vector);
     level ? tmr_.set(vector) : tmr_.clear(vector);
+    if (relayed && bus_.relay && bus_.relay->passing()) bus_.relay->enteredIrr(track_, vector);
     updateAttention();
     return true;
+}
+
+// The vector first, then the word by which it is found; mergePosted() goes the other way round.
+void LocalApic::post(uint8_t vector) {
+    posted_[vector >> 6].fetch_or(1ull << (vector & 63));
+    if (!(attention_.fetch_or(kPosted) & kPosted) && onAttention) onAttention();
+}
+
+void LocalApic::mergePosted() {
+    if (!posted()) return;
+    attention_ &= ~kPosted;
+    for (unsigned word = 0; word < posted_.size(); word++)
+        for (uint64_t bits = posted_[word].exchange(0); bits; bits &= bits - 1)
+            if (acceptsFixed())
+                acceptVector(uint8_t(word * 64 + unsigned(std::countr_zero(bits))), false, false);
 }
 
 void LocalApic::eoi() {
     int vector = isr_.highest();
     if (vector < 0) return;
     isr_.clear(uint8_t(vector));
+    if (track_.count && bus_.relay) bus_.relay->finished(track_, uint8_t(vector));
     updateAttention();
     if (tmr_.test(uint8_t(vector)) && !(svr_ & kSvrSuppressEoiBroadcast)) bus_.broadcastEoi(uint8_t(vector));
 }
@@ -238,13 +266,13 @@ bool LocalApic::accept(const ApicMessage& message) {
     switch (message.mode) {
         case DeliveryMode::Fixed:
         case DeliveryMode::LowestPriority:
-            return softwareEnabled() && acceptVector(message.vector, message.level);
+            return softwareEnabled() && acceptVector(message.vector, message.level, message.relayed);
         case DeliveryMode::Smi: post(kSmi); return true;
         case DeliveryMode::RemoteRead: return false;
         case DeliveryMode::Nmi: post(kNmi); return true;
         case DeliveryMode::Init:
             clearRegisters();
-            attention_ = 0;
+            attention_ &= kPosted;  // this APIC refuses them now
             post(kInit);
             return true;
         case DeliveryMode::StartUp:
@@ -311,6 +339,7 @@ void LocalApic::latchEsr() {
 // -- registers
 
 bool LocalApic::readRegister(unsigned reg, uint32_t& value) {
+    mergePosted();
     if (reg >= kLvtFirst && reg <= kLvtLast) return value = lvt_[reg - kLvtFirst], true;
     if (reg >= kIsr && reg < kIsr + 8) return value = isr_.dword(reg - kIsr), true;
     if (reg >= kTmr && reg < kTmr + 8) return value = tmr_.dword(reg - kTmr), true;

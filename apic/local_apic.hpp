@@ -12,6 +12,7 @@
 #include "apic/apic_bus.hpp"
 #include "apic/clock.hpp"
 #include "apic/device.hpp"
+#include "apic/interrupt_track.hpp"
 #include "apic/irq_line.hpp"
 #include "mmu/address.hpp"
 #include "mmu/io.hpp"
@@ -53,6 +54,9 @@ class LocalApic : public Device, public IoHandler {
     bool initPending() const { return attention(kInit); }
     bool sipiPending() const { return attention(kSipi); }
     bool smiPending() const { return attention(kSmi); }
+    // Vectors were posted: mergePosted() says what of them can be delivered.
+    bool posted() const { return attention(kPosted); }
+    void mergePosted();
 
     int acknowledge();  // IRR to ISR; the vector, or the spurious vector when nothing is deliverable any more
     int acknowledgeExtInt();  // INTA cycle to the 8259 pair; its vector
@@ -99,12 +103,17 @@ class LocalApic : public Device, public IoHandler {
     // -- toward the bus
     bool matches(const ApicMessage& message) const;  // is it addressed to this APIC?
     bool accept(const ApicMessage& message);         // delivers it; false when refused
+    // An edge-triggered vector, from any thread and without a lock: it waits beside IRR until this APIC's
+    // processor, or whoever looks at its registers, merges it.
+    void post(uint8_t vector);
     bool acceptsFixed() const { return enabled() && softwareEnabled(); }
     // Focus processor (11.6.2.4): has the vector pending or in service, and checks for that.
     bool isFocus(uint8_t vector) const {
         return !(svr_ & kSvrNoFocus) && (irr_.test(vector) || isr_.test(vector));
     }
     uint8_t arbitrationPriority() const;  // APR: the lower, the sooner it gets lowest-priority messages
+
+    InterruptTrack& track() { return track_; }
 
     // -- Device: RESET#. INIT keeps the ID and the base MSR.
     std::string_view name() const override { return "local-apic"; }
@@ -116,7 +125,8 @@ class LocalApic : public Device, public IoHandler {
     void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
 
   private:
-    static constexpr uint32_t kFixed = 1, kExtInt = 2, kNmi = 4, kInit = 8, kSipi = 16, kSmi = 32;
+    static constexpr uint32_t kFixed = 1, kExtInt = 2, kNmi = 4, kInit = 8, kSipi = 16, kSmi = 32,
+                              kPosted = 64;
     static constexpr uint32_t kSvrNoFocus = 1 << 9;
     static constexpr uint64_t kBaseBsp = 1 << 8, kBaseExtended = 1 << 10, kBaseEnable = 1 << 11;
     enum Lvt : unsigned {
@@ -142,7 +152,7 @@ class LocalApic : public Device, public IoHandler {
     bool matchesPhysical(const ApicMessage& message) const;
     bool matchesLogical(const ApicMessage& message) const;
 
-    bool acceptVector(uint8_t vector, bool level);
+    bool acceptVector(uint8_t vector, bool level, bool relayed);
     void setTpr(uint8_t value);
     uint8_t ppr() const;
     void eoi();
@@ -177,7 +187,9 @@ class LocalApic : public Device, public IoHandler {
     std::function<uint64_t()> readTsc_;
     const uint64_t tscHz_;
 
-    std::atomic<uint32_t> attention_{0};  // written under the device lock, read without it
+    // kPosted is set by anybody, the others are written under the device lock; read without it.
+    std::atomic<uint32_t> attention_{0};
+    std::array<std::atomic<uint64_t>, 4> posted_{};  // vectors
     uint64_t base_ = 0;
     uint8_t xapicId_ = 0;
     uint8_t tpr_ = 0;
@@ -186,6 +198,7 @@ class LocalApic : public Device, public IoHandler {
     uint32_t esr_ = 0, pendingErrors_ = 0;
     std::array<uint32_t, kLvtCount> lvt_{};
     VectorSet irr_, isr_, tmr_;
+    InterruptTrack track_;  // the relay's
     uint8_t sipiVector_ = 0;
     bool extIntMessage_ = false;  // an ExtINT came by message (I/O APIC), not over LINT0
 

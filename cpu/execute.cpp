@@ -56,8 +56,9 @@ bool Cpu::wakeable() const {
     const LocalApic& a = io.apic;
     if (waitingForSipi) return a.initPending() || a.sipiPending();
     if (halted && mwaiting && mwaitOver()) return true;
-    return (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) || pendingDebug ||
-           (!smm && (a.initPending() || a.smiPending()));
+    if (!a.attention()) return pendingDebug;
+    return a.posted() || (a.intrPending() && flags.test(flag::IF)) || (a.nmiPending() && !nmiBlocked) ||
+           pendingDebug || (!smm && (a.initPending() || a.smiPending()));
 }
 
 void Cpu::wake() {
@@ -74,6 +75,7 @@ void Cpu::handleEvents() {
     for (int n = 0; n < kEventsAtOnce && wakeable(); n++) {
         DeviceGuard guard(threads());
         LocalApic& a = io.apic;
+        a.mergePosted();
         if (!smm && (a.initPending() || a.sipiPending())) {
             uint8_t page = 0;
             if (a.takeInit()) {

@@ -52,7 +52,7 @@ class VtdUnit : public Device, public IoHandler, public Upstream, public Interru
     // -- what passes through it
     bool read(Bdf requester, uint64_t address, void* out, uint64_t size) override;
     bool write(Bdf requester, uint64_t address, const void* in, uint64_t size) override;
-    bool request(const Msi& msi, std::optional<uint16_t> source) override;
+    std::optional<ApicMessage> resolve(const Msi& msi, std::optional<uint16_t> source) override;
 
   private:
     // -- registers

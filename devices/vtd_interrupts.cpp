@@ -36,22 +36,22 @@ ApicMessage messageOf(const Entry& irte, bool extended) {
 
 }  // namespace
 
-bool VtdUnit::request(const Msi& msi, std::optional<uint16_t> source) {
-    if (!enabled(kInterruptRemapping)) return apicBus_.deliverMsi(msi);
+std::optional<ApicMessage> VtdUnit::resolve(const Msi& msi, std::optional<uint16_t> source) {
+    if (!enabled(kInterruptRemapping)) return ApicBus::decodeAsserted(msi);
     uint32_t index = 0;
     Entry irte;
     Fault why = Fault::None;
     if (msi.address & kRemappable)
         why = remap(msi, source, index, irte);
     else if (enabled(kCompatibility) && !extendedMode())
-        return apicBus_.deliverMsi(msi);
+        return ApicBus::decodeAsserted(msi);
     else
         why = Fault::CompatibilityBlocked;
-    if (why == Fault::None) return apicBus_.deliver(messageOf(irte, extendedMode()));
+    if (why == Fault::None) return messageOf(irte, extendedMode());
     Bdf from = kIoApicId;
     if (source) from.value = *source;
     if (!qualified(why) || !irte.faultsDisabled()) fault(why, from, uint64_t(index) << 48, false);
-    return false;
+    return {};
 }
 
 // 5.1.3: the index is the handle, plus the data as subhandle when the address says so.

@@ -1,25 +1,81 @@
+#include <algorithm>
 #include <cassert>
 
-#include "pci/pci_function.hpp"
+#include "pci/pci_bridge.hpp"
 
 namespace kiln {
 
 PciBus::PciBus(PhysicalMemory& memory, PortBus& ports) : memory(memory), portBus(ports) {}
 
 PciFunction* PciBus::find(Bdf bdf) const {
+    const PciBridge* above = nullptr;
+    for (unsigned bus = 0; bus != bdf.bus(); bus = above->secondaryBus())
+        if (!(above = bridgeTo(above, bdf.bus()))) return nullptr;
+    const Bdf place(0, bdf.device(), bdf.function());
     for (PciFunction* f : functions_)
-        if (f->bdf_ == bdf) return f;
+        if (f->bridge_ == above && f->place_ == place) return f;
     return nullptr;
 }
 
-void PciBus::add(Bdf bdf, PciFunction& function, IrqInput* intx) {
-    assert(!function.bus_ && !find(bdf));
+const PciBridge* PciBus::bridgeTo(const PciBridge* above, unsigned bus) const {
+    for (PciFunction* f : functions_)
+        if (const PciBridge* b = f->asBridge(); b && f->bridge_ == above && b->leadsTo(bus)) return b;
+    return nullptr;
+}
+
+bool PciBus::taken(const PciBridge* bridge, unsigned device, unsigned number) const {
+    const Bdf place(0, device, number);
+    return std::any_of(functions_.begin(), functions_.end(),
+                       [&](const PciFunction* f) { return f->bridge_ == bridge && f->place_ == place; });
+}
+
+// `device` and `pin` are those at the root.
+void PciBus::join(PciFunction& function, PciBridge* bridge, Bdf place, IrqInput* intx, unsigned device,
+                  unsigned pin) {
+    assert(!function.bus_ && !taken(bridge, place.device(), place.function()));
     function.bus_ = this;
-    function.bdf_ = bdf;
+    function.bridge_ = bridge;
+    function.place_ = place;
     function.powerOn_ = function.config_;
-    if (intx && function.config_[0x3d]) function.intx_.connect(*intx);
+    const bool hasPin = function.config_[0x3d];
+    if (intx && hasPin) function.intx_.connect(*intx);
+    if (relay)
+        function.relay_ = &relay->add(function, hasPin ? int(device * 4 + pin) : -1,
+                                      hasPin ? function.config_[0x3d] - 1u : 0, function.msiVectors(),
+                                      function.msixVectors());
     functions_.push_back(&function);
     function.updateMappings();
+}
+
+void PciBus::add(Bdf bdf, PciFunction& function, IrqInput* intx) {
+    assert(bdf.bus() == 0);
+    join(function, nullptr, bdf, intx, bdf.device(), (function.config_[0x3d] - 1u) & 3);
+}
+
+void PciBus::add(PciBridge& bridge, unsigned device, unsigned number, PciFunction& function) {
+    unsigned at = device, pin = (function.config_[0x3d] - 1u) & 3;
+    for (const PciBridge* b = &bridge; b; b = b->bridge_) {
+        pin = (at + pin) & 3;
+        at = b->place_.device();
+    }
+    join(function, &bridge, Bdf(0, device, number), intxInput ? intxInput(at, pin) : nullptr, at, pin);
+    bridge.occupied();
+}
+
+static bool isBelow(const PciFunction& function, const PciBridge& bridge) {
+    const PciBridge* b = function.parent();
+    while (b && b != &bridge) b = b->parent();
+    return b;
+}
+
+void PciBus::updateBelow(const PciBridge& bridge) {
+    for (PciFunction* f : functions_)
+        if (isBelow(*f, bridge)) f->updateMappings();
+}
+
+void PciBus::resetBelow(const PciBridge& bridge) {
+    for (PciFunction* f : functions_)
+        if (isBelow(*f, bridge)) f->reset();
 }
 
 void PciBus::reset() {
@@ -31,8 +87,7 @@ void PciBus::state(StateVisitor& visit) { visit("config_address", mechanism1_.ad
 
 uint32_t PciBus::configRead(Bdf bdf, uint16_t offset, unsigned size) {
     PciFunction* f = find(bdf);
-    // No function has extended configuration space yet: above 256 bytes nobody answers.
-    if (!f || offset >= 256) return uint32_t(openBus(size));
+    if (!f || offset >= f->extent()) return uint32_t(openBus(size));
     if ((offset & 3) + size > 4) {
         uint32_t value = 0;
         for (unsigned i = 0; i < size; i++) value |= configRead(bdf, uint16_t(offset + i), 1) << (i * 8);
@@ -43,7 +98,7 @@ uint32_t PciBus::configRead(Bdf bdf, uint16_t offset, unsigned size) {
 
 void PciBus::configWrite(Bdf bdf, uint16_t offset, unsigned size, uint32_t value) {
     PciFunction* f = find(bdf);
-    if (!f || offset >= 256) return;
+    if (!f || offset >= f->extent()) return;
     if ((offset & 3) + size > 4) {
         for (unsigned i = 0; i < size; i++)
             configWrite(bdf, uint16_t(offset + i), 1, value >> (i * 8) & 0xff);

@@ -4,6 +4,9 @@
 #include <bit>
 #include <cassert>
 
+#include "pci/msix.hpp"
+#include "pci/pci_bridge.hpp"
+
 namespace kiln {
 
 namespace {
@@ -19,7 +22,9 @@ enum : unsigned {
     kInterruptPin = 0x3d,
 };
 
-constexpr unsigned kRomIndex = 6;
+constexpr unsigned kConventionalSpace = 256, kRomIndex = 6;
+constexpr uint32_t kWide = 4, kPrefetchable = 8;  // type bits of a memory BAR
+constexpr uint64_t kHighestAddress = 1ull << 52;
 constexpr int kBarPriority = 1;  // above RAM, which never lies where firmware puts BARs
 
 constexpr unsigned barOffset(unsigned index) {
@@ -28,7 +33,7 @@ constexpr unsigned barOffset(unsigned index) {
 
 }  // namespace
 
-PciFunction::PciFunction(PciIdentity identity) {
+PciFunction::PciFunction(PciIdentity identity) : config_(kConventionalSpace), writable_(kConventionalSpace) {
     set16(0x00, identity.vendor);
     set16(0x02, identity.device);
     set32(0x08, identity.classCode << 8 | identity.revision);
@@ -42,13 +47,19 @@ PciFunction::PciFunction(PciIdentity identity) {
     writable_[kInterruptLine] = 0xff;
 }
 
+PciFunction::~PciFunction() = default;
+
 void PciFunction::declareBar(unsigned index, Bar bar, uint32_t typeBits) {
     assert(index < bars_.size() && bars_[index].kind == Bar::None && !bus_);
-    assert(std::has_single_bit(bar.size) && bar.size <= 1u << 31);
-    uint32_t mask = ~uint32_t(bar.size - 1);
+    assert(std::has_single_bit(bar.size) && (bar.wide || bar.size <= 1u << 31));
+    const uint64_t mask = ~(bar.size - 1);
     unsigned offset = barOffset(index);
     set32(offset, typeBits);
-    for (unsigned i = 0; i < 4; i++) writable_[offset + i] = uint8_t(mask >> (i * 8));
+    for (unsigned i = 0; i < (bar.wide ? 8u : 4u); i++) writable_[offset + i] = uint8_t(mask >> (i * 8));
+    if (bar.wide) {
+        assert(index < 5 && bars_[index + 1].kind == Bar::None);
+        bars_[index + 1].kind = Bar::Upper;
+    }
     if (index == kRomIndex) writable_[offset] |= 1;  // enable
     writable_[kCommand] |= bar.kind == Bar::Io ? 1 : 2;
     bars_[index] = bar;
@@ -66,7 +77,19 @@ void PciFunction::addMemoryBar(unsigned index, uint64_t size, IoHandler& handler
 
 void PciFunction::addMemoryBar(unsigned index, uint64_t size, RamBlock& ram, bool prefetchable) {
     assert(size >= kPageSize);
-    declareBar(index, {.kind = Bar::Ram, .size = size, .ram = &ram}, prefetchable ? 8 : 0);
+    declareBar(index, {.kind = Bar::Ram, .size = size, .ram = &ram}, prefetchable ? kPrefetchable : 0);
+}
+
+void PciFunction::addWideBar(unsigned index, uint64_t size, IoHandler& handler, bool prefetchable) {
+    assert(size >= 16);
+    declareBar(index, {.kind = Bar::Memory, .size = size, .handler = &handler, .wide = true},
+               kWide | (prefetchable ? kPrefetchable : 0));
+}
+
+void PciFunction::addWideBar(unsigned index, uint64_t size, RamBlock& ram, bool prefetchable) {
+    assert(size >= kPageSize);
+    declareBar(index, {.kind = Bar::Ram, .size = size, .ram = &ram, .wide = true},
+               kWide | (prefetchable ? kPrefetchable : 0));
 }
 
 void PciFunction::addRom(RamBlock& rom) {
@@ -76,6 +99,19 @@ void PciFunction::addRom(RamBlock& rom) {
 void PciFunction::setInterruptPin(unsigned pin) {
     assert(pin >= 1 && pin <= 4);
     config_[kInterruptPin] = uint8_t(pin);
+}
+
+void PciFunction::setMultiFunction() { config_[0x0e] |= 0x80; }
+
+Bdf PciFunction::bdf() const {
+    return Bdf(bridge_ ? bridge_->secondaryBus() : 0, place_.device(), place_.function());
+}
+
+// Extended configuration space doesn't get through conventional bridges.
+unsigned PciFunction::extent() const {
+    bool express = true;
+    for (const PciBridge* b = bridge_; b; b = b->bridge_) express &= b->express();
+    return express ? unsigned(config_.size()) : kConventionalSpace;
 }
 
 uint32_t PciFunction::configRead(uint16_t offset, unsigned size) {
@@ -92,19 +128,28 @@ void PciFunction::configWrite(uint16_t offset, unsigned size, uint32_t value) {
         byte = uint8_t((byte & ~mask) | (value >> (i * 8) & mask));
     }
     updateMappings();
+    sendPendingMsi();
+    if (msix_) msix_->sendPending();
 }
 
 // Where a BAR asks to be, or kUnmapped. As in other emulators, address 0 and the very top (what a sizing
-// write of all ones leaves behind) are not decoded: firmware sizes BARs without turning decoding off.
+// write of all ones leaves behind, also in one half of a 64-bit BAR) are not decoded: firmware sizes BARs
+// without turning decoding off.
 uint64_t PciFunction::wantedAddress(unsigned index) const {
     const Bar& bar = bars_[index];
-    uint32_t value = get32(barOffset(index));
+    const uint64_t upper = bar.wide ? uint64_t(get32(barOffset(index) + 4)) << 32 : 0;
+    const uint64_t value = get32(barOffset(index)) | upper;
     uint8_t command = config_[kCommand];
-    if (bar.kind == Bar::None || !(command & (bar.kind == Bar::Io ? 1 : 2))) return kUnmapped;
+    if (bar.kind == Bar::None || bar.kind == Bar::Upper || !(command & (bar.kind == Bar::Io ? 1 : 2)))
+        return kUnmapped;
     if (bar.kind == Bar::Rom && !(value & 1)) return kUnmapped;
-    uint64_t at = value & ~uint32_t(bar.size - 1);
-    uint64_t end = at + bar.size;
-    if (at == 0 || end >= (bar.kind == Bar::Io ? 0x10000u : 0x100000000u)) return kUnmapped;
+    const bool io = bar.kind == Bar::Io;
+    const uint64_t at = value & ~(bar.size - 1), end = at + bar.size;
+    const uint64_t limit = io ? 0x10000 : bar.wide ? kHighestAddress : 0x100000000;
+    if (at == 0 || end < at || end >= limit || (!io && end == 0x100000000)) return kUnmapped;
+    const auto space = io ? PciBridge::Space::Io : PciBridge::Space::Memory;
+    for (const PciBridge* b = bridge_; b; b = b->bridge_)
+        if (!b->forwards(space, at, end - 1)) return kUnmapped;
     return at;
 }
 
@@ -121,8 +166,8 @@ void PciFunction::unmapBar(Bar& bar) {
 void PciFunction::mapBar(Bar& bar, uint64_t at) {
     bar.at = at;
     if (bus_->log)
-        (*bus_->log)(LogCategory::Pci, "{:02x}.{:x}: BAR {} at {:x}, {:x} bytes", bdf_.device(),
-                     bdf_.function(), &bar - bars_.data(), at, bar.size);
+        (*bus_->log)(LogCategory::Pci, "{:02x}:{:02x}.{:x}: BAR {} at {:x}, {:x} bytes", bdf().bus(),
+                     place_.device(), place_.function(), &bar - bars_.data(), at, bar.size);
     PhysAddr base(at);
     if (bar.kind == Bar::Io)
         bus_->portBus.map(uint16_t(at), uint32_t(bar.size), *bar.handler);
@@ -144,13 +189,20 @@ void PciFunction::updateMappings() {
         unmapBar(bars_[i]);
         if (at != kUnmapped) mapBar(bars_[i], at);
     }
-    intx_.set(intxAsserted_ && !intxMasked());
+    driveIntx();
+}
+
+void PciFunction::driveIntx() {
+    const bool level = intxAsserted_ && !intxMasked();
+    if (level == intx_.level()) return;
+    if (relay_) relay_->intx(level);
+    intx_.set(level);
 }
 
 void PciFunction::setIntx(bool level) {
     intxAsserted_ = level;
     config_[0x06] = uint8_t((config_[0x06] & ~8) | (level ? 8 : 0));  // interrupt status
-    intx_.set(level && !intxMasked());
+    driveIntx();
 }
 
 void PciFunction::reset() { resetKeeping({}); }
@@ -160,12 +212,15 @@ void PciFunction::resetKeeping(std::initializer_list<ConfigRange> ranges) {
     config_ = powerOn_;
     for (ConfigRange r : ranges) std::copy_n(&before[r.first], r.count, &config_[r.first]);
     intxAsserted_ = false;
+    if (msix_) msix_->reset();
     updateMappings();
 }
 
 void PciFunction::state(StateVisitor& visit) {
     visit("config", config_);
     visit("intx", intxAsserted_);
+    if (msix_) msix_->state(visit);
+    if (relay_) relay_->state(visit);
     updateMappings();  // after a load
 }
 

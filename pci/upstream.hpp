@@ -2,8 +2,8 @@
 // carries its requester id (PCI Express 4.0, 2.2.6.2), by which a remapping unit tells functions apart. A
 // message-signalled interrupt is a write of four bytes to the APICs' window like any other (6.1.4).
 #pragma once
+#include "apic/bdf.hpp"
 #include "mmu/physical_memory.hpp"
-#include "pci/bdf.hpp"
 
 namespace kiln {
 
