@@ -50,7 +50,7 @@ void ApicBus::post(unsigned cpu, const Msi& msi, std::optional<uint16_t> source)
     const auto message = resolve(msi, source);
     if (!message) return;
     if (hasVector(*message))
-        locals_[cpu]->post(message->vector);
+        locals_[cpu]->postVector(message->vector);
     else
         deliver(*message);
 }

@@ -12,9 +12,9 @@
 // yet answered), from IRR to the processor's acknowledgement, from there to the EOI.
 //
 // *Shared or dedicated.* A function whose interrupts are dedicated to a processor bypasses all this: its
-// messages are posted to that processor's local APIC (LocalApic::post) by whatever thread, without a lock,
-// and nobody counts them. Its INTx goes through the I/O APIC, which alone knows the vector and when the level
-// has been answered, and from there to that processor, unless a shared function holds the same input.
+// messages are posted to that processor's local APIC (LocalApic::postVector) by whatever thread, without a
+// lock, and nobody counts them. Its INTx goes through the I/O APIC, which alone knows the vector and when the
+// level has been answered, and from there to that processor, unless a shared function holds the same input.
 //
 // Not modelled: latencies of what goes through the 8259 pair.
 #pragma once

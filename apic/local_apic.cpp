@@ -233,7 +233,7 @@ bool LocalApic::acceptVector(uint8_t vector, bool level, bool relayed) {
 }
 
 // The vector first, then the word by which it is found; mergePosted() goes the other way round.
-void LocalApic::post(uint8_t vector) {
+void LocalApic::postVector(uint8_t vector) {
     posted_[vector >> 6].fetch_or(1ull << (vector & 63));
     if (!(attention_.fetch_or(kPosted) & kPosted) && onAttention) onAttention();
 }

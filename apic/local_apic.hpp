@@ -105,7 +105,7 @@ class LocalApic : public Device, public IoHandler {
     bool accept(const ApicMessage& message);         // delivers it; false when refused
     // An edge-triggered vector, from any thread and without a lock: it waits beside IRR until this APIC's
     // processor, or whoever looks at its registers, merges it.
-    void post(uint8_t vector);
+    void postVector(uint8_t vector);
     bool acceptsFixed() const { return enabled() && softwareEnabled(); }
     // Focus processor (11.6.2.4): has the vector pending or in service, and checks for that.
     bool isFocus(uint8_t vector) const {

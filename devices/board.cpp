@@ -5,13 +5,13 @@
 #include <stdexcept>
 
 #include "apic/i8259.hpp"
+#include "apic/interrupt_relay.hpp"
 #include "apic/io_apic.hpp"
 #include "devices/acpi_pm.hpp"
 #include "devices/acpi_tables.hpp"
 #include "devices/block_image.hpp"
 #include "devices/coprocessor_error.hpp"
 #include "devices/debug_ports.hpp"
-#include "devices/edu.hpp"
 #include "devices/floppy.hpp"
 #include "devices/fw_cfg.hpp"
 #include "devices/hpet.hpp"
@@ -23,6 +23,7 @@
 #include "devices/kernel_loader.hpp"
 #include "devices/mc146818.hpp"
 #include "devices/pc_testdev.hpp"
+#include "devices/pci_devices.hpp"
 #include "devices/q35_mch.hpp"
 #include "devices/smbios.hpp"
 #include "devices/uart16550.hpp"
@@ -37,11 +38,11 @@ namespace {
 
 constexpr uint64_t kMiB = 1 << 20, kGiB = 1 << 30;
 constexpr uint64_t kLowRamLimit = 2 * kGiB, kHighRamBase = 4 * kGiB;
+constexpr uint64_t kHighBars = 512 * kGiB;  // as the DSDT says
 constexpr uint64_t kSmallestMemory = 2 * kMiB, kLargestMemory = 64 * kGiB;
 constexpr uint64_t kLargestFirmware = 16 * kMiB, kFirmwareGranule = 64 << 10;
 
-constexpr Bdf kMch(0, 0, 0), kVga(0, 1, 0), kLpc(0, 31, 0), kIde(0, 31, 1);
-constexpr unsigned kFirstFreeSlot = 2;
+constexpr Bdf kMch(0, 0, 0), kVga(0, PciDevices::kVgaDevice, 0), kLpc(0, 31, 0), kIde(0, 31, 1);
 
 // CMOS RAM's shutdown status, and what tells SeaBIOS that it wakes from S3 (src/resume.c).
 constexpr uint8_t kCmosShutdown = 0x0f, kShutdownS3 = 0xfe;
@@ -87,6 +88,7 @@ struct Board::Parts {
     std::array<IrqLine, 16> isaToPic, isaToIoApic;
 
     std::unique_ptr<RamBlock> ram, bios;
+    std::unique_ptr<InterruptRelay> relay;
     std::unique_ptr<PciBus> pci;
     std::unique_ptr<I8259Pair> pic;
     std::unique_ptr<IoApic> ioApic;
@@ -107,7 +109,7 @@ struct Board::Parts {
     std::unique_ptr<Q35Mch> mch;
     std::unique_ptr<Ich9Lpc> lpc;
     std::unique_ptr<IdeController> ide;
-    std::vector<std::unique_ptr<EduDevice>> edu;
+    std::unique_ptr<PciDevices> pciDevices;
     std::unique_ptr<VtdUnit> iommu;
     std::unique_ptr<VgaPci> vga;
     std::unique_ptr<VgaRenderer> renderer;
@@ -240,6 +242,7 @@ void Board::buildPci(const MachineConfig& config) {
     Parts& p = *parts_;
     p.pci = std::make_unique<PciBus>(io_.memory, io_.ports);
     p.pci->log = &io_.log;
+    p.pci->relay = &add(p.relay, io_.clock, io_.apicBus, io_.log);
     io_.ports.map(0xcf8, 8, p.pci->ports());
     add(p.mch, *p.pci, *p.ram, *p.bios, lowRam_);
     p.pci->add(kMch, *p.mch);
@@ -253,12 +256,16 @@ void Board::buildPci(const MachineConfig& config) {
     p.lpc->onSmiLock = [this](bool locked) { parts_->pm->lockSmi(locked); };
     p.lpc->onReset = [this](bool) { io_.reset("port 0xCF9"); };
     p.pci->add(kLpc, *p.lpc);
+    p.pci->intxInput = [this](unsigned device, unsigned pin) {
+        return &parts_->lpc->intx(Bdf(0, device, 0), pin + 1);
+    };
+    p.relay->wireLeadsTo = [this](unsigned wire, unsigned pin) { return parts_->lpc->leadsTo(wire, pin); };
 
     add(p.ide, io_.clock, io_.log, p.isa[14], p.isa[15]);
     p.ide->mapPorts(io_.ports);
     p.pci->add(kIde, *p.ide);
 
-    for (const EduConfig& edu : config.edu) addEdu(edu);
+    addPciDevices(config);
     addIommu(config);
 
     if (!config.vga) return;
@@ -268,16 +275,11 @@ void Board::buildPci(const MachineConfig& config) {
     p.renderer = std::make_unique<VgaRenderer>(p.vga->core());
 }
 
-void Board::addEdu(const EduConfig& config) {
+void Board::addPciDevices(const MachineConfig& config) {
     Parts& p = *parts_;
-    unsigned slot = config.slot.value_or(kFirstFreeSlot);
-    auto taken = [&] { return p.pci->find(Bdf(0, slot, 0)) || slot == kVga.device(); };
-    while (!config.slot && slot < 32 && taken()) slot++;
-    if (slot > 31) refuse("-device edu: there is no free PCI slot left");
-    if (taken()) refuse("-device edu: PCI slot " + std::to_string(slot) + " is taken");
-    const Bdf bdf(0, slot, 0);
-    EduDevice& edu = add(p.edu.emplace_back(), io_.clock, io_.log, config.dmaMask);
-    p.pci->add(bdf, edu, &p.lpc->intx(bdf, 1));
+    p.pciDevices = std::make_unique<PciDevices>(*p.pci, *p.relay, io_.clock, io_.log,
+                                                unsigned(io_.apicBus.locals().size()));
+    for (const PciDeviceConfig& device : config.pciDevices) devices_.push_back(&p.pciDevices->add(device));
 }
 
 void Board::addIommu(const MachineConfig& config) {
@@ -369,6 +371,10 @@ void Board::fillFwCfg(const MachineConfig& config) {
     // By state: bit 7 says that there is one, the others are its SLP_TYP. S4 is off.
     fw.addFile("etc/system-states",
                {0x80, 0, 0, 0x80 | AcpiPm::kSuspendToRam, 0x02, 0x80 | AcpiPm::kSoftOff});
+    // From where on firmware may put 64-bit BARs; it looks only if there are some that don't fit below.
+    std::vector<uint8_t> highBars;
+    for (unsigned i = 0; i < 8; i++) highBars.push_back(uint8_t(kHighBars >> (i * 8)));
+    if (!config.pciDevices.empty()) fw.addFile("etc/reserved-memory-end", std::move(highBars));
     offerAcpi(fw, {.topology = cpus, .hpet = config.hpet, .iommu = config.iommu});
     offerSmbios(fw, lowRam_ + highRam_, cpus);
 
@@ -444,5 +450,7 @@ std::string Board::screenText() const { return parts_->renderer ? parts_->render
 IoApic& Board::ioApic() { return *parts_->ioApic; }
 I8259Pair& Board::pic() { return *parts_->pic; }
 PciBus& Board::pci() { return *parts_->pci; }
+InterruptRelay& Board::relay() { return *parts_->relay; }
+PciFunction* Board::pciFunction(const std::string& id) { return parts_->pciDevices->find(id); }
 
 }  // namespace kiln

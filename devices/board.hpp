@@ -42,7 +42,9 @@ struct BoardPorts {
 class IoApic;
 class I8259Pair;
 class VgaRenderer;
+class InterruptRelay;
 class PciBus;
+class PciFunction;
 
 class Board {
   public:
@@ -70,6 +72,8 @@ class Board {
     IoApic& ioApic();
     I8259Pair& pic();
     PciBus& pci();
+    InterruptRelay& relay();
+    PciFunction* pciFunction(const std::string& id);  // as -device called it; null: nobody
     const std::vector<Device*>& devices() const { return devices_; }
 
   private:
@@ -78,7 +82,7 @@ class Board {
     void buildInterrupts();
     void buildIsa(const MachineConfig& config);
     void buildPci(const MachineConfig& config);
-    void addEdu(const EduConfig& config);
+    void addPciDevices(const MachineConfig& config);
     void addIommu(const MachineConfig& config);
     void mapPm(uint16_t base, bool enabled);
     void attachDrives(const MachineConfig& config);

@@ -86,6 +86,11 @@ int Ich9Lpc::isaIrqOf(unsigned pirq) const {
     return !(route & kPirqDisabled) && (kAllowed >> (route & 15) & 1) ? route & 15 : -1;
 }
 
+bool Ich9Lpc::leadsTo(unsigned input, unsigned ioApicPin) const {
+    const unsigned pirq = pirqOf(input / 4, input % 4);
+    return ioApicPin == 16 + pirq || int(ioApicPin) == isaIrqOf(pirq);
+}
+
 void Ich9Lpc::updateInterrupts() {
     std::array<bool, 8> pirq{};
     for (unsigned slot = 0; slot < 32; slot++)

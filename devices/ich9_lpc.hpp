@@ -30,6 +30,9 @@ class Ich9Lpc : public PciFunction {
 
     // Where a function's pin (1..4 = INTA..INTD) is to be connected.
     IrqInput& intx(Bdf bdf, unsigned pin) { return inputs_[bdf.device() * 4 + (pin - 1) % 4]; }
+    // Whether that input (device * 4 + pin - 1) leads to an input of the I/O APIC at the moment, by itself or
+    // by way of the ISA bus.
+    bool leadsTo(unsigned input, unsigned ioApicPin) const;
     // The global system interrupt (I/O APIC input, 16..23) of that pin at power-on.
     static unsigned gsiOf(Bdf bdf, unsigned pin);
 

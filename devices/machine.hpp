@@ -29,6 +29,7 @@
 #include "devices/frame.hpp"
 #include "devices/linux_loader.hpp"
 #include "devices/machine_events.hpp"
+#include "devices/pci_config.hpp"
 #include "devices/vtd_config.hpp"
 #include "mmu/io.hpp"
 #include "mmu/log.hpp"
@@ -54,12 +55,6 @@ struct DebugExitConfig {
     uint16_t port = 0x501, size = 2;
 };
 
-// An edu device (edu.hpp). Without a slot it takes the first free one from 2 on.
-struct EduConfig {
-    uint64_t dmaMask = (1 << 28) - 1;
-    std::optional<unsigned> slot;  // of bus 0, function 0
-};
-
 // What the user chose. Paths are the host's.
 struct MachineConfig {
     uint64_t memory = 512ull << 20;
@@ -78,10 +73,10 @@ struct MachineConfig {
     unsigned serialPorts = 2;   // 1..4
     bool debugConsole = false;  // ports 0x402 and 0xE9
     std::optional<DebugExitConfig> debugExit;
-    bool testdev = false;  // pc_testdev.hpp
-    std::vector<EduConfig> edu;
-    std::optional<VtdConfig> iommu;   // vtd.hpp
-    bool pit = true, hpet = true;     // timers that may be left out
+    bool testdev = false;                     // pc_testdev.hpp
+    std::vector<PciDeviceConfig> pciDevices;  // in order: a bridge comes before what is behind it
+    std::optional<VtdConfig> iommu;           // vtd.hpp
+    bool pit = true, hpet = true;             // timers that may be left out
     std::optional<int64_t> rtcStart;  // seconds since 1970 on the guest's calendar; otherwise the host's
     int64_t rtcOffset = 0;            // seconds added to the host's UTC
     // Deterministic time: an instruction takes 2^shift ns, and an idle processor skips to the next timer.
@@ -204,8 +199,9 @@ class Machine {
         std::unique_ptr<Cpu> cpu;
         std::unique_ptr<HotCode> translator;
         std::thread thread;
-        std::atomic<int> hostThread{0};  // the host's number of it
-        std::condition_variable wake;    // it rests, and may have something to do
+        std::atomic<int> hostThread{0};    // the host's number of it
+        std::condition_variable wake;      // it rests, and may have something to do
+        std::atomic<bool> resting{false};  // or is about to: it will look for something to do once more
     };
     void addProcessor(unsigned number);
     void addTranslators();

@@ -25,10 +25,13 @@ void Machine::interruptThreads() {
     gate_.wake();
 }
 
-// Something may have become deliverable for processor `n`. A running one looks between its slices.
+// Something may have become deliverable for processor `n`. A running one looks between its slices, and before
+// it rests: then nothing is locked here, so that an interrupt can be posted without waiting for anybody.
 void Machine::kick(unsigned n) {
     Processor& p = *processors_[n];
     if (memory_.threads.isThreadOf(n)) return p.cpu->leave();
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // what it is to look at, then whether it will
+    if (!p.resting.load(std::memory_order_relaxed)) return;
     std::lock_guard lock(restMutex_);
     p.wake.notify_one();
 }
@@ -42,7 +45,10 @@ void Machine::processorThread(unsigned n) {
     auto mayRun = [this] { return !paused_ && !interrupted_.load(std::memory_order_relaxed); };
     std::unique_lock lock(restMutex_);
     for (;;) {
+        p.resting.store(true, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_seq_cst);
         p.wake.wait(lock, [&] { return ending_ || (mayRun() && (!p.cpu->idle() || p.cpu->wakeable())); });
+        p.resting.store(false, std::memory_order_relaxed);
         if (ending_) break;
         active_++;
         lock.unlock();

@@ -21,10 +21,12 @@ constexpr MonitorCommand kGeneral[] = {
 };
 
 std::vector<MonitorTable> commands() {
-    return {kGeneral, machineCommands(), inputCommands(), memoryCommands(), cpuCommands()};
+    return {kGeneral, machineCommands(), inputCommands(), memoryCommands(), cpuCommands(), relayCommands()};
 }
 
-std::vector<MonitorTable> infoCommands() { return {machineInfo(), cpuInfo(), interruptInfo(), deviceInfo()}; }
+std::vector<MonitorTable> infoCommands() {
+    return {machineInfo(), cpuInfo(), interruptInfo(), deviceInfo(), relayInfo()};
+}
 
 bool isCalled(const MonitorCommand& command, std::string_view name) {
     for (std::string_view names = command.name;;) {

@@ -9,11 +9,13 @@ MonitorTable machineCommands();  // monitor_machine.cpp
 MonitorTable inputCommands();    // monitor_input.cpp
 MonitorTable memoryCommands();   // monitor_memory.cpp
 MonitorTable cpuCommands();      // monitor_cpu.cpp
+MonitorTable relayCommands();    // monitor_relay.cpp
 
 // What `info` tells about.
 MonitorTable machineInfo();    // monitor_machine.cpp
 MonitorTable cpuInfo();        // monitor_cpu.cpp
 MonitorTable interruptInfo();  // monitor_interrupts.cpp
 MonitorTable deviceInfo();     // monitor_devices.cpp
+MonitorTable relayInfo();      // monitor_relay.cpp
 
 }  // namespace kiln

@@ -9,15 +9,14 @@
 
 namespace kiln {
 
-namespace {
+namespace option_value {
 
-[[noreturn]] void refuse(const std::string& sentence) { throw std::runtime_error(sentence); }
+void refuse(const std::string& sentence) { throw std::runtime_error(sentence); }
 
-[[noreturn]] void refuseKey(const std::string& option, const std::string& key) {
+void refuseKey(const std::string& option, const std::string& key) {
     refuse(option + ": '" + key + "' is not implemented in kiln " + kVersion);
 }
 
-// A whole number, decimal or 0x...
 uint64_t number(const std::string& option, const std::string& text) {
     bool hex = text.starts_with("0x") || text.starts_with("0X");
     const char* begin = text.data() + (hex ? 2 : 0);
@@ -33,6 +32,12 @@ bool onOff(const std::string& option, const std::string& key, const std::string&
     if (value == "off") return false;
     refuse(option + ": " + key + "= takes on or off, not '" + value + "'");
 }
+
+}  // namespace option_value
+
+using namespace option_value;
+
+namespace {
 
 // Where QEMU has interrupt controllers when KVM runs the processors. Here they are always the machine's own.
 void checkIrqchip(const std::string& value) {
@@ -262,96 +267,6 @@ void parseMachine(const std::string& text, MachineConfig& machine) {
         else if (key != "type")
             refuseKey("-machine", key);
     }
-}
-
-namespace {
-
-void parseDebugExit(const KeyValues& properties, MachineConfig& machine) {
-    DebugExitConfig exit;
-    for (const auto& [key, value] : properties) {
-        const uint64_t v = number("-device", value);
-        if (key == "iobase" && v <= 0xfffe)
-            exit.port = uint16_t(v);
-        else if (key == "iosize" && v >= 1 && v <= 4)
-            exit.size = uint16_t(v);
-        else if (key == "iobase" || key == "iosize")
-            refuse("-device: " + key + "=" + value + " is out of range");
-        else
-            refuseKey("-device isa-debug-exit", key);
-    }
-    machine.debugExit = exit;
-}
-
-void parseTestdev(const KeyValues& properties, MachineConfig& machine) {
-    if (!properties.empty()) refuseKey("-device pc-testdev", properties[0].first);
-    machine.testdev = true;
-}
-
-void parseEdu(const KeyValues& properties, MachineConfig& machine) {
-    EduConfig edu;
-    for (const auto& [key, value] : properties) {
-        if (key == "dma_mask") {
-            edu.dmaMask = number("-device edu", value);
-        } else if (key == "addr") {  // hexadecimal: device, or device.function
-            const std::string slot = value.ends_with(".0") ? value.substr(0, value.size() - 2) : value;
-            edu.slot = unsigned(number("-device edu", slot.starts_with("0x") ? slot : "0x" + slot));
-            if (*edu.slot > 31)
-                refuse("-device edu: addr=" + value + " is no PCI slot: write addr=2 to addr=1e");
-        } else {
-            refuseKey("-device edu", key);
-        }
-    }
-    machine.edu.push_back(edu);
-}
-
-void parseIommu(const KeyValues& properties, MachineConfig& machine) {
-    const std::string option = "-device intel-iommu";
-    if (machine.iommu) refuse(option + ": there can be only one");
-    VtdConfig iommu;
-    std::optional<bool> extended;
-    for (const auto& [key, value] : properties) {
-        static const std::map<std::string, bool VtdConfig::*> kFlags = {
-            {"caching-mode", &VtdConfig::cachingMode},
-            {"pt", &VtdConfig::passThrough},
-            {"device-iotlb", &VtdConfig::deviceTlb}};
-        if (auto flag = kFlags.find(key); flag != kFlags.end()) {
-            iommu.*flag->second = onOff(option, key, value);
-        } else if (key == "intremap") {
-            iommu.interruptRemapping = value == "auto" || onOff(option, key, value);
-        } else if (key == "eim") {
-            if (value != "auto") extended = onOff(option, key, value);
-        } else if (key == "aw-bits") {
-            iommu.addressWidth = unsigned(number(option, value));
-            if (iommu.addressWidth != 39 && iommu.addressWidth != 48)
-                refuse(option + ": aw-bits= takes 39 or 48, not '" + value + "'");
-        } else {
-            refuseKey(option, key);
-        }
-    }
-    if (extended == true && !iommu.interruptRemapping) refuse(option + ": eim=on needs intremap=on");
-    iommu.extendedInterruptMode = extended.value_or(iommu.interruptRemapping);
-    machine.iommu = iommu;
-}
-
-}  // namespace
-
-void parseDevice(const std::string& text, MachineConfig& machine) {
-    static const std::map<std::string, void (*)(const KeyValues&, MachineConfig&)> kDevices = {
-        {"edu", parseEdu},
-        {"intel-iommu", parseIommu},
-        {"isa-debug-exit", parseDebugExit},
-        {"pc-testdev", parseTestdev}};
-    KeyValues properties = parseKeyValues("-device", text, "driver");
-    auto driver =
-        std::find_if(properties.begin(), properties.end(), [](auto& p) { return p.first == "driver"; });
-    if (driver == properties.end()) refuse("-device " + text + ": which device is missing");
-    const std::string name = driver->second;
-    properties.erase(driver);
-    auto device = kDevices.find(name);
-    if (device == kDevices.end())
-        refuse("-device " + name + " is not implemented in kiln " + kVersion +
-               ": there are edu, intel-iommu, isa-debug-exit and pc-testdev");
-    device->second(properties, machine);
 }
 
 void parseRtc(const std::string& text, MachineConfig& machine) {

@@ -11,6 +11,14 @@
 
 namespace kiln {
 
+// What parsers of values share.
+namespace option_value {
+[[noreturn]] void refuse(const std::string& sentence);
+[[noreturn]] void refuseKey(const std::string& option, const std::string& key);
+uint64_t number(const std::string& option, const std::string& text);  // whole, decimal or 0x...
+bool onOff(const std::string& option, const std::string& key, const std::string& value);
+}  // namespace option_value
+
 struct DriveRequest {
     DriveConfig config;
     std::optional<unsigned> index;  // where the user wants it
@@ -36,7 +44,7 @@ KeyValues parseLockstep(const std::string& text, LockstepOptions& lockstep);
 DriveRequest parseDrive(const std::string& text);
 void parseBoot(const std::string& text, MachineConfig& machine);
 void parseMachine(const std::string& text, MachineConfig& machine);
-void parseDevice(const std::string& text, MachineConfig& machine);
+void parseDevice(const std::string& text, MachineConfig& machine);  // device_values.cpp
 void parseRtc(const std::string& text, MachineConfig& machine);
 unsigned parseIcount(const std::string& text);
 

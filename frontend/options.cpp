@@ -179,12 +179,18 @@ class CommandLine {
               [&](auto& v) { parseRtc(v, o.machine); });
         value("icount", "shift=N", "deterministic time: an instruction takes 2^N ns, N 0 to 10, or auto",
               [&](auto& v) { o.machine.icountShift = parseIcount(v); });
-        value("device", "DEVICE",
-              "intel-iommu[,intremap=on|off|auto][,eim=on|off|auto][,aw-bits=39|48][,caching-mode=on|off]"
-              "[,pt=on|off][,device-iotlb=on|off]: VT-d; edu[,dma_mask=MASK][,addr=SLOT]: QEMU's educational "
-              "device; isa-debug-exit[,iobase=PORT][,iosize=BYTES]: lets the guest end kiln; pc-testdev: for "
-              "kvm-unit-tests",
-              [&](auto& v) { parseDevice(v, o.machine); });
+        value(
+            "device", "DEVICE",
+            "intel-iommu[,intremap=on|off|auto][,eim=on|off|auto][,aw-bits=39|48][,caching-mode=on|off]"
+            "[,pt=on|off][,device-iotlb=on|off]: VT-d; edu[,dma_mask=MASK]: QEMU's educational device; "
+            "pcie-root-port[,port=N][,chassis=N][,slot=N] and pci-bridge[,chassis_nr=N]: their id is the bus "
+            "below; kiln-irqtest[,msi=N][,vectors=N][,memory=SIZE]: raises interrupts; kiln-relay: shows the "
+            "guest "
+            "who interrupted; each of these also takes id=NAME, bus=BRIDGE, addr=SLOT[.FUNCTION], "
+            "multifunction=on|off and interrupts=shared|dedicated:CPU; "
+            "isa-debug-exit[,iobase=PORT][,iosize=BYTES]: lets the guest end kiln; pc-testdev: for "
+            "kvm-unit-tests",
+            [&](auto& v) { parseDevice(v, o.machine); });
         value("net", "none", "there is no network card", [](auto& v) { oneOf("-net", v, {"none"}); });
         value("nic", "none", "there is no network card", [](auto& v) { oneOf("-nic", v, {"none"}); });
         value("parallel", "none", "there is no parallel port",

@@ -22,12 +22,21 @@ constexpr uint8_t kIoEnable = 1, kMemoryEnable = 2, kBusMaster = 4;
 constexpr uint8_t kIsaEnable = 0x04;
 constexpr uint8_t k64Bit = 1;
 
+constexpr unsigned kSlotNumbering = 0x40;
+constexpr uint8_t kSlotNumberingId = 4;
+
 constexpr unsigned kExpress = 0x40;
 // From the start of the PCI Express capability.
 enum : unsigned { kLinkControl = 0x10, kLinkStatus = 0x12, kSlotCapabilities = 0x14, kSlotStatus = 0x1a };
 constexpr uint8_t kLinkDisable = 0x10, kPresent = 0x40, kLinkActive = 0x20;
 
 }  // namespace
+
+PciBridge::PciBridge(uint8_t chassis)
+    : PciBridge({.vendor = 0x1b36, .device = 0x0001, .classCode = 0x060400}) {
+    addCapability(kSlotNumbering, kSlotNumberingId);
+    config_[kSlotNumbering + 3] = chassis;
+}
 
 PciBridge::PciBridge(PciIdentity identity)
     : PciFunction([&] {

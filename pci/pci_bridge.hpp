@@ -16,7 +16,7 @@ namespace kiln {
 
 class PciBridge : public PciFunction {
   public:
-    PciBridge() : PciBridge({.vendor = 0x1b36, .device = 0x0001, .classCode = 0x060400}) {}
+    explicit PciBridge(uint8_t chassis = 0);  // the number in its slot numbering capability (13.1)
 
     std::string_view name() const override { return "pci-bridge"; }
     void reset() override;

@@ -49,7 +49,9 @@ void PciBus::join(PciFunction& function, PciBridge* bridge, Bdf place, IrqInput*
 
 void PciBus::add(Bdf bdf, PciFunction& function, IrqInput* intx) {
     assert(bdf.bus() == 0);
-    join(function, nullptr, bdf, intx, bdf.device(), (function.config_[0x3d] - 1u) & 3);
+    const unsigned pin = (function.config_[0x3d] - 1u) & 3;
+    if (!intx && intxInput) intx = intxInput(bdf.device(), pin);
+    join(function, nullptr, bdf, intx, bdf.device(), pin);
 }
 
 void PciBus::add(PciBridge& bridge, unsigned device, unsigned number, PciFunction& function) {

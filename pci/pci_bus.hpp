@@ -30,11 +30,11 @@ class PciBus {
     PciBus& operator=(const PciBus&) = delete;
 
     // Puts the function at `bdf` of bus 0, for good (it must live as long as the machine). Its INTx goes to
-    // `intx` when it has an interrupt pin.
+    // `intx`, or to what intxInput says, when it has an interrupt pin.
     void add(Bdf bdf, PciFunction& function, IrqInput* intx = nullptr);
     // Behind a bridge that was added before.
     void add(PciBridge& bridge, unsigned device, unsigned number, PciFunction& function);
-    // Where pin 0..3 of a device on bus 0 ends; for functions behind bridges.
+    // Where pin 0..3 of a device on bus 0 ends.
     std::function<IrqInput*(unsigned device, unsigned pin)> intxInput;
 
     PciFunction* find(Bdf bdf) const;                                             // null when nobody is there

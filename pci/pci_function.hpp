@@ -87,6 +87,7 @@ class PciFunction : public Device, public InterruptSource {
     bool dmaRead(uint64_t address, void* out, uint64_t size);
     bool dmaWrite(uint64_t address, const void* in, uint64_t size);
     Bdf bdf() const override;
+    bool isMultiFunction() const { return config_[0x0e] & 0x80; }
     bool busMaster() const { return config_[4] & 4; }  // DMA allowed
     uint64_t barSize(unsigned index) const { return bars_[index].size; }  // 0: none; 6 is the expansion ROM
 

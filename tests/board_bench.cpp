@@ -21,7 +21,13 @@ BoardBench::BoardBench(std::vector<DriveConfig> drives)
     config.debugConsole = true;
     config.debugExit.emplace();
     config.iommu.emplace();
-    config.edu.emplace_back();
+    using Place = PciPlace;
+    config.pciDevices = {{Place{}, EduConfig{}},
+                         {Place{.id = "port", .device = 5}, RootPortConfig{.port = 1, .slot = 3}},
+                         {Place{.id = "test", .bus = "port"}, IrqTestConfig{}},
+                         {Place{.id = "bridge"}, BridgeConfig{}},
+                         {Place{.bus = "bridge"}, IrqTestConfig{.messages = 1, .vectors = 2048}},
+                         {Place{}, RelayDeviceConfig{}}};
     config.rtcStart = 1'000'000'000;
     BoardPorts wires{log, gate, clock, memory, ports, apicBus};
     wires.reset = [this](const char*) { resetWanted = true; };

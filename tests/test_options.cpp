@@ -170,9 +170,11 @@ TEST_CASE("options: the remapping unit and edu devices") {
     REQUIRE(m.iommu);
     CHECK((m.iommu->interruptRemapping && !m.iommu->extendedInterruptMode && m.iommu->passThrough));
     CHECK((m.iommu->addressWidth == 39 && !m.iommu->cachingMode && !m.iommu->deviceTlb));
-    REQUIRE(m.edu.size() == 3);
-    CHECK((m.edu[0].dmaMask == 0xfffffff && !m.edu[0].slot));
-    CHECK((m.edu[1].dmaMask == ~0ull && m.edu[1].slot == 30u && m.edu[2].slot == 10u));
+    REQUIRE(m.pciDevices.size() == 3);
+    auto mask = [&](unsigned n) { return std::get<EduConfig>(m.pciDevices[n].kind).dmaMask; };
+    auto slot = [&](unsigned n) { return m.pciDevices[n].place.device; };
+    CHECK((mask(0) == 0xfffffff && !slot(0)));
+    CHECK((mask(1) == ~0ull && slot(1) == 30u && slot(2) == 10u));
     auto of = [](const char* device) { return *parse({"-device", device}).machine.iommu; };
     CHECK(of("intel-iommu").extendedInterruptMode);
     CHECK(!of("intel-iommu,intremap=off").extendedInterruptMode);
@@ -186,10 +188,40 @@ TEST_CASE("options: the remapping unit and edu devices") {
     CHECK(mentions(refusal({"-device", "intel-iommu,x-scalable-mode=on"}), "x-scalable-mode"));
     CHECK(mentions(refusal({"-device", "intel-iommu", "-device", "intel-iommu"}), "only one"));
     CHECK(mentions(refusal({"-device", "edu,addr=20"}), "addr=20"));
-    CHECK(mentions(refusal({"-device", "edu,addr=2.1"}), "2.1"));
-    CHECK(mentions(refusal({"-device", "edu,bus=x"}), "bus"));
+    CHECK(mentions(refusal({"-device", "edu,addr=2.8"}), "2.8"));
+    CHECK(mentions(refusal({"-device", "edu,addr=2:1"}), "2:1"));
     CHECK(mentions(refusal({"-device", "iobase=1"}), "which device"));
     CHECK(mentions(refusal({"-device", "pc-testdev,x=1"}), "'x'"));
+}
+
+TEST_CASE("options: PCI bridges, where functions are, and which way their interrupts go") {
+    auto m = parse({"-device",
+                    "pcie-root-port,id=rp0,bus=pcie.0,port=4,chassis=1,slot=7,addr=0x1c.3,multifunction=on",
+                    "-device", "pci-bridge,chassis_nr=2,id=br", "-device",
+                    "kiln-irqtest,bus=rp0,addr=0,msi=8,vectors=2048,memory=1G,interrupts=dedicated:3",
+                    "-device", "kiln-relay,bus=br,addr=1f.7,interrupts=shared", "-device", "kiln-irqtest"})
+                 .machine;
+    REQUIRE(m.pciDevices.size() == 5);
+    const PciPlace &port = m.pciDevices[0].place, &test = m.pciDevices[2].place,
+                   &relay = m.pciDevices[3].place;
+    CHECK((port.id == "rp0" && port.bus == "pcie.0" && port.device == 0x1cu && port.function == 3));
+    CHECK((port.multiFunction && !test.multiFunction));
+    const auto& p = std::get<RootPortConfig>(m.pciDevices[0].kind);
+    CHECK((p.port == 4 && p.slot == 7));
+    CHECK(std::get<BridgeConfig>(m.pciDevices[1].kind).chassis == 2);
+    CHECK((test.bus == "rp0" && test.device == 0u && test.function == 0 && test.processor == 3u));
+    const auto& t = std::get<IrqTestConfig>(m.pciDevices[2].kind);
+    CHECK((t.messages == 8 && t.vectors == 2048 && t.memory == 1 << 30));
+    CHECK((relay.device == 31u && relay.function == 7 && !relay.processor));
+    CHECK(!m.pciDevices[4].place.device);
+    for (const char* bad :
+         {"kiln-irqtest,msi=3", "kiln-irqtest,msi=64", "kiln-irqtest,vectors=0", "kiln-irqtest,vectors=2049",
+          "kiln-irqtest,memory=3M", "kiln-irqtest,memory=128G", "edu,interrupts=dedicated",
+          "edu,interrupts=dedicated:x", "edu,interrupts=both", "edu,multifunction=1",
+          "pcie-root-port,slot=8192", "pcie-root-port,port=256", "pci-bridge,chassis_nr=256"})
+        CHECK_FALSE(refusal({"-device", bad}).empty());
+    CHECK(mentions(refusal({"-device", "kiln-relay,vectors=4"}), "'vectors'"));
+    CHECK(mentions(refusal({"-device", "pci-bridge,shpc=on"}), "'shpc'"));
     CHECK(mentions(refusal({"-M", "kernel-irqchip=maybe"}), "kernel-irqchip"));
 }
 

@@ -40,6 +40,9 @@ DefinitionBlock ("", "DSDT", 2, "KILN", "KILNDSDT", 1)
                     0, 0x80000000, 0xAFFFFFFF, 0, 0x30000000)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
                     0, 0xC0000000, 0xFEBFFFFF, 0, 0x3EC00000)
+                // For 64-bit BARs: above all RAM, and within the 40 bits of 64-bit processors.
+                QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,
+                    0, 0x8000000000, 0xFFFFFFFFFF, 0, 0x8000000000)
             })
 
             // PCI Express native control isn't offered: there is nothing to control.
@@ -57,6 +60,7 @@ DefinitionBlock ("", "DSDT", 2, "KILN", "KILNDSDT", 1)
                 Return (Arg3)
             }
 
+            // Functions behind bridges need no _PRT of their own: their pins are the bridge's by the usual swizzle.
             // Slots 0..24 go to PIRQ E..H by (slot + pin) & 3, slots 25..31 to PIRQ A..D by pin; PIRQ A..H are
             // interrupts 16..23 of the I/O APIC.
             Method (_PRT)
