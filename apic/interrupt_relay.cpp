@@ -33,14 +33,19 @@ uint64_t LatencyHistogram::total() const {
 void InterruptRelay::Port::intx(bool level) {
     Identifier& i = relay_.identifiers_[first_];
     if (i.asserted == level) return;
-    i.asserted = level;
-    relay_.asserted_ += level ? 1u : ~0u;
+    restoreIntx(level);
     i.waiting = false;
     if (!level || interrupts() != kShared) return;
     i.since = relay_.clock_.now();
     i.waiting = true;
     relay_.intercept(*this, first_);
     relay_.joinPending(*this);
+}
+
+void InterruptRelay::Port::restoreIntx(bool level) {
+    bool& asserted = relay_.identifiers_[first_].asserted;
+    if (asserted != level) relay_.asserted_ += level ? 1u : ~0u;
+    asserted = level;
 }
 
 void InterruptRelay::Port::wanted(InterruptId id) {
@@ -234,10 +239,9 @@ const InterruptRelay::Port& InterruptRelay::portOf(uint32_t identifier) const {
 
 std::optional<uint32_t> InterruptRelay::find(Bdf bdf, InterruptId id) const {
     const Port* port = find(bdf);
-    if (!port) return {};
-    for (uint32_t n = port->first_; n < port->first_ + port->count_; n++)
-        if (identifiers_[n].id == id) return n;
-    return {};
+    if (!port || id.kind > InterruptId::Msix) return {};
+    const uint32_t n = port->identifierOf(id);
+    return n < port->first_ + port->count_ && identifiers_[n].id == id ? std::optional(n) : std::nullopt;
 }
 
 std::optional<uint32_t> InterruptRelay::nextIndicated() {

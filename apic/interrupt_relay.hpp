@@ -83,6 +83,7 @@ class InterruptRelay : public Device {
       public:
         // The wire changes its level, just before it does.
         void intx(bool level);
+        void restoreIntx(bool level);  // it has this level in a state that is being loaded
         // A message that can't leave yet, as it is masked: time runs from now on.
         void wanted(InterruptId id);
         // Sends a message by `forward`, or straight to the processor that the function is dedicated to. True:

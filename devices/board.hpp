@@ -7,7 +7,7 @@
 //           fw_cfg
 //   memory  B0000000 ECAM     FEC00000 I/O APIC    FED00000 HPET    FED90000 VT-d    FEE00000 local APIC top
 //   of 4 GiB firmware ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 13 x87 errors,
-//   14/15 IDE; I/O APIC input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 02.0.. edu, 1f.0 LPC, 1f.1 IDE
+//   14/15 IDE; I/O APIC input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 02.0.. what -device adds, 1f.0 LPC, 1f.1 IDE
 #pragma once
 #include <array>
 #include <functional>

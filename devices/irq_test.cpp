@@ -65,7 +65,6 @@ void IrqTest::reset() {
     PciFunction::reset();
     timer_.disarm();
     std::fill(counts_.begin(), counts_.end(), Count{});
-    std::fill_n(memory_.data(), memory_.size(), uint8_t(0));
     pending_ = taken_ = raised_ = rises_ = selected_ = 0;
     rate_ = burst_ = first_ = control_ = left_ = held_ = turn_ = 0;
     number_ = chance_ = 1;

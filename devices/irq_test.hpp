@@ -7,7 +7,7 @@
 //   20 raised           24 rises of INTA  28 select    2c raised    30 pending of the selected
 //   40 rate   44 burst   48 first   4c number   50 control   54 left   58 held back
 //
-// BAR 2 is MSI-X's, BAR 4 64-bit prefetchable memory. Behind PCI Express it is a PCI Express function with a
+// BAR 2 is MSI-X's, BAR 4 64-bit prefetchable memory, which a reset leaves as it is. Behind PCI Express it is a PCI Express function with a
 // device serial number.
 #pragma once
 #include <array>

@@ -62,13 +62,18 @@ std::optional<uint32_t> RelayDevice::selected() const {
     return relays_.find(bdf, {InterruptId::Kind(identifier_ >> 16), uint16_t(identifier_)});
 }
 
+InterruptId RelayDevice::select(uint32_t identifier) {
+    const InterruptId id = relays_.identifiers()[identifier].id;
+    function_ = relays_.portOf(identifier).source().bdf().value;
+    identifier_ = uint32_t(id.kind) << 16 | id.number;
+    return id;
+}
+
 // The next identifier that has interrupted; it becomes the selected one.
 uint32_t RelayDevice::next() {
     const auto found = relays_.nextIndicated();
     if (!found) return 0;
-    const InterruptId id = relays_.identifiers()[*found].id;
-    function_ = relays_.portOf(*found).source().bdf().value;
-    identifier_ = uint32_t(id.kind) << 16 | id.number;
+    const InterruptId id = select(*found);
     return kValid | uint32_t(id.kind) << kKindShift | uint32_t(id.number) << kNumberShift | function_;
 }
 
@@ -122,8 +127,7 @@ void RelayDevice::ioWrite(uint64_t offset, unsigned size, uint64_t wide) {
     switch (offset) {
         case kIndex:
             index_ = value;
-            identifier_ = 0;
-            if (value < relays_.ports().size()) function_ = relays_.ports()[value]->source().bdf().value;
+            if (value < relays_.ports().size()) select(relays_.ports()[value]->first());
             break;
         case kFunction: function_ = value; break;
         case kIdentifier: identifier_ = value; break;

@@ -27,6 +27,7 @@ class RelayDevice : public PciFunction, public IoHandler {
   private:
     uint32_t read(uint64_t offset);
     uint32_t next();
+    InterruptId select(uint32_t identifier);
     std::optional<uint32_t> selected() const;
     uint32_t status() const;
     uint32_t samples() const;

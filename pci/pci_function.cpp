@@ -221,6 +221,7 @@ void PciFunction::state(StateVisitor& visit) {
     visit("intx", intxAsserted_);
     if (msix_) msix_->state(visit);
     if (relay_) relay_->state(visit);
+    if (relay_) relay_->restoreIntx(intxAsserted_ && !intxMasked());
     updateMappings();  // after a load
 }
 

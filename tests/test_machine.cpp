@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "devices/board.hpp"
+#include "devices/irq_test.hpp"
 #include "devices/machine.hpp"
 #include "frontend/monitor.hpp"
 #include "tests/cpu_bench.hpp"
@@ -319,4 +320,38 @@ TEST_CASE("monitor: answers") {
     says("screendump x.png", "no display adapter");
     says("sendkey ctrl-nonsense", "names of keys");
     says("mouse_move 1", "numbers");
+}
+
+TEST_CASE("machine: the monitor shows the interrupt relay, clears it and turns interrupts elsewhere") {
+    RomFile rom(kHello);
+    MachineConfig c = configFor(rom);
+    c.pciDevices = {{{.id = "port"}, RootPortConfig{}}, {{.id = "test", .bus = "port"}, IrqTestConfig{}}};
+    Machine m(c, {});
+    Monitor monitor(m);
+    auto says = [&](const char* command, const char* words) {
+        std::string answer = monitor.execute(command);
+        INFO(command, " -> ", answer);
+        CHECK(answer.find(words) != std::string::npos);
+    };
+    says("info relay", "no PCI function has interrupted");
+    auto& test = static_cast<IrqTest&>(*m.board().pciFunction("test"));
+    test.raise(0);
+    says("info relay", "INTA");
+    says("info relay", "1 raised, indicator 1");
+    CHECK(monitor.execute("relay_clear test").empty());
+    says("info relay test", "1 raised, indicator 0");
+    says("relay_clear nobody", "no PCI function 'nobody'");
+    says("info relay 00:1e.0", "no PCI function");
+    says("info relay 00:1f.0", "00:1f.0 shared");
+    says("device_interrupts test", "shared");
+    CHECK(monitor.execute("device_interrupts test dedicated:0").empty());
+    says("device_interrupts test", "dedicated:0");
+    says("info relay", "dedicated:0");
+    says("device_interrupts test dedicated:1", "no processor 1");
+    says("device_interrupts test dedicated:x", "needs");
+    says("device_interrupts", "needs");
+    CHECK(monitor.execute("device_interrupts test shared").empty());
+    CHECK(test.relay()->interrupts() == InterruptRelay::kShared);
+    says("info pci", "1b36:000c class 060400 pcie-root-port");
+    says("info pci", "BAR 4 ");
 }

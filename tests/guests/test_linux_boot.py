@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Boots Debian's kernel to busybox, runs a command there, and checks what came over the serial port.
-Usage: test_linux_boot.py [--smp N [--threads]] [--iommu] [--accel ENGINE] KILN DIRECTORY... (the first with vmlinuz and initrd.gz,
+Usage: test_linux_boot.py [--smp N [--threads]] [--iommu] [--pci] [--accel ENGINE] KILN DIRECTORY... (the first with vmlinuz and initrd.gz,
 from make_linux_guest.sh, counts). With several processors the command also loads all of them at once; with --iommu all interrupts
-are remapped.
+are remapped; with --pci there are functions behind a root port and a bridge, which the command looks at.
 
 Skipped (exit status 77) when there is no Linux guest."""
 import argparse
@@ -42,12 +42,24 @@ EXPECTED_IOMMU = [
     ("the start of init", ("DMA remapping", r"DMAR: Intel\(R\) Virtualization Technology for Directed I/O")),
 ]
 
+# Functions behind a root port and a bridge: firmware gave them addresses and Linux kept those, a 64-bit one above 4 GiB; their registers
+# are there.
+PCI = ["-device", "pcie-root-port,id=port,chassis=1,slot=1", "-device", "kiln-irqtest,bus=port,memory=8G",
+       "-device", "pci-bridge,id=bridge", "-device", "kiln-irqtest,bus=bridge,addr=5"]
+PCI_COMMAND = ("cd%/sys/bus/pci/devices;for%d%in%*;do%[%`cat%$d/device`%=%0x4954%]||continue;echo%1>$d/enable;"
+               "set%--%`cat%$d/resource`;echo%test%$d%is%`devmem%$1`,%memory%at%${13};done;")
+EXPECTED_PCI = [
+    ("the function behind the port", r"^test 0000:01:00.0 is 0x4B495401, memory at 0x0000008000000000$"),
+    ("the function behind the bridge", r"^test 0000:02:05.0 is 0x4B495401, memory at 0x00000082\d{8}$"),
+]
+
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--smp", type=int, default=1)
     parser.add_argument("--threads", action="store_true")
     parser.add_argument("--iommu", action="store_true")
+    parser.add_argument("--pci", action="store_true")
     parser.add_argument("--accel", default="", help="interp or jit, otherwise what kiln takes by itself")
     parser.add_argument("kiln")
     parser.add_argument("places", nargs="+")
@@ -75,6 +87,10 @@ def main():
     if a.iommu:
         for before, more in EXPECTED_IOMMU:
             expected.insert([what for what, _ in expected].index(before), more)
+    if a.pci:
+        command = PCI_COMMAND + command
+        at = [what for what, _ in expected].index("init's greeting") + 1
+        expected[at:at] = EXPECTED_PCI
     run = [kiln, "-m", "256M", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-kernel", kernel,
            "-initrd", initrd, "-append", "console=ttyS0 intel_iommu=on kiln.run=" + command, "-smp", str(a.smp)]
     accel = [a.accel] * bool(a.accel) + ["thread=multi"] * a.threads
@@ -82,6 +98,8 @@ def main():
         run += ["-accel", ",".join(accel)]
     if a.iommu:
         run += ["-device", "intel-iommu"]
+    if a.pci:
+        run += PCI
     try:
         done = subprocess.run(run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT)
         output, problems = done.stdout, []
