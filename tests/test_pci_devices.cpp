@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "apic/apic_bus.hpp"
 #include "devices/pci_devices.hpp"
 
 using namespace kiln;
