@@ -215,7 +215,12 @@ void I8259Pair::update() {
 uint8_t I8259Pair::acknowledge() {
     int input = master_.acknowledge();
     uint8_t vector = master_.vector(unsigned(input));
-    if (input == kCascade && !master_.spurious) vector = slave_.vector(unsigned(slave_.acknowledge()));
+    const bool cascaded = input == kCascade && !master_.spurious;
+    if (cascaded) {
+        input = slave_.acknowledge();
+        vector = slave_.vector(unsigned(input));
+    }
+    if (!(cascaded ? slave_ : master_).spurious) acknowledged_[unsigned(input) + (cascaded ? 8 : 0)]++;
     setIntr(false);
     update();
     return vector;

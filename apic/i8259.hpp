@@ -62,6 +62,8 @@ class I8259Pair : public Device, public ByteIo {
     std::function<void(bool level)> onIntr;
     bool intr() const { return intr_; }
     uint8_t acknowledge();
+    // Interrupts of IRQ n, since it was made.
+    uint64_t acknowledged(unsigned n) const { return acknowledged_[n]; }
 
     std::string_view name() const override { return "i8259"; }
     void reset() override;
@@ -78,6 +80,7 @@ class I8259Pair : public Device, public ByteIo {
     I8259 master_{true}, slave_{false};
     bool intr_ = false;
     std::array<IrqInput, 16> pins_;
+    std::array<uint64_t, 16> acknowledged_{};
 };
 
 }  // namespace kiln

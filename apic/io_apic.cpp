@@ -42,7 +42,12 @@ bool IoApic::send(unsigned n) {
     const uint64_t entry = entries_[n];
     const uint64_t address = ApicBus::kWindowBase | entry >> 48 << 4 | (entry & kLogical ? kMsiLogical : 0);
     const uint32_t trigger = levelTriggered(entry) ? kMsiLevel | kMsiAssert : 0;
-    const Msi msi{address, uint32_t(entry & 0x7FF) | trigger};
+    const bool taken = sendMessage(n, {address, uint32_t(entry & 0x7FF) | trigger});
+    sent_[n] += taken;
+    return taken;
+}
+
+bool IoApic::sendMessage(unsigned n, const Msi& msi) {
     if (!bus_.relay) return bus_.request(msi);
     if (const auto cpu = bus_.relay->dedicatedPin(n)) return bus_.requestFor(*cpu, msi);
     const InterruptRelay::Passage passage(*bus_.relay, n);

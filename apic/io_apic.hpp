@@ -25,6 +25,8 @@ class IoApic : public Device, public IoHandler {
     IrqInput& pin(unsigned n) { return pins_[n]; }
     void eoi(uint8_t vector);  // level-triggered entries of `vector` are finished
     uint64_t entry(unsigned n) const { return entries_[n]; }
+    // Messages of a pin that somebody took, since it was made.
+    uint64_t sent(unsigned n) const { return sent_[n]; }
 
     std::string_view name() const override { return "io-apic"; }
     void reset() override;
@@ -40,6 +42,7 @@ class IoApic : public Device, public IoHandler {
     void pinChanged(unsigned n, bool level);
     void serviceLevel(unsigned n);
     bool send(unsigned n);
+    bool sendMessage(unsigned n, const Msi& msi);
 
     ApicBus& bus_;
     const uint8_t powerOnId_;
@@ -47,6 +50,7 @@ class IoApic : public Device, public IoHandler {
     uint8_t id_ = 0;
     std::array<uint64_t, kPins> entries_{};
     std::array<IrqInput, kPins> pins_;
+    std::array<uint64_t, kPins> sent_{};
 };
 
 }  // namespace kiln

@@ -209,6 +209,7 @@ int LocalApic::acknowledge() {
     irr_.clear(uint8_t(vector));
     isr_.set(uint8_t(vector));
     if (track_.count && bus_.relay) bus_.relay->acknowledged(track_, uint8_t(vector));
+    taken_[uint8_t(vector)]++;
     updateAttention();
     return vector;
 }
@@ -216,6 +217,7 @@ int LocalApic::acknowledge() {
 int LocalApic::acknowledgeExtInt() {
     extIntMessage_ = false;
     int vector = bus_.interruptAcknowledge();
+    taken_[uint8_t(vector)]++;
     updateAttention();
     return vector;
 }

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "apic/apic_bus.hpp"
 #include "apic/clock.hpp"
@@ -115,6 +116,14 @@ class LocalApic : public Device, public IoHandler {
 
     InterruptTrack& track() { return track_; }
 
+    // -- for people who look
+    // A register by its x2APIC number (page offset / 16), if there is one.
+    std::optional<uint32_t> look(unsigned reg) {
+        uint32_t value = 0;
+        return readRegister(reg, value) ? std::optional(value) : std::nullopt;
+    }
+    uint64_t taken(uint8_t vector) const { return taken_[vector]; }  // by its processor, since it was made
+
     // -- Device: RESET#. INIT keeps the ID and the base MSR.
     std::string_view name() const override { return "local-apic"; }
     void reset() override;
@@ -210,6 +219,7 @@ class LocalApic : public Device, public IoHandler {
     Timer timer_;
 
     IrqInput lint1_;
+    std::array<uint64_t, 256> taken_{};  // by vector; 8259 interrupts, too
 };
 
 }  // namespace kiln

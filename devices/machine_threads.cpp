@@ -41,6 +41,7 @@ void Machine::kick(unsigned n) {
 void Machine::processorThread(unsigned n) {
     Processor& p = *processors_[n];
     p.hostThread.store(int(gettid()), std::memory_order_relaxed);
+    p.hostThread.notify_all();
     // Not a slice more while somebody waits for the machine's thread: it may be for a reset, or for sleep.
     auto mayRun = [this] { return !paused_ && !interrupted_.load(std::memory_order_relaxed); };
     std::unique_lock lock(restMutex_);
@@ -89,6 +90,7 @@ void Machine::startThreads() {
     ending_ = false;
     for (unsigned n = 0; n < cpus(); n++)
         processors_[n]->thread = std::thread([this, n] { processorThread(n); });
+    for (auto& p : processors_) p->hostThread.wait(0, std::memory_order_relaxed);  // somebody may ask for it
 }
 
 void Machine::endThreads() {

@@ -21,11 +21,12 @@ constexpr MonitorCommand kGeneral[] = {
 };
 
 std::vector<MonitorTable> commands() {
-    return {kGeneral, machineCommands(), inputCommands(), memoryCommands(), cpuCommands(), relayCommands()};
+    return {kGeneral,      machineCommands(), inputCommands(), memoryCommands(),
+            cpuCommands(), logCommands(),     relayCommands()};
 }
 
 std::vector<MonitorTable> infoCommands() {
-    return {machineInfo(), cpuInfo(), interruptInfo(), deviceInfo(), relayInfo()};
+    return {machineInfo(), cpuInfo(), pagingInfo(), interruptInfo(), deviceInfo(), relayInfo()};
 }
 
 bool isCalled(const MonitorCommand& command, std::string_view name) {

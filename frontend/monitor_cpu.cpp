@@ -62,7 +62,8 @@ std::string infoBlocks(Monitor& monitor, const MonitorArguments&) {
 std::string infoJit(Monitor& monitor, const MonitorArguments& arguments) {
     if (!arguments.empty()) {
         uint64_t rip;
-        if (arguments.size() != 1 || !parseNumber(arguments[0], rip)) return "an address is missing\n";
+        std::string error;
+        if (!parseExpression(monitor, joined(arguments), rip, error)) return error + "\n";
         const std::string code = monitor.machine.hostCode(rip, monitor.selected);
         return code.empty() ? fmt::format("the block at {:x} is not translated\n", rip) : code;
     }
@@ -72,7 +73,10 @@ std::string infoJit(Monitor& monitor, const MonitorArguments& arguments) {
                : report;
 }
 
-std::string infoTlb(Monitor& monitor, const MonitorArguments&) { return monitor.machine.tlbReport(); }
+std::string infoTlb(Monitor& monitor, const MonitorArguments& a) {
+    if (a.empty()) return monitor.machine.tlbReport();
+    return "info tlb takes nothing; 'info mappings' lists what the page tables map\n";
+}
 
 }  // namespace
 

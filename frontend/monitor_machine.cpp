@@ -1,6 +1,7 @@
 // The human monitor: the machine as a whole.
 #include "devices/board.hpp"
 #include "frontend/monitor_tables.hpp"
+#include "frontend/monitor_values.hpp"
 #include "frontend/options.hpp"
 #include "frontend/run_state_names.hpp"
 #include "frontend/screenshot.hpp"
@@ -56,6 +57,20 @@ std::string screendump(Monitor& monitor, const MonitorArguments& a) {
     return writePicture(a.back(), *frame, format, error) ? std::string() : error + "\n";
 }
 
+std::string infoName(Monitor& monitor, const MonitorArguments&) {
+    return monitor.facts.name.empty() ? std::string() : monitor.facts.name + "\n";
+}
+
+std::string infoUuid(Monitor&, const MonitorArguments&) { return std::string(kNoUuid) + "\n"; }
+std::string infoKvm(Monitor&, const MonitorArguments&) { return "kvm support: not compiled\n"; }
+
+std::string infoChardev(Monitor& monitor, const MonitorArguments&) {
+    std::string out;
+    for (const StreamFacts& s : monitor.facts.streams)
+        out += fmt::format("{}: filename={}\n", s.label, s.target);
+    return out;
+}
+
 std::string infoVersion(Monitor&, const MonitorArguments&) { return std::string("kiln ") + kVersion + "\n"; }
 
 std::string infoStatus(Monitor& monitor, const MonitorArguments&) {
@@ -93,6 +108,10 @@ MonitorTable machineCommands() {
 MonitorTable machineInfo() {
     static constexpr MonitorCommand kRows[] = {
         {"status", "", "running or stopped", infoStatus},
+        {"name", "", "of the machine (-name)", infoName},
+        {"uuid", "", "of the machine; it has none", infoUuid},
+        {"kvm", "", "there is none", infoKvm},
+        {"chardev", "", "serial ports and monitors, and where their bytes go", infoChardev},
         {"version", "", "of kiln", infoVersion},
         {"screen", "", "the characters of a text screen", infoScreen},
     };

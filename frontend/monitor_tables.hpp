@@ -10,10 +10,12 @@ MonitorTable inputCommands();    // monitor_input.cpp
 MonitorTable memoryCommands();   // monitor_memory.cpp
 MonitorTable cpuCommands();      // monitor_cpu.cpp
 MonitorTable relayCommands();    // monitor_relay.cpp
+MonitorTable logCommands();      // monitor_log.cpp
 
 // What `info` tells about.
 MonitorTable machineInfo();    // monitor_machine.cpp
 MonitorTable cpuInfo();        // monitor_cpu.cpp
+MonitorTable pagingInfo();     // monitor_paging.cpp
 MonitorTable interruptInfo();  // monitor_interrupts.cpp
 MonitorTable deviceInfo();     // monitor_devices.cpp
 MonitorTable relayInfo();      // monitor_relay.cpp

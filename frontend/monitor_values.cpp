@@ -1,5 +1,7 @@
 #include "frontend/monitor_values.hpp"
 
+#include "frontend/expression.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -39,6 +41,16 @@ bool parseNumber(const std::string& text, uint64_t& out) {
 bool parseSigned(const std::string& text, int& out) {
     auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), out);
     return error == std::errc() && stop == text.data() + text.size();
+}
+
+bool parseExpression(Monitor& monitor, const std::string& text, uint64_t& out, std::string& error) {
+    return evaluate(text, monitor.cpu(), out, error);
+}
+
+std::string joined(const MonitorArguments& words) {
+    std::string out;
+    for (const std::string& w : words) out += (out.empty() ? "" : " ") + w;
+    return out;
 }
 
 std::string describeDevice(Device& device) {

@@ -7,11 +7,15 @@
 
 #include "apic/device.hpp"
 #include "devices/machine.hpp"
+#include "frontend/monitor.hpp"
 
 namespace kiln {
 
 bool parseNumber(const std::string& text, uint64_t& out);  // decimal, or hexadecimal behind 0x
 bool parseSigned(const std::string& text, int& out);
+// An expression (expression.hpp) about the selected processor.
+bool parseExpression(Monitor& monitor, const std::string& text, uint64_t& out, std::string& error);
+std::string joined(const MonitorArguments& words);  // by blanks
 // Every field that state() visits, one a line.
 std::string describeDevice(Device& device);
 std::string driveName(const DriveConfig& drive);  // as QEMU's: "ide0-hd0", "ide1-cd0", "floppy0"

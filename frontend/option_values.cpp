@@ -269,6 +269,22 @@ void parseMachine(const std::string& text, MachineConfig& machine) {
     }
 }
 
+void parseAction(const std::string& text, MachineConfig& machine) {
+    auto choose = [](const std::string& key, const std::string& value, const char* no, const char* yes) {
+        if (value != no && value != yes)
+            refuse("-action: " + key + "= takes " + no + " or " + yes + ", not '" + value + "'");
+        return value == yes;
+    };
+    for (const auto& [key, value] : parseKeyValues("-action", text)) {
+        if (key == "reboot")
+            machine.noReboot = choose(key, value, "reset", "shutdown");
+        else if (key == "shutdown")
+            machine.noShutdown = choose(key, value, "poweroff", "pause");
+        else
+            refuseKey("-action", key);
+    }
+}
+
 void parseRtc(const std::string& text, MachineConfig& machine) {
     for (const auto& [key, value] : parseKeyValues("-rtc", text, "base")) {
         if (key == "clock" && value == "host") continue;

@@ -45,6 +45,7 @@ DriveRequest parseDrive(const std::string& text);
 void parseBoot(const std::string& text, MachineConfig& machine);
 void parseMachine(const std::string& text, MachineConfig& machine);
 void parseDevice(const std::string& text, MachineConfig& machine);  // device_values.cpp
+void parseAction(const std::string& text, MachineConfig& machine);
 void parseRtc(const std::string& text, MachineConfig& machine);
 unsigned parseIcount(const std::string& text);
 

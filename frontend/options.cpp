@@ -199,6 +199,9 @@ class CommandLine {
         flag("no-reboot", "end instead of resetting the machine", [&] { o.machine.noReboot = true; });
         flag("no-shutdown", "stop instead of ending when the guest switches off",
              [&] { o.machine.noShutdown = true; });
+        value("action", "reboot=reset|shutdown,shutdown=poweroff|pause",
+              "the same as options of their own: what a reset and a switch-off do",
+              [&](auto& v) { parseAction(v, o.machine); });
         flag("stats",
              "print at the end what was counted: instructions, the translator's blocks and calls, "
              "translations",

@@ -11,12 +11,6 @@ namespace kiln {
 
 namespace {
 
-// By MachineEvent and MachineCause.
-constexpr const char* kEvents[] = {"RESET", "SHUTDOWN", "POWERDOWN", "STOP", "RESUME", "SUSPEND", "WAKEUP"};
-constexpr const char* kCauses[] = {"host-error",  "host-qmp-quit", "host-qmp-system-reset",
-                                   "host-signal", "host-ui",       "guest-shutdown",
-                                   "guest-reset"};
-
 Json timeStamp() {
     using namespace std::chrono;
     const auto now = duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
@@ -42,6 +36,19 @@ std::string checkRequest(const Json& request) {
 
 }  // namespace
 
+std::span<const char* const> qmpEvents() {
+    static constexpr const char* kNames[] = {"RESET",  "SHUTDOWN", "POWERDOWN", "STOP",
+                                             "RESUME", "SUSPEND",  "WAKEUP"};
+    return kNames;
+}
+
+std::span<const char* const> qmpCauses() {
+    static constexpr const char* kNames[] = {"host-error",  "host-qmp-quit", "host-qmp-system-reset",
+                                             "host-signal", "host-ui",       "guest-shutdown",
+                                             "guest-reset"};
+    return kNames;
+}
+
 QmpSession::QmpSession(Monitor& monitor, bool pretty, Send send)
     : monitor_(monitor),
       pretty_(pretty),
@@ -59,10 +66,10 @@ void QmpSession::received(std::string_view bytes) { splitter_.take(bytes); }
 
 void QmpSession::happened(MachineEvent event, MachineCause cause) {
     if (!negotiated_) return;
-    Json message = {{"timestamp", timeStamp()}, {"event", kEvents[unsigned(event)]}};
+    Json message = {{"timestamp", timeStamp()}, {"event", qmpEvents()[unsigned(event)]}};
     if (event == MachineEvent::Reset || event == MachineEvent::Shutdown)
         message["data"] = {{"guest", cause >= MachineCause::GuestShutdown},
-                           {"reason", kCauses[unsigned(cause)]}};
+                           {"reason", qmpCauses()[unsigned(cause)]}};
     send(message);
 }
 

@@ -53,8 +53,8 @@ void checkValue(const QmpArgument& argument, const Json& value) {
 }  // namespace
 
 std::vector<QmpTable> qmpCommands() {
-    return {qmpGeneralCommands(), qmpMachineCommands(), qmpCpuCommands(), qmpDeviceCommands(),
-            qmpInputCommands()};
+    return {qmpGeneralCommands(), qmpMachineCommands(), qmpCpuCommands(),
+            qmpDeviceCommands(),  qmpInputCommands(),   qmpSchemaCommands()};
 }
 
 const QmpCommand* findQmpCommand(std::string_view name) {

@@ -34,6 +34,7 @@ QmpTable qmpMachineCommands();  // qmp_machine.cpp
 QmpTable qmpCpuCommands();      // qmp_cpus.cpp
 QmpTable qmpDeviceCommands();   // qmp_devices.cpp
 QmpTable qmpInputCommands();    // qmp_input.cpp
+QmpTable qmpSchemaCommands();   // qmp_schema.cpp
 
 std::vector<QmpTable> qmpCommands();  // all of them
 const QmpCommand* findQmpCommand(std::string_view name);
@@ -48,6 +49,8 @@ std::vector<QmpArgument> qmpArguments(const QmpCommand& command);
 void checkQmpArguments(const QmpCommand& command, const Json& arguments);  // throws QmpError
 
 Json qmpVersion();
+std::span<const char* const> qmpEvents();                              // by MachineEvent
+std::span<const char* const> qmpCauses();                              // by MachineCause
 unsigned qmpProcessor(const Monitor& monitor, const Json& arguments);  // "cpu-index", or 0
 
 }  // namespace kiln

@@ -32,12 +32,14 @@ class PortBus {
     uint32_t read(uint16_t port, unsigned size);
     void write(uint16_t port, unsigned size, uint32_t value);
 
-  private:
     struct Range {
         uint32_t first, count;
         IoHandler* handler;
         uint64_t base;
     };
+    const std::vector<Range>& ranges() const { return ranges_; }  // in the order they were mapped
+
+  private:
     const Range* find(uint32_t port) const;
     void rebuild();
 

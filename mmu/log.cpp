@@ -32,6 +32,7 @@ bool Log::openFile(const std::string& path) {
     std::FILE* f = std::fopen(path.c_str(), "w");
     if (!f) return false;
     std::setvbuf(f, nullptr, _IOLBF, 0);
+    if (out_ != stderr) std::fclose(out_);
     out_ = f;
     return true;
 }

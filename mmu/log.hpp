@@ -23,6 +23,7 @@ class Log {
 
     // Turns categories on by name ("int,pci", or "all"). Returns the name that is unknown, or "".
     std::string enable(std::string_view names);
+    void disable() { mask_ = 0; }  // all of them
     // Sends the log to a file (default: standard error). False when it can't be opened.
     bool openFile(const std::string& path);
     static std::string categoryNames();

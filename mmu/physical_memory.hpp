@@ -124,6 +124,7 @@ class PhysicalMemory {
         PhysAddr end;
     };
     Target find(PhysAddr addr) const;
+    const std::vector<Region*>& regions() const { return regions_; }
     RamBlock* largestRam() const;  // of those mapped as RAM; null: there is none
 
     // Copies between host and guest, as a bus master (DMA) does. Open bus reads all ones. Any length.

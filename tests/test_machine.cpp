@@ -279,6 +279,73 @@ TEST_CASE("machine: two of them share a CD-ROM, but not a disk") {
     CHECK_THROWS_WITH_AS(Machine(c, {}), doctest::Contains("in use by another machine"), std::runtime_error);
 }
 
+TEST_CASE("monitor: page tables of every mode") {
+    RomFile rom(kTenTicks);
+    Machine m(counted(configFor(rom)), {});
+    Monitor monitor(m);
+    Cpu& c = m.cpu();
+    // Tables from 1 MiB on, a page each: the first is the top one, each names the next by its entries 0 and,
+    // but for the last, 1.
+    auto entry = [&](unsigned table, unsigned index, unsigned bytes, uint64_t value) {
+        const PhysAddr at((1 << 20) + table * kPageSize + index * bytes);
+        m.memory().write(at, &value, bytes);
+    };
+    auto tableAt = [](unsigned n) { return uint64_t((1 << 20) + n * kPageSize); };
+    constexpr uint64_t kNx = 1ull << 63;
+    c.cr3 = 1 << 20;
+    c.cr0 |= cr0::PE | cr0::PG;
+    SUBCASE("32 bits") {
+        entry(0, 0, 4, tableAt(1) | 7);
+        entry(0, 1, 4, 0x00c02000 | 0x83);  // 4 MiB, its address' bits 39:32 are 1
+        entry(1, 0, 4, 0x5000 | 0x67);
+        entry(1, 1, 4, 0x7000 | 0x67);
+        entry(1, 3, 4, 0x9000 | 5);
+        c.cr4 |= cr4::PSE;
+        CHECK(monitor.execute("info mem") ==
+              "0000000000000000-0000000000002000 0000000000002000 urwx\n"
+              "0000000000003000-0000000000004000 0000000000001000 ur-x\n"
+              "0000000000400000-0000000000800000 0000000000400000 -rwx\n");
+        CHECK(monitor.execute("info mappings 0x3000") ==
+              "0000000000003000: 0000000000009000 -------U-\n"
+              "0000000000400000: 0000000100c00000 --P-----W\n");
+    }
+    SUBCASE("PAE") {
+        entry(0, 3, 8, tableAt(1) | 1);
+        entry(1, 0, 8, tableAt(2) | 7);
+        entry(1, 1, 8, 0x600000 | 0x81);
+        entry(2, 511, 8, 0x4000 | 3);
+        c.cr4 |= cr4::PAE;
+        CHECK(monitor.execute("info mem") ==
+              "00000000c01ff000-00000000c0200000 0000000000001000 -rwx\n"
+              "00000000c0200000-00000000c0400000 0000000000200000 -r-x\n");
+    }
+    for (bool five : {false, true}) SUBCASE(five ? "5 levels" : "4 levels") {
+            c.efer |= efer::LME | efer::LMA | efer::NXE;
+            c.cr4 |= cr4::PAE | (five ? cr4::LA57 : 0);
+            if (five) entry(4, 511, 8, tableAt(0) | 7);
+            if (five) c.cr3 = tableAt(4);
+            entry(0, 511, 8, tableAt(1) | 7);
+            entry(1, 510, 8, 0x80000000 | 0x83);  // 1 GiB
+            entry(1, 511, 8, tableAt(2) | 3);
+            entry(2, 0, 8, 0x200000 | 0x83 | kNx);
+            entry(2, 511, 8, tableAt(3) | 7 | kNx);
+            entry(3, 511, 8, 0x3000 | 0x107);
+            CHECK(monitor.execute("info mem") ==
+                  "ffffffff80000000-ffffffffc0000000 0000000040000000 -rwx\n"
+                  "ffffffffc0000000-ffffffffc0200000 0000000000200000 -rw-\n"
+                  "fffffffffffff000-0000000000000000 0000000000001000 -rw-\n");
+            CHECK(monitor.execute("info mappings 0xfffffffffffff000") ==
+                  "fffffffffffff000: 0000000000003000 XG------W\n");
+        }
+    SUBCASE("tables that name each other have an end") {
+        c.efer |= efer::LME | efer::LMA;
+        c.cr4 |= cr4::PAE;
+        for (unsigned i = 0; i < 512; i++) entry(0, i, 8, tableAt(0) | (i & 1 ? 7 : 5));
+        CHECK(monitor.execute("info mem").ends_with("... and more\n"));
+        CHECK(monitor.execute("info mappings").find("... more: info mappings 0x") != std::string::npos);
+    }
+}
+
 TEST_CASE("monitor: answers") {
     RomFile rom(kTenTicks);
     Machine m(counted(configFor(rom)), {});
@@ -300,7 +367,19 @@ TEST_CASE("monitor: answers") {
     says("cpu 1", "from 0 to 0");
     says("info status", "VM status: paused\n");
     says("info version", "kiln 0.1");
-    says("info pic", "I/O APIC input 23");
+    says("info pic", "i8259");
+    says("info ioapic", " 23  ");
+    says("info lapic", "LVT LINT0");
+    says("info lapic 7", "no processor");
+    says("info irq", "CPU 0, by vector");
+    says("info qtree", "bus: isa.0");
+    says("info qtree", "dev: q35-mch");
+    says("info mtree", "0070-0073: mc146818");
+    says("info mem", "paging is off");
+    says("info mappings", "paging is off");
+    says("info name", "");
+    says("info uuid", "00000000-0000");
+    says("info kvm", "not compiled");
     says("info pci", "8086:29c0");
     says("info devices", "mc146818");
     says("info device mc146818", "ram");
@@ -316,7 +395,45 @@ TEST_CASE("monitor: answers") {
     says("xp/99q 0", "format");
     says("xp", "address");
     says("print $rip", "0xfff0");
-    says("print $nonsense", "no '$nonsense'");
+    says("print $nonsense", "no register '$nonsense'");
+    says("p $pc", "0xfffffff0");
+    says("p ($rip + 0x10) * 2", "0x20000");
+    says("p/d -1", "-1");
+    says("p 1/0", "division");
+    says("p 08", "no sense");
+    says("p 'A'+010", "0x49");
+    says("p 99999999999999999999", "too large");
+    says("p 1 2", "no sense");
+    CHECK(monitor.execute("p " + std::string(60'000, '(')).find("too deep") != std::string::npos);
+    CHECK(monitor.execute("p " + std::string(60'000, '-') + "1").find("too deep") != std::string::npos);
+    says("x/2i $pc", "0x00000000fffffff0:  jmp");
+    says("x/3xh 0xfffffffe", "0xffff");  // nobody is behind 4 GiB
+    says("xp/1xg 0xffc", "0x");              // across a page
+    says("i/b 0x70", "portb[0x0070] = 0x");
+    says("i/h 0xcf8", "portw[0x0cf8] = 0x");
+    says("i/g 0x70", "write i/");
+    says("i 0x10000", "end at");
+    CHECK(monitor.execute("o/b 0x70 0x50").empty());
+    CHECK(monitor.execute("o/b 0x71 0x5a").empty());
+    says("i/b 0x71", "= 0x5a");
+    says("o 0x70", "write o/");
+    says("gva2gpa 0x1234", "gpa: 0x1234");
+    says("sum 0xffff0 16", "\n");
+    says("sum 0x8000000000 16", "no memory");
+    says("sum 0 0xffffffffffffffff", "1 GiB");
+    says("pmemsave 0 1", "needed");
+    says("log nonsense", "no category");
+    says("log", "guest_errors");
+    CHECK(monitor.execute("log int,exec").empty());
+    CHECK(m.log().on(LogCategory::Int));
+    CHECK(monitor.execute("log none").empty());
+    CHECK(!m.log().on(LogCategory::Int));
+    says("logfile /nonexistent/x", "can't be written");
+    says("help print", "[/FMT] EXPR");
+    says("help p", "[/FMT] EXPR");
+    says("help info mem", "rights");
+    says("help nonsense", "no command");
+    CHECK(monitor.execute("nmi").empty());
     says("screendump x.png", "no display adapter");
     says("sendkey ctrl-nonsense", "names of keys");
     says("mouse_move 1", "numbers");

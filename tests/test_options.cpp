@@ -131,6 +131,64 @@ TEST_CASE("options: streams") {
                    "four"));
 }
 
+TEST_CASE("options: monitors at sockets") {
+    auto only = [](std::vector<std::string> arguments) {
+        const Options o = parse(std::move(arguments));
+        REQUIRE(o.monitors.size() == 1);
+        return o.monitors[0];
+    };
+    auto m = only({"-qmp", "unix:/x,server=on,wait=off"});
+    CHECK((m.control && !m.pretty && m.label == "compat_monitor0" && m.option == "-qmp"));
+    CHECK((m.target.kind == StreamTarget::Socket && m.target.socket.path == "/x" && !m.target.wait));
+    CHECK(only({"-qmp", "unix:/x,server"}).target.wait);
+    CHECK(!only({"-qmp", "unix:/x,server,nowait"}).target.wait);
+    CHECK(!only({"-qmp", "unix:/x"}).target.wait);
+    CHECK(only({"-qmp", "unix:/a,,b,server=on"}).target.socket.path == "/a,b");
+    CHECK(only({"-qmp-pretty", "unix:/x"}).pretty);
+    CHECK(only({"-qmp", "tcp::4444,server=on,wait=off"}).target.socket == SocketAddress{{}, {}, 4444});
+    CHECK(only({"-qmp", "tcp:[::1]:4444,server,nodelay"}).target.socket == SocketAddress{{}, "::1", 4444});
+    CHECK(only({"-qmp", "stdio"}).target.kind == StreamTarget::Stdio);
+    CHECK(!only({"-monitor", "tcp:localhost:4444"}).control);
+    CHECK(parse({"-qmp", "none"}).monitors.empty());
+    m = only(
+        {"-mon", "chardev=c,mode=control,pretty=on", "-chardev", "socket,id=c,path=/x,server=on,wait=off"});
+    CHECK((m.control && m.pretty && m.label == "c" && m.target.socket.path == "/x"));
+    CHECK(!only({"-chardev", "socket,id=c,host=h,port=1,server", "-mon", "c,mode=readline"}).control);
+    CHECK(parse({"-chardev", "stdio,id=c", "-mon", "c"}).monitor.kind == StreamTarget::Stdio);
+    auto o = parse({"-chardev", "stdio,mux=on,id=c,signal=off", "-serial", "chardev:c", "-mon", "c"});
+    CHECK((o.serial.at(0).kind == StreamTarget::Stdio && o.serial[0].withMonitor));
+    CHECK(parse({"-chardev", "file,id=f,path=/p", "-debugcon", "chardev:f"}).debugConsole.path == "/p");
+
+    CHECK(mentions(refusal({"-qmp", "unix:/x,server=off"}), "server=on"));
+    CHECK(mentions(refusal({"-qmp", "unix:/x,reconnect=1"}), "reconnect"));
+    CHECK(mentions(refusal({"-qmp", "unix:"}), "path"));
+    CHECK(mentions(refusal({"-qmp", "tcp:4444"}), "HOST:PORT"));
+    CHECK(mentions(refusal({"-qmp", "tcp::0"}), "no TCP port"));
+    CHECK(mentions(refusal({"-qmp", "tcp::65536"}), "no TCP port"));
+    CHECK(mentions(refusal({"-qmp", "pty"}), "-qmp pty"));
+    CHECK(mentions(refusal({"-qmp", "stdio", "-monitor", "stdio"}), "terminal"));
+    CHECK(mentions(refusal({"-mon", "chardev=c"}), "id=c"));
+    CHECK(mentions(refusal({"-chardev", "stdio"}), "id="));
+    CHECK(mentions(refusal({"-chardev", "pty,id=c"}), "-chardev pty"));
+    CHECK(mentions(refusal({"-chardev", "socket,id=c,server=on"}), "path="));
+    CHECK(mentions(refusal({"-chardev", "socket,id=c,path=/x"}), "server=on"));
+    CHECK(mentions(refusal({"-chardev", "null,id=c", "-chardev", "null,id=c"}), "two"));
+    CHECK(mentions(refusal({"-chardev", "stdio,id=c", "-mon", "c", "-mon", "c"}), "mux=on"));
+    CHECK(mentions(refusal({"-chardev", "socket,id=c,path=/x,server=on", "-serial", "chardev:c"}),
+                   "monitors only"));
+    CHECK(mentions(refusal({"-mon", "c,mode=nonsense", "-chardev", "null,id=c"}), "control or readline"));
+    CHECK(mentions(refusal({"-lockstep", "-qmp", "unix:/x"}), "-lockstep"));
+}
+
+TEST_CASE("options: -action") {
+    auto m = parse({"-action", "reboot=shutdown,shutdown=pause"}).machine;
+    CHECK((m.noReboot && m.noShutdown));
+    m = parse({"-no-reboot", "-action", "reboot=reset"}).machine;
+    CHECK((!m.noReboot && !m.noShutdown));
+    CHECK(mentions(refusal({"-action", "reboot=pause"}), "reset or shutdown"));
+    CHECK(mentions(refusal({"-action", "panic=none"}), "panic"));
+}
+
 TEST_CASE("options: -nographic joins COM1 and the monitor on the terminal") {
     auto o = parse({"-nographic"});
     CHECK(o.display == DisplayChoice::None);

@@ -2,6 +2,7 @@
 // events.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -200,6 +201,9 @@ TEST_CASE("qmp: every command answers") {
     }
     CHECK(s.call("query-status")["return"] ==
           Json{{"running", false}, {"singlestep", false}, {"status", "paused"}});
+    const Json schema = s.call("query-qmp-schema")["return"];
+    for (const char* known : {"stop", "RESET", "screendump"})
+        CHECK(std::any_of(schema.begin(), schema.end(), [&](const Json& e) { return e["name"] == known; }));
     CHECK(s.call("query-cpus-fast")["return"].size() == 2);
     CHECK(s.call("query-block")["return"][0]["device"] == "ide1-cd0");
     CHECK(s.call("human-monitor-command", {{"command-line", "info status"}})["return"]

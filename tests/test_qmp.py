@@ -261,6 +261,29 @@ def test_files():
         c.refused("pmemsave", val=0x7000000000, size=16, filename=kiln.file("m"))
 
 
+def test_looking():
+    """Everything there is to look at, while the machine runs; what a look says of the firmware at work; a reset by a port."""
+    for more in (), ("-smp", "2", "-accel", "jit,thread=multi"):
+        with Kiln(*QMP, "-device", "edu", *more) as kiln:
+            c = kiln.client().negotiate()
+            until("the firmware's timer", lambda: "   08: " in c.human("info irq"))
+            subjects = [line.split()[1] for line in c.human("help info").splitlines()]
+            assert {"registers", "tlb", "mem", "pic", "lapic", "ioapic", "irq", "pci", "qtree", "jit"} <= set(subjects), subjects
+            for subject in subjects:
+                text = c.human("info " + subject)
+                assert "unknown" not in text and (text == "" or text.endswith("\n")), (subject, text)
+            assert "edu" in c.human("info qtree") and "edu" in c.human("info mtree") and "edu" in c.human("info pci")
+            assert c.human("x/2i $pc").count("0x") >= 2
+            assert c.human("x/1xh 0xffff0") == c.human("xp/1xh 0xffff0")
+            assert c.human("o/b 0x70 0x40") == "" and c.human("o/b 0x71 0xa5") == ""
+            c.human("o/b 0x70 0x40")
+            assert c.human("i/b 0x71") == "portb[0x0071] = 0xa5\n"
+            c.human("o/b 0xcf9 6")
+            assert c.wait_for("RESET") == {"guest": True, "reason": "guest-reset"}
+            c.call("quit")
+            kiln.ended()
+
+
 def test_clients():
     """One at a time, and the next one begins anew; who leaves in the middle disturbs nobody."""
     with Kiln(*QMP) as kiln:

@@ -9,7 +9,9 @@ namespace {
 
 // What would write files of the host's.
 bool harmless(const std::string& line) {
-    return line.find("dump") == line.npos && line.find("save") == line.npos;
+    for (const char* word : {"dump", "save", "log"})
+        if (line.find(word) != line.npos) return false;
+    return true;
 }
 
 void run(std::span<const uint8_t> input) {
@@ -36,6 +38,10 @@ std::vector<Bytes> seeds() {
           "devices\ninfo device mc146818\ninfo blocks\ninfo screen",
           "x /16xb 0xfffffff0\nxp/4xg 0xfee00000\nx /3dh 0\nxp /9cb 0xa0000\nx 99999999999999999999\nxp /4xg "
           "0xfffffffffffffff8\nxp /2xb 0xffffffffffffffff",
+          "x /5i $pc\nx/3i 0xf0000\np ($rax+8*2)&~7\np/c 'a'\np 1/0\ninfo mem\ninfo mappings 0x1000\ni /b "
+          "0x71\no /b 0x70 3\ni/w "
+          "0xcfc\nsum 0 4096\ngva2gpa 0x1000\ninfo lapic 0\ninfo ioapic\ninfo irq\ninfo qtree\ninfo "
+          "mtree\nnmi\nhelp info mem",
           "print $rip\nprint 0x10\nprint $cr0\ncpu 1\ncpu 5",
           "sendkey ctrl-alt-delete\nsendkey a\nsendkey shift-\ntype Hello\\n\\\\\ntype",
           "mouse_move 1 2 3\nmouse_move -99999 2147483647\nmouse_button 7\nmouse_button -1",
