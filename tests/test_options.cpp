@@ -183,7 +183,7 @@ TEST_CASE("options: monitors at sockets") {
 TEST_CASE("options: -action") {
     auto m = parse({"-action", "reboot=shutdown,shutdown=pause"}).machine;
     CHECK((m.noReboot && m.noShutdown));
-    m = parse({"-no-reboot", "-action", "reboot=reset"}).machine;
+    m = parse({"-action", "reboot=reset,shutdown=poweroff"}).machine;
     CHECK((!m.noReboot && !m.noShutdown));
     CHECK(mentions(refusal({"-action", "reboot=pause"}), "reset or shutdown"));
     CHECK(mentions(refusal({"-action", "panic=none"}), "panic"));
