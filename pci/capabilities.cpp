@@ -30,6 +30,7 @@ void PciFunction::addExpress(unsigned offset, ExpressType type) {
     express_ = offset;
     config_.resize(kExpressSpace);
     writable_.resize(kExpressSpace);
+    powerOn_.resize(kExpressSpace);
     set16(offset + 2, uint16_t(kVersion | unsigned(type) << 4));
     set32(offset + 4, kRoleBasedErrors);
     writable_[offset + 8] = 0xff, writable_[offset + 9] = 0x7f;  // device control

@@ -33,7 +33,8 @@ constexpr unsigned barOffset(unsigned index) {
 
 }  // namespace
 
-PciFunction::PciFunction(PciIdentity identity) : config_(kConventionalSpace), writable_(kConventionalSpace) {
+PciFunction::PciFunction(PciIdentity identity)
+    : config_(kConventionalSpace), writable_(kConventionalSpace), powerOn_(kConventionalSpace) {
     set16(0x00, identity.vendor);
     set16(0x02, identity.device);
     set32(0x08, identity.classCode << 8 | identity.revision);

@@ -112,6 +112,7 @@ enum : unsigned {
     kRises = 0x24,
     kSelect = 0x28,
     kSelectedRaised = 0x2c,
+    kSelectedPending = 0x30,
     kRate = 0x40,
     kBurst = 0x44,
     kFirst = 0x48,

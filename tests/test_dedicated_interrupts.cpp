@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/processor_gang.hpp"
+#include "tests/random.hpp"
 #include "tests/relay_bench.hpp"
 
 using namespace kiln;
@@ -149,6 +150,57 @@ TEST_CASE("dedicated: flipped while the line is up or the vector pending") {
     }
     CHECK(b.recorded(f, kInta).raised == 2);
     CHECK(b.recorded(f, kInta).latency[InterruptRelay::RaisedToIrr].total() == 2);
+}
+
+TEST_CASE("dedicated: flips under 100,000 interrupts a second of guest time") {
+    using namespace irqtest;
+    constexpr uint32_t kTimes = 300'000, kRunAtRandom = 3;
+    constexpr uint8_t kVector = 0x40;
+    for (bool messages : {true, false}) {
+        CAPTURE(messages);
+        RelayBench b(2);
+        Random random(7);
+        IrqTest& f = b.add(2);
+        const uint64_t bar = b.bar(f);
+        if (messages)
+            b.useMsi(f, kVector, 5);
+        else
+            b.route(f, kVector);
+        b.out(bar + kRate, 100'000), b.out(bar + kBurst, kTimes), b.out(bar + kNumber, 32);
+        b.out(bar + kControl, kRunAtRandom);
+        uint64_t handled = 0, strange = 0, flips = 0;
+        auto handle = [&](uint32_t identifier) {
+            b.out(bar + kSelect, identifier);
+            handled += b.in(bar + kSelectedPending);
+            b.out(bar + kAcknowledge, identifier);
+        };
+        auto serve = [&](unsigned apic) {
+            const int vector = b.acknowledge(apic);
+            if (vector < 0) return false;
+            if (vector < kVector || vector >= kVector + 32) strange++;
+            if (messages)
+                handle(uint32_t(vector - kVector));
+            else
+                for (uint32_t n = 0; n < 32; n++) handle(n);
+            b.eoi(apic);
+            return true;
+        };
+        while (b.in(bar + kControl) & 1) {
+            b.time.advance(below(random, 20'000));
+            b.clock.runDue();
+            if (oneIn(random, 5)) f.relay()->setInterrupts(int(below(random, 3)) - 1), flips++;
+            if (oneIn(random, 2)) serve(unsigned(below(random, 2)));
+        }
+        while (serve(0) || serve(1)) {}
+        CHECK(b.time.now() < 3 * kSecond + kSecond / 100);
+        CHECK(flips > 10'000);
+        CHECK(strange == 0);
+        CHECK(handled == kTimes);
+        CHECK(b.in(bar + kPending) == 0);
+        uint64_t counted = 0;
+        for (const auto& i : b.relay.identifiers()) counted += i.raised;
+        CHECK((counted > 1000 && counted < kTimes));
+    }
 }
 
 TEST_CASE("dedicated: a saved machine keeps it") {
