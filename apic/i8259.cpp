@@ -234,6 +234,11 @@ uint8_t I8259Pair::readByte(uint64_t offset) {
     return value;
 }
 
+DirectRegister I8259Pair::direct(uint64_t offset, unsigned size, bool write) {
+    if (write || size != 1 || (offset != 1 && offset != 3)) return {};
+    return (offset == 1 ? master_ : slave_).mask();
+}
+
 void I8259Pair::writeByte(uint64_t offset, uint8_t value) {
     if (offset >= 6) return;
     if (offset >= 4)

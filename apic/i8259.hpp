@@ -26,6 +26,7 @@ class I8259 {
     uint8_t vector(unsigned input) const { return uint8_t((base_ & 0xF8) | input); }
 
     uint8_t read(unsigned a0);
+    DirectRegister mask() { return DirectRegister::at(imr_).unless(poll_); }  // to be read at a0 = 1
     void write(unsigned a0, uint8_t value);
     uint8_t elcr() const { return elcr_; }
     void setElcr(uint8_t value);
@@ -72,6 +73,7 @@ class I8259Pair : public Device, public ByteIo {
     // Offsets, as the board maps them: 0..1 for ports 0x20..0x21, 2..3 for 0xA0..0xA1, 4..5 for 0x4D0..0x4D1.
     uint8_t readByte(uint64_t offset) override;
     void writeByte(uint64_t offset, uint8_t value) override;
+    DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
     void update();

@@ -170,6 +170,8 @@ bool LocalApic::extIntLine() const {
 void LocalApic::updateAttention() {
     uint32_t now = 0;
     int top = irr_.highest();
+    requested_ = top >= 0;
+    served_ = isr_.highest() >= 0;
     if (top >= 0 && (top & 0xF0) > (ppr() & 0xF0)) now |= kFixed;
     if (extIntLine()) now |= kExtInt;
     uint32_t before = attention_;
@@ -399,7 +401,7 @@ void LocalApic::writeSvr(uint32_t value) {
     svr_ = value & kSvrWritable;
     if (softwareEnabled()) return;
     for (auto& entry : lvt_) entry |= kMasked;
-    armTimer();
+    armTimer(clock_.now());
     updateAttention();
 }
 
@@ -419,8 +421,9 @@ void LocalApic::writeLvt(Lvt entry, uint32_t value) {
         startCount_ = count;
         timerStart_ = clock_.now();
         timerRunning_ = count != 0;
+        return armTimer(timerStart_);
     }
-    armTimer();
+    armTimer(clock_.now());
 }
 
 // SDM vol. 3, 11.6.1.
@@ -458,6 +461,22 @@ uint64_t LocalApic::ioRead(uint64_t offset, unsigned size) {
 void LocalApic::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
     if ((offset & 0xF) || size < 4 || x2apic() || !enabled()) return;
     if (!writeRegister(unsigned(offset >> 4), uint32_t(value))) error(kIllegalRegister);
+}
+
+// Nothing depends on the task priority while nothing is requested, and there is no interrupt to end while
+// none is served.
+DirectRegister LocalApic::direct(uint64_t offset, unsigned size, bool write) {
+    if (size != 4 || offset & 15) return {};
+    switch (offset >> 4) {
+        case kVersion: return write ? DirectRegister{} : DirectRegister::always(kVersionValue);
+        case kTpr: return write ? DirectRegister::at(tpr_).unless(requested_) : DirectRegister::at(tpr_);
+        case kEoi: return write ? DirectRegister::always(0).unless(served_) : DirectRegister{};
+        case kDfr: return write ? DirectRegister{} : DirectRegister::at(dfr_);
+        case kSvr: return write ? DirectRegister{} : DirectRegister::at(svr_);
+        case kEsr: return write ? DirectRegister{} : DirectRegister::at(esr_);
+        case kIcrLow: return write ? DirectRegister{} : DirectRegister::at(icr_, 0xFFFFFFFF);
+        default: return {};
+    }
 }
 
 // -- MSRs
@@ -546,7 +565,7 @@ void LocalApic::startTimer(uint32_t count) {
     initialCount_ = startCount_ = count;
     timerStart_ = clock_.now();
     timerRunning_ = count != 0;
-    armTimer();
+    armTimer(timerStart_);
 }
 
 void LocalApic::setDivide(uint32_t value) {
@@ -555,15 +574,16 @@ void LocalApic::setDivide(uint32_t value) {
     startCount_ = count;
     timerStart_ = clock_.now();
     if (timerMode() != TimerMode::TscDeadline) timerRunning_ = count != 0;
-    armTimer();
+    armTimer(timerStart_);
 }
 
-void LocalApic::armTimer() {
+// A count that starts at `now` is told about however soon it ends.
+void LocalApic::armTimer(Nanos now) {
     if (timerMode() == TimerMode::TscDeadline) return armTscDeadline();
     timer_.disarm();
     // A masked timer counts, but nobody has to be told.
     if (!timerRunning_ || (lvt_[kLvtTimer] & kMasked)) return;
-    Nanos now = clock_.now(), first = timerStart_ + Nanos(startCount_) * timerDivide();
+    const Nanos first = timerStart_ + Nanos(startCount_) * timerDivide();
     if (now < first) return timer_.arm(first);
     if (timerMode() != TimerMode::Periodic) {
         timerRunning_ = false;
@@ -577,7 +597,7 @@ void LocalApic::armTimer() {
 
 void LocalApic::timerExpired() {
     if (timerMode() == TimerMode::TscDeadline) return armTscDeadline();
-    armTimer();
+    armTimer(clock_.now());
     fireLvt(kLvtTimer);
 }
 

@@ -132,6 +132,7 @@ class LocalApic : public Device, public IoHandler {
     // -- the xAPIC page, 4 KiB
     uint64_t ioRead(uint64_t offset, unsigned size) override;
     void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+    DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
     static constexpr uint32_t kFixed = 1, kExtInt = 2, kNmi = 4, kInit = 8, kSipi = 16, kSmi = 32,
@@ -184,7 +185,7 @@ class LocalApic : public Device, public IoHandler {
     uint32_t currentCount() const;
     void startTimer(uint32_t count);
     void setDivide(uint32_t value);
-    void armTimer();
+    void armTimer(Nanos now);
     void armTscDeadline();
     void timerExpired();
     void serveTimer();
@@ -208,6 +209,7 @@ class LocalApic : public Device, public IoHandler {
     std::array<uint32_t, kLvtCount> lvt_{};
     VectorSet irr_, isr_, tmr_;
     InterruptTrack track_;  // the relay's
+    bool requested_ = false, served_ = false;  // whether there is anything in IRR and ISR, or was
     uint8_t sipiVector_ = 0;
     bool extIntMessage_ = false;  // an ExtINT came by message (I/O APIC), not over LINT0
 

@@ -50,7 +50,9 @@ class Guest:
         self.make_tree()
         self.make_initrd()
         if self.bare:
-            make(["nasm", "-f", "bin", os.path.join(HERE, "programs/switches.asm"), "-o", self.path("switches.bin")])
+            for name in sorted({p.kernel for p in self.bare}):
+                programs = os.path.join(HERE, "programs/")
+                make(["nasm", "-f", "bin", "-I", programs, programs + name + ".asm", "-o", self.path(name + ".bin")])
         self.make_rom()
 
     def make_tree(self):

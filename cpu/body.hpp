@@ -81,6 +81,22 @@ void serializing(Cpu& c, const Insn* i) {
     c.next = nullptr;
 }
 
+// A body that is counted as a trap. What it is about is told by a register, or not at all.
+template <TrapKind Kind>
+uint64_t trapTarget(const Cpu& c) {
+    switch (Kind) {
+        case TrapKind::Cpuid: return uint32_t(c.gpr[Rax]);
+        case TrapKind::Rdmsr:
+        case TrapKind::Wrmsr: return uint32_t(c.gpr[Rcx]);
+        default: return 0;
+    }
+}
+template <TrapKind Kind, Body body>
+void trapping(Cpu& c, const Insn& i) {
+    TrapScope scope(c.trapHere(Kind), trapTarget<Kind>(c));
+    body(c, i);
+}
+
 // -- selectors for rows with one form
 template <Body body>
 Handler only(const Shape&) {

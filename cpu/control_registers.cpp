@@ -59,6 +59,7 @@ void Cpu::modesChanged() {
     paging_.pse36 = model.has(Feature::PSE36);
     paging_.gigabytePages = model.has(Feature::PDPE1GB);
     paging_.a20Mask = a20Mask_;
+    cpuidChanged();
     contexts_.flushAll();
     selectContext(true);
     segmentsChanged();
@@ -136,6 +137,7 @@ void Cpu::setCr4(uint64_t v) {
         loadPdptes(cr3);
     const uint64_t changed = cr4 ^ v;
     cr4 = v;
+    cpuidChanged();
     constexpr uint64_t kPaging =
         cr4::PAE | cr4::PSE | cr4::PGE | cr4::LA57 | cr4::SMEP | cr4::SMAP | cr4::PKE | cr4::PKS;
     if (changed & kPaging || changed & ~v & cr4::PCIDE)

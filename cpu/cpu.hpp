@@ -7,6 +7,7 @@
 //   body.hpp                 how a body becomes a handler   exceptions.cpp  delivery through IVT, IDT, TSS
 //   code_cache.cpp           blocks by physical address     control_registers.cpp, msr.cpp, cpuid.cpp
 //   execute.cpp              the run loop                   debug.cpp       breakpoints, single steps
+//   trap_profile.hpp         what traps, and how often
 //   move, arithmetic, ...    bodies and their rows          smm.cpp         system management mode
 //
 // Not modelled: last-branch records, performance counters, virtual machine extensions.
@@ -25,8 +26,10 @@
 #include "cpu/cpu_model.hpp"
 #include "cpu/fault.hpp"
 #include "cpu/insn.hpp"
+#include "cpu/msr_place.hpp"
 #include "cpu/state.hpp"
 #include "cpu/topology.hpp"
+#include "cpu/trap_profile.hpp"
 #include "mmu/guest_ram.hpp"
 #include "mmu/io.hpp"
 #include "mmu/log.hpp"
@@ -71,7 +74,8 @@ class Cpu : public CpuState {
     // -- running (execute.cpp)
     // Executes about `instructions` of them, less when the processor halts or somebody calls leave().
     void run(int64_t instructions);
-    void leave();  // stop where the current block ends or is left
+    void leave();       // stop where the current block ends or is left
+    void lookAround();  // for interrupts there: the slice goes on behind them
     uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
     bool idle() const { return halted || waitingForSipi; }
     bool wakeable() const;     // an interrupt, NMI, INIT or SIPI would be taken or ends HLT
@@ -216,6 +220,12 @@ class Cpu : public CpuState {
     void deliver(uint8_t vector, Source source, bool hasError = false, uint32_t error = 0);
     void softwareInterrupt(uint8_t vector, Source source, uint64_t returnRip);
 
+    // -- traps, as `info traps` lists them
+    TrapProfile traps;
+    TrapSite& trapHere(TrapKind kind) {  // of the instruction that runs
+        return traps.at((fast_[Cs].base + (block ? currentRip() : rip)) & linearMask_, kind);
+    }
+
     // -- debugging (debug.cpp)
     void writeDr(unsigned n, uint64_t v);  // 0..3, 6, 7
     void debugRegistersChanged();          // DR0..DR3, DR7 or CR4.DE
@@ -270,11 +280,15 @@ class Cpu : public CpuState {
     bool canonicalBase(uint64_t linear) const;
     uint64_t readMsr(uint32_t index);  // throws #GP(0)
     void writeMsr(uint32_t index, uint64_t v);
+    MsrPlace msrPlace(uint32_t index, bool write);  // with CPL 0
     void moveTsc(int64_t by);
     struct CpuidResult {
         uint32_t eax, ebx, ecx, edx;
     };
     CpuidResult cpuid(uint32_t leaf, uint32_t subleaf) const;
+    // What cpuid() says, beside the code's mode, may be something else: another number for each state of that
+    // and for each processor.
+    void cpuidChanged() { cpuidState_ = ++cpuidStates_ << 6 | id; }
     // POPF, IRET: stores the bits of `mask` from `v` and reacts to TF, AC and VM.
     void writeFlags(uint64_t v, uint64_t mask);
     // Virtual-8086 mode extensions at IOPL < 3: the 16 bits of FLAGS with VIF for IF and IOPL 3, and POPF's
@@ -421,6 +435,9 @@ class Cpu : public CpuState {
     // Where the host's atomic instructions can work for a locked access, or null. Not null in `noted`: the
     // physical address of which memory is to be told.
     void* lockedPlace(uint64_t linear, unsigned size, bool user, bool implicit, PhysAddr& noted);
+    bool isRegisters(PhysAddr at) const { return io.apic.ownsPage(at.page()) || !io.memory.find(at).host; }
+    void readRegisters(PhysAddr at, void* out, unsigned size);
+    void writeRegisters(PhysAddr at, const void* in, unsigned size);
     void readApic(PhysAddr at, void* out, unsigned size);
     void writeApic(PhysAddr at, const void* in, unsigned size);
     Tlb::Entry& fillTlb(Tlb& tlb, uint64_t linear, Access access, bool user, bool implicit);
@@ -559,7 +576,8 @@ class Cpu : public CpuState {
     int64_t sliceLength_ = 0;
     uint64_t executedBefore_ = 0;
     int patience_ = 0;  // faults until others get a look at the clock
-    int64_t held_ = 0;  // the rest of the slice while a single instruction runs
+    int64_t held_ =
+        0;  // the rest of the slice while a single instruction runs, or until events were looked at
 
     Tlb* dataTlb_ = nullptr;  // one of the current context's, or the empty one
     TranslationContexts contexts_;
@@ -583,6 +601,7 @@ class Cpu : public CpuState {
         bool in = false;
     } lastIo_;  // the instruction behind which an SMI is due
     int64_t tscOffset_ = 0;
+    uint32_t cpuidState_ = 0, cpuidStates_ = 0;
 
     // The line MONITOR named, with the marks of its page. Other threads may write it.
     PhysAddr monitorLine_;

@@ -22,8 +22,11 @@ Cpu::Cpu(CpuPorts ports, unsigned number)
     io.code.user = {decoder_.get(), &at};
     io.code.onDeath.push_back([this] { codeInvalidated(); });
     io.memory.onCodeWrite.push_back([this](PhysAddr at, uint64_t size) { lineWritten(at, size); });
-    io.apic.onAttention = [this] { leave(); };
-    io.apic.onBaseChanged = [this] { flushTlb(true); };
+    io.apic.onAttention = [this] { lookAround(); };
+    io.apic.onBaseChanged = [this] {
+        flushTlb(true);
+        cpuidChanged();
+    };
     reset();
 }
 
@@ -33,14 +36,21 @@ uint64_t Cpu::tsc() { return io.clock.ticks(kTscHz) + uint64_t(tscOffset_); }
 
 // What the running block gives back where it is left early must not be enough to go on with: whether the run
 // loop, and with it what has come, is met next would be a matter of which ways are at hand.
+static constexpr int64_t kOver = -int64_t(Decoder::kMaxInsns);
+
 void Cpu::leave() {
-    constexpr int64_t kOver = -int64_t(Decoder::kMaxInsns);
     sliceLength_ -= held_;
     held_ = 0;
     if (slice_ > kOver) {
         sliceLength_ -= slice_ - kOver;
         slice_ = kOver;
     }
+}
+
+void Cpu::lookAround() {
+    if (slice_ <= kOver) return;
+    held_ += slice_ - kOver;
+    slice_ = kOver;
 }
 
 uint64_t Cpu::currentRip() const { return (gpr.slot[17] + at->offset) & ipMask_; }
@@ -304,6 +314,7 @@ void Cpu::run(int64_t instructions) {
             abandonBlock();
             runAlone_ = true;
         } catch (const FerrFreeze&) { frozen(); }
+        slice_ += std::exchange(held_, 0);
     }
 }
 
@@ -349,6 +360,7 @@ void Cpu::faulted(const Fault& f) {
         abandonBlock();
     }
     pendingDebug = 0;  // of an instruction that has not come to its end
+    TrapScope scope(trapHere(TrapKind::Fault), f.vector);
     deliverFault(f);
 }
 

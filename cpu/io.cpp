@@ -18,6 +18,7 @@ struct In {
     static constexpr bool kIn = true;
     static uint16_t run(Cpu& c, const Insn& i) {
         uint16_t port = Port::get(c, i);
+        TrapScope scope(c.trapHere(TrapKind::In), port);
         c.checkIo(port, sizeof(T));
         c.gpr.set<T>(0, T(c.readPort(port, sizeof(T))));
         return port;
@@ -30,6 +31,7 @@ struct Out {
     static constexpr bool kIn = false;
     static uint16_t run(Cpu& c, const Insn& i) {
         uint16_t port = Port::get(c, i);
+        TrapScope scope(c.trapHere(TrapKind::Out), port);
         c.checkIo(port, sizeof(T));
         c.writePort(port, sizeof(T), c.gpr.get<T>(0));
         return port;
@@ -81,6 +83,7 @@ Handler outForms(const Shape& s) {
 template <class T, class U>
 void insOne(Cpu& c, const Insn&) {
     uint16_t port = uint16_t(c.gpr[Rdx]);
+    TrapScope scope(c.trapHere(TrapKind::In), port);
     c.checkIo(port, sizeof(T));
     U to = indexOf<U>(c, Rdi);
     c.checkWrite(Es, to, sizeof(T));
@@ -120,6 +123,7 @@ bool repIns(Cpu& c, const Insn& i) {
 template <class T, class U>
 void outsOne(Cpu& c, const Insn& i) {
     uint16_t port = uint16_t(c.gpr[Rdx]);
+    TrapScope scope(c.trapHere(TrapKind::Out), port);
     c.checkIo(port, sizeof(T));
     T v = c.load<T>(i.seg, indexOf<U>(c, Rsi));
     c.writePort(port, sizeof(T), v);

@@ -127,6 +127,19 @@ void Cpu::fillBoth(uint64_t first, uint64_t second, Access access, bool user, bo
 
 static bool registerSized(unsigned size) { return size == 1 || size == 2 || size == 4 || size == 8; }
 
+static void readPhysical(PhysicalMemory& memory, PhysAddr at, void* out, unsigned size) {
+    if (!registerSized(size)) return memory.read(at, out, size);
+    const uint64_t v = memory.access(at, size);
+    std::memcpy(out, &v, size);
+}
+
+static void writePhysical(PhysicalMemory& memory, PhysAddr at, const void* in, unsigned size) {
+    if (!registerSized(size)) return memory.write(at, in, size);
+    uint64_t v = 0;
+    std::memcpy(&v, in, size);
+    memory.access(at, size, v);
+}
+
 void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool implicit) {
     const Tlb::Entry& e = fillTlb(tlbFor(user, implicit), linear, Access::Read, user, implicit);
     if (!(e.readTag & Tlb::kSlow)) {
@@ -134,13 +147,20 @@ void Cpu::readInPage(uint64_t linear, void* out, unsigned size, bool user, bool 
         return;
     }
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
-    if (io.apic.ownsPage(phys.page())) return readApic(phys, out, size);
-    if (registerSized(size)) {
-        uint64_t v = io.memory.access(phys, size);
-        std::memcpy(out, &v, size);
-    } else {
-        io.memory.read(phys, out, size);
-    }
+    if (isRegisters(phys)) return readRegisters(phys, out, size);
+    readPhysical(io.memory, phys, out, size);
+}
+
+void Cpu::readRegisters(PhysAddr at, void* out, unsigned size) {
+    TrapScope scope(trapHere(TrapKind::MemoryRead), at.value);
+    if (io.apic.ownsPage(at.page())) return readApic(at, out, size);
+    readPhysical(io.memory, at, out, size);
+}
+
+void Cpu::writeRegisters(PhysAddr at, const void* in, unsigned size) {
+    TrapScope scope(trapHere(TrapKind::MemoryWrite), at.value);
+    if (io.apic.ownsPage(at.page())) return writeApic(at, in, size);
+    writePhysical(io.memory, at, in, size);
 }
 
 const PageMarks& Cpu::marksBeside(const uint8_t* host) const {
@@ -166,14 +186,8 @@ void Cpu::writeInPage(uint64_t linear, const void* in, unsigned size, bool user,
     }
     if (writeBeside(e, linear, in, size)) return;
     PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
-    if (io.apic.ownsPage(phys.page())) return writeApic(phys, in, size);
-    if (registerSized(size)) {
-        uint64_t v = 0;
-        std::memcpy(&v, in, size);
-        io.memory.access(phys, size, v);
-    } else {
-        io.memory.write(phys, in, size);
-    }
+    if (isRegisters(phys)) return writeRegisters(phys, in, size);
+    writePhysical(io.memory, phys, in, size);
     // The last code on this page may just have died: then the next write goes the short way.
     if (!(e.readTag & Tlb::kSlow) && e.addend && io.memory.find(phys).writable &&
         io.memory.mayWriteDirectly(phys, id))

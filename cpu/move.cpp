@@ -141,22 +141,22 @@ void movFromDr(Cpu& c, const Insn& i) {
 
 Handler movControl(const Shape& s) {
     auto number = [&](unsigned n) { return unsigned(ZydisRegisterGetId(s.operands[n].reg.value)); };
-    if (isClass(s, 0, ZYDIS_REGCLASS_DEBUG)) return serializing<movToDr>;
-    if (isClass(s, 1, ZYDIS_REGCLASS_DEBUG)) return straight<movFromDr>;
+    if (isClass(s, 0, ZYDIS_REGCLASS_DEBUG)) return serializing<trapping<TrapKind::Debug, movToDr>>;
+    if (isClass(s, 1, ZYDIS_REGCLASS_DEBUG)) return straight<trapping<TrapKind::Debug, movFromDr>>;
     if (isClass(s, 0, ZYDIS_REGCLASS_CONTROL)) switch (number(0)) {
-            case 0: return serializing<movToCr<0>>;
-            case 2: return serializing<movToCr<2>>;
-            case 3: return serializing<movToCr<3>>;
-            case 4: return serializing<movToCr<4>>;
-            case 8: return serializing<movToCr<8>>;
+            case 0: return serializing<trapping<TrapKind::WriteControl, movToCr<0>>>;
+            case 2: return serializing<trapping<TrapKind::WriteControl, movToCr<2>>>;
+            case 3: return serializing<trapping<TrapKind::WriteControl, movToCr<3>>>;
+            case 4: return serializing<trapping<TrapKind::WriteControl, movToCr<4>>>;
+            case 8: return serializing<trapping<TrapKind::WriteControl, movToCr<8>>>;
             default: return undefinedOpcode;
         }
     if (isClass(s, 1, ZYDIS_REGCLASS_CONTROL)) switch (number(1)) {
-            case 0: return straight<movFromCr<0>>;
-            case 2: return straight<movFromCr<2>>;
-            case 3: return straight<movFromCr<3>>;
-            case 4: return straight<movFromCr<4>>;
-            case 8: return straight<movFromCr<8>>;
+            case 0: return straight<trapping<TrapKind::ReadControl, movFromCr<0>>>;
+            case 2: return straight<trapping<TrapKind::ReadControl, movFromCr<2>>>;
+            case 3: return straight<trapping<TrapKind::ReadControl, movFromCr<3>>>;
+            case 4: return straight<trapping<TrapKind::ReadControl, movFromCr<4>>>;
+            case 8: return straight<trapping<TrapKind::ReadControl, movFromCr<8>>>;
             default: return undefinedOpcode;
         }
     return nullptr;
@@ -301,6 +301,7 @@ void nop(Cpu&, const Insn&) {}
 // A spin loop waits for another processor: let it run.
 void pauseHandler(Cpu& c, const Insn* i) {
     c.at = i;
+    c.trapHere(TrapKind::Pause).handled++;
     if (!c.pauseLeaves) KILN_DISPATCH(c, i + 1);
     c.rip = c.nextRip(*i) & c.ipMask();
     c.refund(i);

@@ -109,6 +109,7 @@ bool writeDeadline(Cpu& c, uint32_t, uint64_t v) {
 bool writeMiscEnable(Cpu& c, uint32_t, uint64_t v) {
     constexpr uint64_t kReadOnly = 0x1880;
     c.msr.miscEnable = (v & ~kReadOnly) | (c.msr.miscEnable & kReadOnly);
+    c.cpuidChanged();
     return true;
 }
 bool writeDebugControl(Cpu& c, uint32_t, uint64_t v) {
@@ -249,6 +250,28 @@ void Cpu::writeMsr(uint32_t index, uint64_t v) {
     io.log.oddity(row ? "wrmsr of a reserved value" : "wrmsr of an absent register",
                   "{:08x} = {:x} at rip {:x}", index, v, at ? currentRip() : rip);
     raise(kGP, 0);
+}
+
+MsrPlace Cpu::msrPlace(uint32_t index, bool write) {
+    using Where = MsrPlace::Where;
+    const MsrRow* row = rowOf(model, index);
+    if (!row || isX2apic(index)) return {};
+    MsrPlace p;
+    if (write && row->valid == canonicalAddress)
+        p.canonical = true;
+    else if (write && row->valid == only<0xffffffff>)
+        p.mask = 0xffffffff;
+    else if (write && row->valid != any)
+        return {};
+    if (row->read == readBase<Fs> || row->read == readBase<Gs>) {
+        p.where = row->read == readBase<Fs> ? Where::FsBase : Where::GsBase;
+    } else if (row->storage && !(write && row->write)) {
+        p.where = Where::Field;
+        p.place = row->storage(*this, index - row->first);
+    } else if (!write && row->read == constant<0>) {
+        p.where = Where::Constant;
+    }
+    return p;
 }
 
 // A write of the counter or of IA32_TSC_ADJUST moves both (SDM vol. 3, 18.17.3).

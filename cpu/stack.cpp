@@ -205,9 +205,9 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_PUSHF, only<pushFlags<uint16_t>>},
     {ZYDIS_MNEMONIC_PUSHFD, only<pushFlags<uint32_t>>},
     {ZYDIS_MNEMONIC_PUSHFQ, only<pushFlags<uint64_t>>},
-    {ZYDIS_MNEMONIC_POPF, onlySerializing<popFlags<uint16_t>>, kEndsBlock},
-    {ZYDIS_MNEMONIC_POPFD, onlySerializing<popFlags<uint32_t>>, kEndsBlock},
-    {ZYDIS_MNEMONIC_POPFQ, onlySerializing<popFlags<uint64_t>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_POPF, onlySerializing<trapping<TrapKind::Popf, popFlags<uint16_t>>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_POPFD, onlySerializing<trapping<TrapKind::Popf, popFlags<uint32_t>>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_POPFQ, onlySerializing<trapping<TrapKind::Popf, popFlags<uint64_t>>>, kEndsBlock},
     {ZYDIS_MNEMONIC_ENTER, enterForm},
     {ZYDIS_MNEMONIC_LEAVE, leaveForm},
 };

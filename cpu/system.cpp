@@ -107,7 +107,10 @@ void clts(Cpu& c, const Insn&) {
 
 Handler lldtForm(const Shape& s) { return s.isMem(0) ? straight<lldt<Mem>> : straight<lldt<RegA>>; }
 Handler ltrForm(const Shape& s) { return s.isMem(0) ? straight<ltr<Mem>> : straight<ltr<RegA>>; }
-Handler lmswForm(const Shape& s) { return s.isMem(0) ? serializing<lmsw<Mem>> : serializing<lmsw<RegA>>; }
+Handler lmswForm(const Shape& s) {
+    return s.isMem(0) ? serializing<trapping<TrapKind::WriteControl, lmsw<Mem>>>
+                      : serializing<trapping<TrapKind::WriteControl, lmsw<RegA>>>;
+}
 Handler smswForm(const Shape& s) { return s.isMem(0) ? straight<smsw<true>> : straight<smsw<false>>; }
 Handler sldtForm(const Shape& s) {
     return s.isMem(0) ? straight<storeSystemSegment<&CpuState::ldtr, true>>
@@ -408,39 +411,39 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_LTR, ltrForm},
     {ZYDIS_MNEMONIC_SMSW, smswForm},
     {ZYDIS_MNEMONIC_LMSW, lmswForm, kEndsBlock},
-    {ZYDIS_MNEMONIC_CLTS, only<clts>},
+    {ZYDIS_MNEMONIC_CLTS, only<trapping<TrapKind::WriteControl, clts>>},
     {ZYDIS_MNEMONIC_LAR, larLslForm<false>},
     {ZYDIS_MNEMONIC_LSL, larLslForm<true>},
     {ZYDIS_MNEMONIC_VERR, verifyForm<false>},
     {ZYDIS_MNEMONIC_VERW, verifyForm<true>},
     {ZYDIS_MNEMONIC_ARPL, arplForm, kNo64},
-    {ZYDIS_MNEMONIC_SYSCALL, onlySerializing<syscall>, kEndsBlock},
-    {ZYDIS_MNEMONIC_SYSRET, onlySerializing<sysret>, kEndsBlock},
-    {ZYDIS_MNEMONIC_SYSENTER, onlySerializing<sysenter>, kEndsBlock},
-    {ZYDIS_MNEMONIC_SYSEXIT, onlySerializing<sysexit>, kEndsBlock},
+    {ZYDIS_MNEMONIC_SYSCALL, onlySerializing<trapping<TrapKind::SystemCall, syscall>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_SYSRET, onlySerializing<trapping<TrapKind::SystemReturn, sysret>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_SYSENTER, onlySerializing<trapping<TrapKind::SystemCall, sysenter>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_SYSEXIT, onlySerializing<trapping<TrapKind::SystemReturn, sysexit>>, kEndsBlock},
     {ZYDIS_MNEMONIC_SWAPGS, only<swapgs>, kNoLegacy},
     {ZYDIS_MNEMONIC_RDFSBASE, fsGsBaseForm<Fs, false>, kNoLegacy},
     {ZYDIS_MNEMONIC_RDGSBASE, fsGsBaseForm<Gs, false>, kNoLegacy},
     {ZYDIS_MNEMONIC_WRFSBASE, fsGsBaseForm<Fs, true>, kNoLegacy},
     {ZYDIS_MNEMONIC_WRGSBASE, fsGsBaseForm<Gs, true>, kNoLegacy},
-    {ZYDIS_MNEMONIC_CPUID, only<cpuid>},
-    {ZYDIS_MNEMONIC_RDTSC, only<rdtsc>},
-    {ZYDIS_MNEMONIC_RDTSCP, only<rdtscp>},
+    {ZYDIS_MNEMONIC_CPUID, only<trapping<TrapKind::Cpuid, cpuid>>},
+    {ZYDIS_MNEMONIC_RDTSC, only<trapping<TrapKind::Rdtsc, rdtsc>>},
+    {ZYDIS_MNEMONIC_RDTSCP, only<trapping<TrapKind::Rdtsc, rdtscp>>},
     {ZYDIS_MNEMONIC_RDPMC, only<rdpmc>},
     {ZYDIS_MNEMONIC_RDPID, rdpidForm},
     {ZYDIS_MNEMONIC_RDRAND, rdrandForm},
     {ZYDIS_MNEMONIC_RDSEED, rdrandForm},
     {ZYDIS_MNEMONIC_SERIALIZE, onlySerializing<serialize>, kEndsBlock},
-    {ZYDIS_MNEMONIC_RDMSR, only<rdmsr>},
-    {ZYDIS_MNEMONIC_WRMSR, onlySerializing<wrmsr>, kEndsBlock},
-    {ZYDIS_MNEMONIC_HLT, onlySerializing<hlt>, kEndsBlock},
+    {ZYDIS_MNEMONIC_RDMSR, only<trapping<TrapKind::Rdmsr, rdmsr>>},
+    {ZYDIS_MNEMONIC_WRMSR, onlySerializing<trapping<TrapKind::Wrmsr, wrmsr>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_HLT, onlySerializing<trapping<TrapKind::Hlt, hlt>>, kEndsBlock},
     {ZYDIS_MNEMONIC_RSM, onlySerializing<rsm>, kEndsBlock},
-    {ZYDIS_MNEMONIC_CLI, only<cli>},
-    {ZYDIS_MNEMONIC_STI, onlySerializing<sti>, kEndsBlock},
+    {ZYDIS_MNEMONIC_CLI, only<trapping<TrapKind::InterruptFlag, cli>>},
+    {ZYDIS_MNEMONIC_STI, onlySerializing<trapping<TrapKind::InterruptFlag, sti>>, kEndsBlock},
     {ZYDIS_MNEMONIC_CLAC, only<clac>},
     {ZYDIS_MNEMONIC_STAC, only<stac>},
-    {ZYDIS_MNEMONIC_INVLPG, onlySerializing<invlpg>, kEndsBlock},
-    {ZYDIS_MNEMONIC_INVPCID, onlySerializing<invpcid>, kEndsBlock},
+    {ZYDIS_MNEMONIC_INVLPG, onlySerializing<trapping<TrapKind::Invlpg, invlpg>>, kEndsBlock},
+    {ZYDIS_MNEMONIC_INVPCID, onlySerializing<trapping<TrapKind::Invpcid, invpcid>>, kEndsBlock},
     {ZYDIS_MNEMONIC_RDPKRU, only<rdpkru>},
     {ZYDIS_MNEMONIC_WRPKRU, only<wrpkru>},
     {ZYDIS_MNEMONIC_WBINVD, only<privilegedNop>},

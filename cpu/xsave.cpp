@@ -362,6 +362,7 @@ void xsetbv(Cpu& c, const Insn&) {
     const uint64_t avx512 = v & xfeature::AVX512;
     if (avx512 && (avx512 != xfeature::AVX512 || !(v & xfeature::AVX))) raise(kGP, 0);
     c.xcr0 = v;
+    c.cpuidChanged();
     c.segmentsChanged();
 }
 

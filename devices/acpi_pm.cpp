@@ -40,7 +40,7 @@ void AcpiPm::reset() {
     smiEnable_ = smiStatus_ = 0;
     smiLocked_ = asleep_ = false;
     apm_.control = apm_.status = 0;
-    seenHalves_ = clock_.ticks(kTimerHz) / kHalfPeriod;
+    seenHalves_ = ticks() / kHalfPeriod;
     update();
 }
 
@@ -75,7 +75,7 @@ void AcpiPm::state(StateVisitor& visit) {
 // -- events
 
 void AcpiPm::noteOverflow() {
-    uint64_t halves = clock_.ticks(kTimerHz) / kHalfPeriod;
+    uint64_t halves = ticks() / kHalfPeriod;
     if (halves != seenHalves_) pm1Status_ |= kTimer;
     seenHalves_ = halves;
 }
@@ -87,7 +87,7 @@ void AcpiPm::update() {
     sci_.set(event && (pm1Control_ & kSciEnable));
     bool wanted = (pm1Enable_ & kTimer) && !(pm1Status_ & kTimer);
     if (wanted)
-        overflow_.arm(Clock::timeOfTick((seenHalves_ + 1) * kHalfPeriod, kTimerHz));
+        overflow_.arm(timeOfTick((seenHalves_ + 1) * kHalfPeriod));
     else
         overflow_.disarm();
     if (asleep_ && wakeEvent()) wake();
@@ -221,6 +221,11 @@ void AcpiPm::Apm::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
     if (!(pm.smiEnable_ & kApmSmi)) return;
     pm.smiStatus_ |= kApmSmi;
     if (pm.smiEnable_ & kGlobalSmi && pm.onSmi) pm.onSmi();
+}
+
+DirectRegister AcpiPm::direct(uint64_t offset, unsigned size, bool write) {
+    if (write || offset != kPmTimer || size != 4) return {};
+    return {.form = DirectRegister::Form::Counter, .mask = kTimerMask, .factor = kTicksPerNano};
 }
 
 }  // namespace kiln

@@ -21,6 +21,7 @@ namespace kiln {
 class AcpiPm : public Device, public IoHandler {
   public:
     static constexpr uint64_t kTimerHz = 3'579'545;
+    static constexpr uint32_t kTimerMask = 0xFFFFFF;
     // For the FADT and the DSDT: what SMI_CMD takes, and SLP_TYP of soft off and of suspend to RAM (the data
     // sheet's 7 and 5 are understood as well).
     static constexpr uint8_t kAcpiEnable = 2, kAcpiDisable = 3;
@@ -50,6 +51,7 @@ class AcpiPm : public Device, public IoHandler {
 
     uint64_t ioRead(uint64_t offset, unsigned size) override;
     void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+    DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
     struct Apm : IoHandler {
@@ -63,7 +65,14 @@ class AcpiPm : public Device, public IoHandler {
     uint8_t readByte(uint64_t offset) const;
     void writeByte(uint64_t offset, uint8_t value);
     void writeControl(uint16_t value);
-    uint32_t timer() const { return uint32_t(clock_.ticks(kTimerHz)) & 0xFFFFFF; }
+    // The frequency as a fraction of 2^64 a nanosecond, which is right to a tick in 600 years.
+    static constexpr uint64_t kTicksPerNano = uint64_t(((unsigned __int128)kTimerHz << 64) / kSecond);
+    uint64_t ticks() const { return uint64_t((unsigned __int128)clock_.now() * kTicksPerNano >> 64); }
+    // The earliest time at which there have been so many.
+    static Nanos timeOfTick(uint64_t n) {
+        return Nanos((((unsigned __int128)n << 64) + kTicksPerNano - 1) / kTicksPerNano);
+    }
+    uint32_t timer() const { return uint32_t(ticks()) & kTimerMask; }
     void noteOverflow();
     void update();
     bool wakeEvent() const;

@@ -245,4 +245,20 @@ void Hpet::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
     writeRegister(offset & ~7ull, value << shift, mask);
 }
 
+// The main counter while it runs, and what never changes.
+DirectRegister Hpet::direct(uint64_t offset, unsigned size, bool write) {
+    if (write || (size != 8 && size != 4)) return {};
+    if (offset == 0x000) return DirectRegister::always(kCapabilities);
+    if (offset == 0x010) return DirectRegister::at(config_);
+    if (offset != 0x0F0) return {};
+    DirectRegister r{.form = DirectRegister::Form::Counter};
+    // Division by 10, exact for all 64 bits.
+    static_assert(kTick == 10);
+    r.factor = 0xCCCCCCCCCCCCCCCD, r.shift = 3;
+    r.since = &startedAt_, r.from = &startedFrom_;
+    r.guard = reinterpret_cast<const uint8_t*>(&config_);
+    r.guardMask = r.guarded = 1;
+    return r;
+}
+
 }  // namespace kiln

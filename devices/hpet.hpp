@@ -37,6 +37,7 @@ class Hpet : public Device, public IoHandler {
     // 1 KiB at 0xFED00000. Accesses of 4 and 8 bytes; narrower ones can only read.
     uint64_t ioRead(uint64_t offset, unsigned size) override;
     void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+    DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
     struct Comparator {

@@ -78,11 +78,13 @@ void I8042::state(StateVisitor& visit) {
     visit("nextByte", nextByte_);
     visit("a20", a20_);
     visitTimer(visit, "timer", timer_);
+    updateStatus();
 }
 
 // -- the output buffer
 
 void I8042::updateIrqs() {
+    updateStatus();
     irq1_.set(full_ && !fromAux_ && (commandByte_ & kIrq1) && !(commandByte_ & kKeyboardOff));
     irq12_.set(full_ && fromAux_ && (commandByte_ & kIrq12));
 }
@@ -236,22 +238,27 @@ void I8042::commandArgument(uint8_t command, uint8_t value) {
 uint8_t I8042::readByte(uint64_t offset) {
     switch (offset) {
         case 0: return readData();
-        case 4: return status();
+        case 4: return status_;
         case kPort92: return a20_ ? 0x02 : 0x00;
         default: return 0xFF;
     }
 }
 
+DirectRegister I8042::direct(uint64_t offset, unsigned size, bool write) {
+    return offset == 4 && size == 1 && !write ? DirectRegister::at(status_) : DirectRegister{};
+}
+
 void I8042::writeByte(uint64_t offset, uint8_t value) {
     switch (offset) {
-        case 0: return writeData(value);
-        case 4: return command(value);
+        case 0: writeData(value); break;
+        case 4: command(value); break;
         case kPort92:
             setA20(value & 2);
             if (value & 1) resetCpu();
-            return;
-        default: return;
+            break;
+        default: break;
     }
+    updateStatus();
 }
 
 }  // namespace kiln

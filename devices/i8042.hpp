@@ -35,9 +35,11 @@ class I8042 : public Device, public ByteIo {
     static constexpr uint64_t kPort92 = 0x32;
     uint8_t readByte(uint64_t offset) override;
     void writeByte(uint64_t offset, uint8_t value) override;
+    DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
     uint8_t status() const;
+    void updateStatus() { status_ = status(); }
     uint8_t readData();
     void command(uint8_t value);
     void writeData(uint8_t value);
@@ -66,6 +68,7 @@ class I8042 : public Device, public ByteIo {
     bool lastWasCommand_ = false, systemFlag_ = false;
     uint8_t data_ = 0;
     bool full_ = false, fromAux_ = false;
+    uint8_t status_ = 0;                         // what follows from those above, as port 0x64 gives it
     ByteQueue<16> responses_, responseSources_;  // the controller's own; a source of 1 is the mouse side
     ScanTranslator translator_;
     Nanos nextByte_ = 0;  // a device's byte takes its time on the wire

@@ -98,6 +98,14 @@ uint8_t I8237Pair::Pages::readByte(uint64_t offset) {
                        : pair.controllerOf(unsigned(channel)).channels[unsigned(channel) & 3].page;
 }
 
+DirectRegister I8237Pair::Pages::direct(uint64_t offset, unsigned size, bool) {
+    const int channel = kPageChannel[offset & 15];
+    if (size != 1) return {};
+    return DirectRegister::at(
+        channel < 0 ? scratch[offset & 15]
+                    : pair.controllerOf(unsigned(channel)).channels[unsigned(channel) & 3].page);
+}
+
 void I8237Pair::Pages::writeByte(uint64_t offset, uint8_t value) {
     int channel = kPageChannel[offset & 15];
     if (channel < 0)

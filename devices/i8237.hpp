@@ -64,6 +64,7 @@ class I8237Pair : public Device {
         explicit Pages(I8237Pair& p) : pair(p) {}
         uint8_t readByte(uint64_t offset) override;
         void writeByte(uint64_t offset, uint8_t value) override;
+        DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
         I8237Pair& pair;
         std::array<uint8_t, 16> scratch{};  // the ports that belong to no channel are plain latches
     };

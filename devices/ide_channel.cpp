@@ -107,6 +107,21 @@ void IdeChannel::CommandBlock::ioWrite(uint64_t offset, unsigned size, uint64_t 
         channel.writeRegister(unsigned(offset + i) & 7, uint8_t(value >> (i * 8)));
 }
 
+// The data register in words, up to the end of a data phase.
+uint64_t IdeChannel::CommandBlock::ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                                               void* to) {
+    IdeDevice* d = offset == kData && !ascending && size > 1 ? channel.selected() : nullptr;
+    const size_t bytes = d ? d->readData(static_cast<uint8_t*>(to), count * size) : 0;
+    return bytes ? (bytes + size - 1) / size : IoHandler::ioReadBlock(offset, size, count, ascending, to);
+}
+
+uint64_t IdeChannel::CommandBlock::ioWriteBlock(uint64_t offset, unsigned size, uint64_t count,
+                                                bool ascending, const void* from) {
+    IdeDevice* d = offset == kData && !ascending && size > 1 ? channel.selected() : nullptr;
+    const size_t bytes = d ? d->writeData(static_cast<const uint8_t*>(from), count * size) : 0;
+    return bytes ? (bytes + size - 1) / size : IoHandler::ioWriteBlock(offset, size, count, ascending, from);
+}
+
 // -- control block: alternate status, device control
 
 uint64_t IdeChannel::ControlBlock::ioRead(uint64_t, unsigned) {

@@ -46,6 +46,10 @@ class IdeChannel : public IdeHost {
         explicit CommandBlock(IdeChannel& c) : channel(c) {}
         uint64_t ioRead(uint64_t offset, unsigned size) override;
         void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+        uint64_t ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                             void* to) override;
+        uint64_t ioWriteBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                              const void* from) override;
         IdeChannel& channel;
     } commandBlock_{*this};
     struct ControlBlock : IoHandler {

@@ -118,6 +118,24 @@ void IdeDevice::writeData(unsigned size, uint32_t value) {
     if (position_ >= end_) dataOutDone();
 }
 
+size_t IdeDevice::readData(uint8_t* to, size_t bytes) {
+    if (phase_ != Phase::DataIn) return 0;
+    bytes = std::min<size_t>(bytes, end_ - position_);
+    std::memcpy(to, &buffer_[position_], bytes);
+    position_ += uint32_t(bytes);
+    if (position_ >= end_) dataInDone();
+    return bytes;
+}
+
+size_t IdeDevice::writeData(const uint8_t* from, size_t bytes) {
+    if (phase_ != Phase::DataOut) return 0;
+    bytes = std::min<size_t>(bytes, end_ - position_);
+    std::memcpy(&buffer_[position_], from, bytes);
+    position_ += uint32_t(bytes);
+    if (position_ >= end_) dataOutDone();
+    return bytes;
+}
+
 // -- DMA
 
 void IdeDevice::waitForDma() {

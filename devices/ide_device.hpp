@@ -66,6 +66,9 @@ class IdeDevice {
     void writeCommand(uint8_t command);
     uint32_t readData(unsigned size);
     void writeData(unsigned size, uint32_t value);
+    // As many of `bytes` as the data phase has, up to its last one.
+    size_t readData(uint8_t* to, size_t bytes);
+    size_t writeData(const uint8_t* from, size_t bytes);
     void dmaStart();  // the engine was started or stopped
     void dmaStop();
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "devices/board.hpp"
@@ -136,7 +137,14 @@ void Machine::addProcessor(unsigned n) {
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
-    p.apic->onAttention = [this, n] { config_.threads ? kick(n) : running().leave(); };
+    p.apic->onAttention = [this, n] {
+        if (config_.threads)
+            kick(n);
+        else if (n == running_)
+            running().lookAround();
+        else
+            running().leave();
+    };
 }
 
 void Machine::addTranslators() {
@@ -170,6 +178,19 @@ std::string Machine::hostCode([[maybe_unused]] uint64_t rip, [[maybe_unused]] un
     if (auto& t = processors_[n]->translator) return static_cast<Translator&>(*t).hostCode(rip);
 #endif
     return {};
+}
+
+uint64_t Machine::stateHash() {
+    StateHash hash;
+    state(hash);
+    uint64_t sum = hash.value();
+    if (RamBlock* ram = memory_.largestRam())
+        for (uint64_t at = 0; at < ram->size(); at += sizeof(uint64_t)) {
+            uint64_t word;
+            std::memcpy(&word, ram->data() + at, sizeof word);
+            if (word) sum = (std::rotl(sum, 9) ^ word ^ at) * 0x9e3779b97f4a7c15;
+        }
+    return sum;
 }
 
 std::string Machine::translatorReport() const {
@@ -480,6 +501,7 @@ RunResult Machine::run() {
 }
 
 bool Machine::advance(int64_t most) {
+    if (outputs_.flush) outputs_.flush();
     gate_.deliver();
     serveRequests();
     if (result_) return false;

@@ -91,6 +91,9 @@ struct MachineConfig {
 struct MachineOutputs {
     std::array<std::function<void(uint8_t)>, 4> serial;
     std::function<void(uint8_t)> debugConsole;
+    // Those above may keep bytes back until this is called, which is after every slice and before waiting; of
+    // a machine with one thread.
+    std::function<void()> flush;
     std::function<void(const Frame&)> frame;  // a new picture, at most about 60 times a second
 };
 
@@ -181,6 +184,8 @@ class Machine {
     uint64_t executed() const;  // instructions, of all processors
     // The block at an offset in CS as guest and host code; "": it is not translated.
     std::string hostCode(uint64_t rip, unsigned cpu);
+    // Over state() and RAM: equal machines have equal hashes. Between slices.
+    uint64_t stateHash();
     std::string translatorReport() const;  // what the translators count; "": there are none
     std::string tlbReport();               // what translation contexts and page-table tracking count
     void state(StateVisitor& visit);  // devices, local APICs, and what all processors have in their registers

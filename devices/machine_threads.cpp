@@ -29,7 +29,7 @@ void Machine::interruptThreads() {
 // it rests: then nothing is locked here, so that an interrupt can be posted without waiting for anybody.
 void Machine::kick(unsigned n) {
     Processor& p = *processors_[n];
-    if (memory_.threads.isThreadOf(n)) return p.cpu->leave();
+    if (memory_.threads.isThreadOf(n)) return p.cpu->lookAround();
     std::atomic_thread_fence(std::memory_order_seq_cst);  // what it is to look at, then whether it will
     if (!p.resting.load(std::memory_order_relaxed)) return;
     std::lock_guard lock(restMutex_);

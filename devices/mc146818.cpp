@@ -264,6 +264,12 @@ uint8_t Mc146818::readByte(uint64_t offset) {
     }
 }
 
+DirectRegister Mc146818::direct(uint64_t offset, unsigned size, bool write) {
+    if (size != 1 || offset % 2) return {};
+    if (!write) return offset ? DirectRegister::at(extendedIndex_) : DirectRegister::always(0xFF);
+    return DirectRegister::at(offset ? extendedIndex_ : index_, 0x7F);
+}
+
 void Mc146818::writeByte(uint64_t offset, uint8_t value) {
     switch (offset) {
         case 0: index_ = value & 0x7F; break;

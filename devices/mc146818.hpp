@@ -37,6 +37,7 @@ class Mc146818 : public Device, public ByteIo {
     // Offsets 0..3 for ports 0x70..0x73.
     uint8_t readByte(uint64_t offset) override;
     void writeByte(uint64_t offset, uint8_t value) override;
+    DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
     uint8_t readRegister(uint8_t index);

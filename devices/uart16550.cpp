@@ -20,6 +20,7 @@ enum Iir : uint8_t {
 enum Lsr : uint8_t { kDataReady = 1, kOverrun = 2, kThrIsEmpty = 0x20, kTransmitterEmpty = 0x40 };
 enum Mcr : uint8_t { kDtr = 1, kRts = 2, kOut1 = 4, kOut2 = 8, kLoop = 0x10 };
 enum Msr : uint8_t { kCts = 0x10, kDsr = 0x20, kRi = 0x40, kDcd = 0x80 };
+constexpr uint8_t kLineErrors = 0x1E;  // of LSR
 constexpr uint8_t kDlab = 0x80;
 
 constexpr uint64_t kBaudBase = 115'200;  // 1.8432 MHz / 16
@@ -68,6 +69,7 @@ void Uart16550::state(StateVisitor& visit) {
     visit("timeoutPending", timeoutPending_);
     visitTimer(visit, "lineTimer", lineTimer_);
     visitTimer(visit, "timeoutTimer", timeoutTimer_);
+    updateIrq();
 }
 
 // -- the receiver
@@ -137,13 +139,14 @@ void Uart16550::armTimeout() {
 void Uart16550::transmit(uint8_t value) {
     value &= uint8_t(0xFF >> (3 - (lcr_ & 3)));
     thrEmptyPending_ = false;
-    updateIrq();
+    const bool told = ier_ & kIerThrEmpty;
+    if (told) updateIrq();
     if (mcr_ & kLoop)
         push(value);
     else if (output_)
         output_(value);
     thrEmptyPending_ = true;
-    updateIrq();
+    if (told) updateIrq();
 }
 
 // -- modem lines: the other side is always there and ready
@@ -175,7 +178,10 @@ uint8_t Uart16550::interruptId() const {
     return kNone;
 }
 
-void Uart16550::updateIrq() { irq_.set(interruptId() != kNone && (mcr_ & kOut2)); }
+void Uart16550::updateIrq() {
+    lineStatus_ = uint8_t(kThrIsEmpty | kTransmitterEmpty | lineErrors_ | (count_ ? kDataReady : 0));
+    irq_.set(interruptId() != kNone && (mcr_ & kOut2));
+}
 
 uint8_t Uart16550::readIir() {
     uint8_t id = interruptId();
@@ -185,7 +191,7 @@ uint8_t Uart16550::readIir() {
 }
 
 uint8_t Uart16550::readLsr() {
-    uint8_t value = uint8_t(kThrIsEmpty | kTransmitterEmpty | lineErrors_ | (count_ ? kDataReady : 0));
+    const uint8_t value = lineStatus_;
     lineErrors_ = 0;
     updateIrq();
     return value;
@@ -220,6 +226,23 @@ uint8_t Uart16550::readByte(uint64_t offset) {
         case 6: return readMsr();
         case 7: return scratch_;
         default: return 0xFF;
+    }
+}
+
+// The line status takes errors with it; the others that change nothing depend on DLAB or never do.
+DirectRegister Uart16550::direct(uint64_t offset, unsigned size, bool write) {
+    if (size != 1) return {};
+    switch (offset) {
+        case 3: return write ? DirectRegister{} : DirectRegister::at(lcr_);
+        case 4: return write ? DirectRegister{} : DirectRegister::at(mcr_);
+        case 5: {
+            if (write) return DirectRegister::always(0);
+            DirectRegister r = DirectRegister::at(lineStatus_).unless(lineStatus_);
+            r.guardMask = kLineErrors;
+            return r;
+        }
+        case 7: return DirectRegister::at(scratch_);
+        default: return {};
     }
 }
 

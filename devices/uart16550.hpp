@@ -30,6 +30,7 @@ class Uart16550 : public Device, public ByteIo {
 
     uint8_t readByte(uint64_t offset) override;  // 8 ports
     void writeByte(uint64_t offset, uint8_t value) override;
+    DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
     bool fifoEnabled() const { return fcr_ & 1; }
@@ -64,6 +65,7 @@ class Uart16550 : public Device, public ByteIo {
     uint8_t lastReceived_ = 0;
     uint8_t ier_ = 0, fcr_ = 0, lcr_ = 0, mcr_ = 0, scratch_ = 0;
     uint8_t lineErrors_ = 0;   // LSR bits 1..4
+    uint8_t lineStatus_ = 0;   // all of LSR, as it follows from the others
     uint8_t modemDeltas_ = 0;  // MSR bits 0..3
     bool thrEmptyPending_ = false, timeoutPending_ = false;
 };

@@ -96,6 +96,28 @@ void VgaCore::Ports::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
         core.portWrite(uint16_t(kFirstPort + offset + i), uint8_t(value >> i * 8));
 }
 
+// Indices, and what is plain storage to be read.
+DirectRegister VgaCore::Ports::direct(uint64_t offset, unsigned size, bool write) {
+    if (size != 1) return {};
+    VgaRegisters& r = core.r_;
+    switch (kFirstPort + offset) {
+        case 0x3C0: return write ? DirectRegister{} : DirectRegister::at(r.attributeIndex);
+        case 0x3C4: return DirectRegister::at(r.sequencerIndex);
+        case 0x3C6: return DirectRegister::at(r.dacMask);
+        case 0x3CC: return write ? DirectRegister{} : DirectRegister::at(r.misc);
+        case 0x3CE: return DirectRegister::at(r.graphicsIndex, 0xF);
+        case 0x3B4:
+        case 0x3D4: {
+            DirectRegister index = DirectRegister::at(r.crtcIndex);
+            index.guard = reinterpret_cast<const uint8_t*>(&r.misc);
+            index.guardMask = 1;
+            index.guarded = kFirstPort + offset == 0x3D4 ? 1 : 0;
+            return index;
+        }
+        default: return {};
+    }
+}
+
 uint8_t VgaCore::portRead(uint16_t port) {
     if ((port & 0xFFF0) == (r_.colour() ? 0x3D0 : 0x3B0)) switch (port & 0xF) {
             case 0x4: return r_.crtcIndex;

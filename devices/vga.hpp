@@ -97,6 +97,7 @@ class VgaCore : public Device {
         explicit Ports(VgaCore& c) : core(c) {}
         uint64_t ioRead(uint64_t offset, unsigned size) override;
         void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+        DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
         VgaCore& core;
     } ports_{*this};
     struct DispiPorts : IoHandler {
@@ -109,6 +110,10 @@ class VgaCore : public Device {
         explicit Window(VgaCore& c) : core(c) {}
         uint64_t ioRead(uint64_t offset, unsigned size) override;
         void ioWrite(uint64_t offset, unsigned size, uint64_t value) override;
+        uint64_t ioWriteBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                              const void* from) override;
+        uint64_t ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                             void* to) override;
         VgaCore& core;
     } window_{*this};
     struct Mmio : IoHandler {

@@ -136,4 +136,18 @@ void VgaCore::Window::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
     for (unsigned i = 0; i < size; i++) core.memoryWrite(uint32_t(offset + i), uint8_t(value >> i * 8));
 }
 
+uint64_t VgaCore::Window::ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                                      void* to) {
+    for (uint64_t n = 0; n < count * size; n++)
+        static_cast<uint8_t*>(to)[n] = core.memoryRead(uint32_t(offset + (ascending ? n : n % size)));
+    return count;
+}
+
+uint64_t VgaCore::Window::ioWriteBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                                       const void* from) {
+    for (uint64_t n = 0; n < count * size; n++)
+        core.memoryWrite(uint32_t(offset + (ascending ? n : n % size)), static_cast<const uint8_t*>(from)[n]);
+    return count;
+}
+
 }  // namespace kiln

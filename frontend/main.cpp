@@ -43,9 +43,9 @@ class Session : DisplayHost {
         if (!result.message.empty()) complain(result.message);
         if (result.shutdownState) fmt::print(stderr, "{}", describeRegisters(machine_->cpu(result.cpu)));
         if (o_.statistics)
-            fmt::print(stderr, "{} instructions in {:.3f} s of guest time\n{}{}", machine_->executed(),
-                       double(machine_->clock().now()) / 1e9, machine_->translatorReport(),
-                       machine_->tlbReport());
+            fmt::print(stderr, "{} instructions in {:.3f} s of guest time, state hash {:016x}\n{}{}",
+                       machine_->executed(), double(machine_->clock().now()) / 1e9, machine_->stateHash(),
+                       machine_->translatorReport(), machine_->tlbReport());
         return result.exitCode;
     }
 
@@ -98,7 +98,10 @@ class Session : DisplayHost {
     }
 
     std::function<void(uint8_t)> openSink(const std::string& option, const StreamTarget& target) {
-        if (target.kind == StreamTarget::File) return openFileSink(option, target.path);
+        if (target.kind == StreamTarget::File) {
+            auto& file = files_.emplace_back(std::make_unique<FileSink>(option, target.path));
+            return [&sink = *file](uint8_t byte) { sink.put(byte); };
+        }
         if (target.kind == StreamTarget::Stdio)
             return [this](uint8_t byte) {
                 if (terminal_) terminal_->guestOutput(byte);
@@ -117,11 +120,19 @@ class Session : DisplayHost {
         MachineOutputs outputs;
         for (size_t i = 0; i < o_.serial.size(); i++) outputs.serial[i] = openSink("-serial", o_.serial[i]);
         outputs.debugConsole = openSink("-debugcon", o_.debugConsole);
+        if (!o_.machine.threads) outputs.flush = [this] { flushOutputs(); };
         if (display_) outputs.frame = [this](const Frame& frame) { publisher_.publish(frame); };
+        for (auto& file : files_) file->keepsBack = bool(outputs.flush);
         machine_.emplace(o_.machine, std::move(outputs), std::move(log));
         if (o_.machine.translator && !machine_->config().translator)
             complain("the host gives no memory for translated code: kiln interprets");
         if (o_.machine.startStopped && display_) machine_->publishFrame(true);
+    }
+
+    // A system call for each byte would cost more than everything else about it.
+    void flushOutputs() {
+        if (terminal_) terminal_->flush();
+        for (auto& file : files_) file->flush();
     }
 
     bool controlsTerminal() const {
@@ -213,6 +224,7 @@ class Session : DisplayHost {
         };
         terminal_.emplace(mode, std::move(hooks));
         if (control_) control_->connected();
+        if (!o_.machine.threads) terminal_->keepBack();
         terminal_->start();
     }
 
@@ -268,6 +280,7 @@ class Session : DisplayHost {
     std::unique_ptr<MonitorSession> control_;  // on the terminal
     std::vector<std::unique_ptr<MonitorPort>> ports_;
     std::optional<Terminal> terminal_;
+    std::vector<std::unique_ptr<FileSink>> files_;
     std::unique_ptr<Display> display_;
     Gate::Channel terminalLines_{}, controlBytes_{}, requests_{};
 };

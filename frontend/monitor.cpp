@@ -26,7 +26,7 @@ std::vector<MonitorTable> commands() {
 }
 
 std::vector<MonitorTable> infoCommands() {
-    return {machineInfo(), cpuInfo(), pagingInfo(), interruptInfo(), deviceInfo(), relayInfo()};
+    return {machineInfo(), cpuInfo(), trapInfo(), pagingInfo(), interruptInfo(), deviceInfo(), relayInfo()};
 }
 
 bool isCalled(const MonitorCommand& command, std::string_view name) {

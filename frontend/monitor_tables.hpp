@@ -15,6 +15,7 @@ MonitorTable logCommands();      // monitor_log.cpp
 // What `info` tells about.
 MonitorTable machineInfo();    // monitor_machine.cpp
 MonitorTable cpuInfo();        // monitor_cpu.cpp
+MonitorTable trapInfo();       // monitor_traps.cpp
 MonitorTable pagingInfo();     // monitor_paging.cpp
 MonitorTable interruptInfo();  // monitor_interrupts.cpp
 MonitorTable deviceInfo();     // monitor_devices.cpp

@@ -143,6 +143,10 @@ bool setTranslatorOption(const std::string& option, const std::string& key, cons
         translator.bufferBytes = size_t(numberWithin(name, value, 1, 1024)) << 20;
     else if (key == "portable")
         translator.portable = onOff(option, key, value);
+    else if (key == "promote")
+        translator.promote = onOff(option, key, value);
+    else if (key == "compound")
+        translator.compound = onOff(option, key, value);
     else if (key == "background")
         translator.background = onOff(option, key, value);
     else

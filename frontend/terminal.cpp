@@ -13,6 +13,7 @@ namespace kiln {
 
 namespace {
 
+constexpr size_t kMostKeptBack = 4096;  // bytes
 constexpr uint8_t kCtrlA = 1, kBackspace = 8, kDelete = 127, kCtrlU = 21;
 constexpr const char* kPrompt = "(kiln) ";
 constexpr const char* kHelp =
@@ -80,6 +81,7 @@ Terminal::Terminal(Mode mode, Hooks hooks)
 }
 
 Terminal::~Terminal() {
+    flush();
     if (reader_.joinable()) {
         uint8_t stop = 0;
         [[maybe_unused]] ssize_t n = ::write(process.pipe[1], &stop, 1);
@@ -188,11 +190,19 @@ void Terminal::lineDone() {
 }
 
 void Terminal::guestOutput(uint8_t byte) {
-    std::lock_guard lock(outputMutex_);
-    writeAll(STDOUT_FILENO, &byte, 1);
+    if (!keepsBack_) return write(std::string(1, char(byte)));
+    pending_ += char(byte);
+    if (byte == '\n' || pending_.size() >= kMostKeptBack) flush();
+}
+
+void Terminal::flush() {
+    if (pending_.empty()) return;
+    write(pending_);
+    pending_.clear();
 }
 
 void Terminal::monitorOutput(const std::string& text) {
+    if (keepsBack_) flush();
     std::string out;
     for (char c : text) {
         if (c == '\n' && raw_) out += '\r';
@@ -209,23 +219,28 @@ void Terminal::write(const std::string& text) {
     writeAll(STDOUT_FILENO, text.data(), text.size());
 }
 
-std::function<void(uint8_t)> openFileSink(const std::string& option, const std::string& path) {
-    int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) throw std::runtime_error(option + ": can't write to '" + path + "': " + std::strerror(errno));
-    struct File {
-        File(int descriptor, std::string name) : fd(descriptor), path(std::move(name)) {}
-        ~File() { close(fd); }
-        int fd;
-        std::string path;
-        bool failed = false;
-    };
-    auto file = std::make_shared<File>(fd, path);
-    return [file](uint8_t byte) {
-        if (file->failed || writeAll(file->fd, &byte, 1)) return;
-        file->failed = true;
-        std::fprintf(stderr, "kiln: writing to '%s' failed (%s); the rest of this output is lost\n",
-                     file->path.c_str(), std::strerror(errno));
-    };
+FileSink::FileSink(const std::string& option, const std::string& path)
+    : fd_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)), path_(path) {
+    if (fd_ < 0)
+        throw std::runtime_error(option + ": can't write to '" + path + "': " + std::strerror(errno));
+}
+
+FileSink::~FileSink() {
+    flush();
+    close(fd_);
+}
+
+void FileSink::put(uint8_t byte) {
+    pending_ += char(byte);
+    if (!keepsBack || byte == '\n' || pending_.size() >= kMostKeptBack) flush();
+}
+
+void FileSink::flush() {
+    const std::string bytes = std::exchange(pending_, {});
+    if (bytes.empty() || failed_ || writeAll(fd_, bytes.data(), bytes.size())) return;
+    failed_ = true;
+    std::fprintf(stderr, "kiln: writing to '%s' failed (%s); the rest of this output is lost\n",
+                 path_.c_str(), std::strerror(errno));
 }
 
 }  // namespace kiln

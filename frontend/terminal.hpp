@@ -32,6 +32,9 @@ class Terminal {
     Terminal(const Terminal&) = delete;
     Terminal& operator=(const Terminal&) = delete;
 
+    // The guest's bytes may wait for flush(), which the thread calls that brings them. Before start().
+    void keepBack() { keepsBack_ = true; }
+    void flush();
     void start();
     // -- from any thread
     void guestOutput(uint8_t byte);
@@ -55,6 +58,8 @@ class Terminal {
     bool escaped_ = false;
     std::string line_;
     std::mutex outputMutex_;
+    bool keepsBack_ = false;
+    std::string pending_;  // then: the guest's bytes, which belong to the machine's thread
     std::thread reader_;
 };
 
@@ -62,7 +67,22 @@ class Terminal {
 // ends it at once, with the terminal restored.
 int signalFd();
 
-// Writes bytes to a file as they come. Throws std::runtime_error with a sentence when it can't be opened.
-std::function<void(uint8_t)> openFileSink(const std::string& option, const std::string& path);
+// Writes bytes to a file. Throws std::runtime_error with a sentence when it can't be opened.
+class FileSink {
+  public:
+    FileSink(const std::string& option, const std::string& path);
+    ~FileSink();
+    FileSink(const FileSink&) = delete;
+    FileSink& operator=(const FileSink&) = delete;
+    void put(uint8_t byte);
+    void flush();
+    bool keepsBack = false;  // bytes may wait for flush()
+
+  private:
+    int fd_;
+    const std::string path_;
+    std::string pending_;
+    bool failed_ = false;
+};
 
 }  // namespace kiln

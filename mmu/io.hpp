@@ -3,7 +3,10 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <vector>
+
+#include "mmu/direct_register.hpp"
 
 namespace kiln {
 
@@ -15,6 +18,14 @@ class IoHandler {
     virtual ~IoHandler() = default;
     virtual uint64_t ioRead(uint64_t offset, unsigned size) = 0;
     virtual void ioWrite(uint64_t offset, unsigned size, uint64_t value) = 0;
+    // Up to `count` (not 0) accesses of `size` bytes in one call, to the same register or to `ascending` ones,
+    // between the device and memory. How many were done: nothing but the last may have done more than to
+    // move data, and only that one may depend on time.
+    virtual uint64_t ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending, void* to);
+    virtual uint64_t ioWriteBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
+                                  const void* from);
+    // How an access of `size` bytes can be had without these; for as long as the handler is mapped.
+    virtual DirectRegister direct(uint64_t, unsigned, bool /*write*/) { return {}; }
 };
 
 // All ones in the low `size` bytes: what an undriven bus reads.
@@ -31,6 +42,16 @@ class PortBus {
     // `size` is 1, 2 or 4 bytes. Ports of different handlers under one access are split into bytes.
     uint32_t read(uint16_t port, unsigned size);
     void write(uint16_t port, unsigned size, uint32_t value);
+
+    // Whom an access of `size` bytes reaches as a whole; a null handler: it must be split, or nobody is
+    // there.
+    struct Target {
+        IoHandler* handler = nullptr;
+        uint64_t offset = 0;
+    };
+    Target target(uint16_t port, unsigned size) const;
+    DirectRegister direct(uint16_t port, unsigned size, bool write) const;
+    std::vector<std::function<void()>> onChange;  // ports were mapped or unmapped: before that
 
     struct Range {
         uint32_t first, count;

@@ -91,7 +91,8 @@ class Tlb {
     // So many bytes more of it hold something; release() takes them all.
     void noteRoom(size_t bytes) { roomBytes_ += bytes; }
     // Of the first entry's parts, from room().
-    static constexpr int32_t kReadTag = kRoom, kWriteTag = kRoom + 8, kAddend = kRoom + 16;
+    static constexpr int32_t kReadTag = kRoom, kWriteTag = kRoom + 8, kAddend = kRoom + 16,
+                             kPage = kRoom + 24;
 
     Entry& at(uint64_t linear) { return entries_[indexOf(linear)]; }
     // Puts an entry in the slot of `linear`, remembering that the slot is filled.

@@ -270,6 +270,27 @@ TEST_CASE("local APIC: every divider") {
     }
 }
 
+TEST_CASE("local APIC: a count that ends before anybody looks at the clock again") {
+    struct : TimeSource {
+        Nanos now() override { return time += 10; }
+        Nanos time = 0;
+    } source;
+    Clock clock(source);
+    ApicBus bus;
+    LocalApic apic(clock, bus, 0, true, [&] { return clock.now(); });
+    Fixture::write(apic, 0xF0, 0x1FF);
+    Fixture::write(apic, 0x3E0, 0xB);
+    Fixture::write(apic, 0x320, 0x40);
+    for (int n = 0; n < 3; n++) {
+        Fixture::write(apic, 0x380, 1);
+        clock.runDue();
+        CHECK(apic.acknowledge() == 0x40);
+        Fixture::write(apic, 0xB0, 0);
+        clock.runDue();
+        CHECK_FALSE(apic.interruptPending());
+    }
+}
+
 TEST_CASE("local APIC: an absurdly fast periodic timer does not stop the emulator") {
     Fixture f;
     f.write(f.cpu0, 0x3E0, 0xB);

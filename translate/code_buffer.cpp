@@ -114,6 +114,12 @@ void CodeBuffer::setJump(const uint8_t* at, const uint8_t* target) {
     setWord(at + 1, uint32_t(distance));
 }
 
+void CodeBuffer::setCall(const uint8_t* at, const uint8_t* target) {
+    setJump(at, target);
+    constexpr uint8_t kCall = 0xe8;
+    *writable(at) = kCall;
+}
+
 void CodeBuffer::setBytes(const uint8_t* at, std::span<const uint8_t> bytes) {
     assert(contains(at));
     std::memcpy(writable(at), bytes.data(), bytes.size());

@@ -40,6 +40,8 @@ class CodeBuffer {
     // Makes the five-byte jump at `at` lead to `target`, or puts one there. A jump whose distance lies on a
     // multiple of four bytes may be running meanwhile, and so may what has a number there.
     void setJump(const uint8_t* at, const uint8_t* target);
+    // The same for a call, while nobody runs it.
+    void setCall(const uint8_t* at, const uint8_t* target);
     void setBytes(const uint8_t* at, std::span<const uint8_t> bytes);
     void setWord(const uint8_t* at, uint32_t value);
     bool contains(const uint8_t* at) const { return at >= run_ && at < run_ + size_; }

@@ -14,11 +14,12 @@ constexpr uint32_t kFewestSites = 20'000;  // that may be wanted at once
 }  // namespace
 
 CodeStore::CodeStore(const TranslatorOptions& o, PhysicalMemory& memory, bool isShared, Handler cold,
-                     CallOut callOut)
+                     CallOut callOut, CallOut promoted)
     : options(o),
       shared(isShared),
       buffer(o.bufferBytes),
-      thunks(makeThunks(buffer, memory.largestRam(), memory.threads.several(), callOut)),
+      thunks(makeThunks(buffer, memory.largestRam(), memory.threads.several(), callOut, promoted)),
+      promotions(buffer, o.promote ? o.promotionBytes : 0),
       drafting(o.background ? std::make_unique<DraftingThread>() : nullptr),
       memory_(memory),
       threaded_(memory.threads.several()),

@@ -24,6 +24,7 @@
 #include "translate/drafting_thread.hpp"
 #include "translate/host_block.hpp"
 #include "translate/options.hpp"
+#include "translate/promotions.hpp"
 #include "translate/site_table.hpp"
 #include "translate/surroundings.hpp"
 #include "translate/thunks.hpp"
@@ -35,7 +36,7 @@ class CodeStore {
     // `shared` by several processors. `cold` is the handler that counts how often a block is entered,
     // `callOut` what host code calls. Throws std::runtime_error when the host gives no memory for code.
     CodeStore(const TranslatorOptions& options, PhysicalMemory& memory, bool shared, Handler cold,
-              CallOut callOut);
+              CallOut callOut, CallOut promoted);
     CodeStore(const CodeStore&) = delete;
     CodeStore& operator=(const CodeStore&) = delete;
 
@@ -43,6 +44,7 @@ class CodeStore {
     const bool shared;
     CodeBuffer buffer;
     const Thunks thunks;
+    Promotions promotions;
     const std::unique_ptr<DraftingThread> drafting;  // null: drafts are made where they are wanted
     SiteTable sites;
 
@@ -86,6 +88,7 @@ class CodeStore {
     static void adopt(HostBlock& t, Block& block);
     void kill(HostBlock& t);           // exclusively
     void wentElsewhere(HostBlock& t);  // some code of it may be in another region than the rest
+    void demote(uint32_t site) { promotions.demote(sites, site, thunks.callOut); }  // exclusively
     const Block* keep(const HostBlock& t, std::unique_ptr<Block> alone);
 
     void link(uint32_t site, HostBlock& target, uint32_t mark);

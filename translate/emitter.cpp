@@ -150,13 +150,16 @@ void BlockEmitter::tail(const Tail& t) {
         return;
     }
     const bool loads = s.kind == Site::Kind::Vectors;
+    const bool mayBePromoted = s.kind == Site::Kind::Miss && s.guest & Site::Move::kIs;
     if (t.behind.isValid()) {
         a_.mov(kTag, KILN_FRAME(operand));
+        if (mayBePromoted) noteCall(t.site);
         a_.call(Imm(uint64_t(context_.terms.thunks.beside[t.log2Bytes])));
         a_.embedSite(uint32_t(t.site));
         moveRegisters(kStandardMap, t.map);
         a_.jmp(t.behind);
     } else {
+        if (mayBePromoted) noteCall(t.site);
         loads ? load(t) : callOut(t.site);
     }
     // Back where registers are elsewhere.
@@ -347,6 +350,70 @@ bool BlockEmitter::isCrossing() const {
     }
 }
 
+// What may be promoted.
+bool BlockEmitter::isTrap() const {
+    if (!decoded_ || block_->single) return false;
+    switch (z_->mnemonic) {
+        case ZYDIS_MNEMONIC_IN:
+        case ZYDIS_MNEMONIC_OUT:
+        case ZYDIS_MNEMONIC_CPUID:
+        case ZYDIS_MNEMONIC_RDMSR:
+        case ZYDIS_MNEMONIC_WRMSR: return true;
+        case ZYDIS_MNEMONIC_INSB:
+        case ZYDIS_MNEMONIC_INSW:
+        case ZYDIS_MNEMONIC_INSD:
+        case ZYDIS_MNEMONIC_OUTSB:
+        case ZYDIS_MNEMONIC_OUTSW:
+        case ZYDIS_MNEMONIC_OUTSD:
+            return code64_ && z_->address_width == 64 && z_->attributes & ZYDIS_ATTRIB_HAS_REP &&
+                   !(z_->attributes & ZYDIS_ATTRIB_HAS_SEGMENT);
+        default: return false;
+    }
+}
+
+void BlockEmitter::describeTrap(Site& s) const {
+    if (z_->meta.category == ZYDIS_CATEGORY_IOSTRINGOP) {
+        s.bytes = uint8_t(z_->operand_width / 8);
+        s.write = z_->mnemonic == ZYDIS_MNEMONIC_OUTSB || z_->mnemonic == ZYDIS_MNEMONIC_OUTSW ||
+                  z_->mnemonic == ZYDIS_MNEMONIC_OUTSD;
+    }
+    if (z_->mnemonic != ZYDIS_MNEMONIC_IN && z_->mnemonic != ZYDIS_MNEMONIC_OUT) return;
+    const bool in = z_->mnemonic == ZYDIS_MNEMONIC_IN;
+    const ZydisDecodedOperand &data = operands_[in ? 0 : 1], &port = operands_[in ? 1 : 0];
+    s.bytes = uint8_t(data.size / 8);
+    s.write = !in;
+    s.port = port.type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? uint8_t(port.imm.value.u) : Site::kInDx;
+}
+
+// Here is the call that promoted code may come in place of.
+void BlockEmitter::noteCall(size_t site) {
+    const Label call = a_.newLabel();
+    a_.bind(call);
+    fixups_.push_back({site, call, &Site::call});
+}
+
+// MOV and MOVZX between memory and a general register, or of a constant to memory.
+uint8_t BlockEmitter::describeMove(Site& s) const {
+    const bool extends = z_->mnemonic == ZYDIS_MNEMONIC_MOVZX;
+    if ((!extends && z_->mnemonic != ZYDIS_MNEMONIC_MOV) || z_->operand_count_visible != 2 || s.bytes > 8)
+        return 0;
+    const bool loads = operands_[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    const ZydisDecodedOperand& other = operands_[loads ? 0 : 1];
+    if (!loads && operands_[0].type != ZYDIS_OPERAND_TYPE_MEMORY) return 0;
+    if (other.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        s.constant = uint32_t(other.imm.value.u);
+        return Site::Move::kIs | Site::Move::kConstant;
+    }
+    if (other.type != ZYDIS_OPERAND_TYPE_REGISTER) return 0;
+    if (const int high = highByteOf(other.reg.value); high >= 0)
+        return uint8_t(Site::Move::kIs | Site::Move::kHighByte | (loads ? Site::Move::kMerges : 0) |
+                       unsigned(high));
+    const int guest = guestOf(other.reg.value);
+    if (guest < 0 || (extends && other.size < 32)) return 0;
+    const bool merges = loads && !extends && other.size < 32;
+    return uint8_t(Site::Move::kIs | (merges ? Site::Move::kMerges : 0) | unsigned(guest));
+}
+
 // The second operand, if that is a general register.
 uint8_t BlockEmitter::guestOperand() const {
     const bool is = z_->operand_count_visible > 1 && operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
@@ -361,7 +428,10 @@ void BlockEmitter::interpret() {
         sites_[interpreted_].usesX87 |= usesX87();
     } else {
         saveFlags();
-        interpreted_ = addSite(isCrossing() ? Site::Kind::System : Site::Kind::Interpret);
+        interpreted_ = addSite(isCrossing() ? Site::Kind::System
+                               : isTrap()   ? Site::Kind::Trap
+                                            : Site::Kind::Interpret);
+        if (sites_[interpreted_].kind == Site::Kind::Trap) describeTrap(sites_[interpreted_]);
         if (Site& s = sites_[interpreted_]; s.kind == Site::Kind::System)
             s.bytes = z_->length, s.wide = z_->operand_width == 64, s.guest = guestOperand();
         moveRegisters(map_, kStandardMap);
@@ -371,6 +441,7 @@ void BlockEmitter::interpret() {
             a_.bind(otherwise);
             a_.nowRaxHolds(HostAssembler::kNothing);
         }
+        if (sites_[interpreted_].kind == Site::Kind::Trap) noteCall(interpreted_);
         callOut(interpreted_);
         const Label resume = a_.newLabel();
         a_.bind(resume);
@@ -440,6 +511,7 @@ void BlockEmitter::resumeSlow() {
         Tail& t = tails_[n];
         Site& s = sites_[t.site];
         if (s.kind != Site::Kind::Miss) continue;
+        if (t.operand.hasBase()) s.guest = describeMove(s);
         if (!resume.isValid()) resume = a_.newLabel();
         t.resume = resume;
         s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;

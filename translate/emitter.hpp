@@ -40,8 +40,8 @@
 #include <span>
 
 #include "translate/access_plan.hpp"
-#include "translate/guest_registers.hpp"
 #include "translate/drafter.hpp"
+#include "translate/guest_registers.hpp"
 #include "translate/host_block.hpp"
 #include "translate/host_frame.hpp"
 #include "translate/registers.hpp"
@@ -355,6 +355,10 @@ class BlockEmitter {
     Tail& addTail(const Label& label, size_t site, const Recipe& recipe);
     Tail& addTail(const Label& label, size_t site) { return addTail(label, site, Recipe{}); }
     void callOut(size_t site);
+    bool isTrap() const;
+    void describeTrap(Site& site) const;
+    uint8_t describeMove(Site& site) const;
+    void noteCall(size_t site);
     // The interpreter does this instruction, or all from it on. `checked`: what operands share was looked up
     // before.
     Label slow(Site::Kind kind, bool checked = false);

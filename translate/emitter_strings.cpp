@@ -64,7 +64,13 @@ bool BlockEmitter::stringInstruction() {
     a_.jnz(slow(Site::Kind::Miss));
     if (repeats) {
         a_.cmp(count, uint32_t(kPageSize / bytes));
-        a_.ja(slow(Site::Kind::Miss));
+        if (f.destination && !f.setsFlags) {  // not to be tried again, but perhaps Translator::strings() can
+            a_.ja(missing(x86::ptr(x86::rdi), bytes, true, again));
+            tails_.back().again = {};
+            sites_.back().strings = true;
+        } else {
+            a_.ja(slow(Site::Kind::Miss));
+        }
         a_.test(count, count);
         a_.jz(f.setsFlags ? slow(Site::Kind::Miss) : done);
     }

@@ -16,6 +16,9 @@ struct TranslatorOptions {
     uint32_t tier2 = 16;
     uint32_t ways = 3;  // that were recorded from there: the trace is of what they have in common
     size_t bufferBytes = 48u << 20;  // of host code, for all processors
+    // Hot traps get code of their own, in so many bytes; neighbouring ones are done together.
+    bool promote = true, compound = true;
+    size_t promotionBytes = 512u << 10;
     // Where processors differ in the last bits (transcendental functions, reciprocal approximations, dot
     // products of BF16), results are the interpreter's, not the host's.
     bool portable = false;

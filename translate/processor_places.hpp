@@ -26,6 +26,8 @@ struct ProcessorPlaces {
     bool *committed, *alignmentChecks;
     uint64_t *lookupTag, *globalTag;
     Tlb** dataTlb;
+    const uint32_t* cpuidState;
+    const bool *watchesPorts, *watchesData;  // breakpoints
 };
 
 }  // namespace kiln

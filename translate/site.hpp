@@ -13,6 +13,7 @@ struct HostBlock;
 struct Site {
     enum class Kind : uint8_t {
         Interpret,  // the interpreter runs the instruction, then `resume`
+        Trap,       // the same, of one that may be promoted (promotions.hpp)
         System,     // the same, of one that the translator mostly does without it
         Miss,       // the same, for an instruction whose operand the TLB does not give or the host can't do
         Before,     // leaves in front of the instruction, if it is not an operand that the TLB gives now
@@ -50,7 +51,7 @@ struct Site {
     int32_t pages = 0;
     uint16_t trace = 0;  // number
     uint8_t links = 0;   // how often an OtherPage was led somewhere
-    uint8_t guest = 0;   // of System: the general register that is read
+    uint8_t guest = 0;   // of System: the general register that is read. Of Miss: see Move
     // A jump to be led to a target; it leads `out` as long as there is none. One that has `patchSaved` is
     // taken with flags that are nowhere but in what they came from; for a target that needs them that is a
     // second jump, behind code that saves them, which leads `over` as long as there is none.
@@ -61,14 +62,32 @@ struct Site {
     union {
         uint32_t again = 0;  // looks the operand up once more
         uint32_t patchSaved;
+        uint32_t port;  // of IN and OUT with a constant one; kInDx
     };
-    uint32_t mark = 0;  // behind the four bytes
-    uint32_t out = 0, over = 0;
+    union {
+        uint32_t mark = 0;  // behind the four bytes
+        uint32_t call;      // of Trap and Miss: the call, in whose place a jump to promoted code comes
+    };
+    union {
+        uint32_t out = 0;
+        uint32_t promotion;  // of Trap and Miss: the newest one's number plus 1
+    };
+    union {
+        uint32_t over = 0;
+        uint32_t constant;  // of a Miss that moves one to memory
+    };
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
     HostBlock* block = nullptr;
     union {
         const Block* alone = nullptr;  // of the instructions and a pseudo-instruction that returns
         const HostBlock* leadsTo;      // that `patch` was last led to
+    };
+
+    static constexpr uint32_t kInDx = ~0u;
+    // What a MOV or MOVZX between registers in memory and a general register does, in Site::guest.
+    struct Move {
+        static constexpr uint8_t kIs = 0x80, kConstant = 0x40, kMerges = 0x20, kHighByte = 0x10,
+                                 kRegister = 0x0f;
     };
 
     bool leads() const { return kind == Kind::Link || kind == Kind::OtherPage; }

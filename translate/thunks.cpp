@@ -14,7 +14,8 @@ namespace kiln {
 
 using namespace asmjit;
 
-Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallOut callOut) {
+Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallOut callOut,
+                  CallOut promotedTrap) {
     CodeHolder code;
     Refusal refusal;
     code.init(Environment::host(), uint64_t(buffer.next()));
@@ -31,7 +32,7 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
     };
     auto frame = [](size_t offset) { return x86::qword_ptr(x86::rsp, int32_t(offset)); };
 
-    const Label enter = a.newLabel(), exit = a.newLabel(), out = a.newLabel();
+    const Label enter = a.newLabel(), exit = a.newLabel(), out = a.newLabel(), promoted = a.newLabel();
     a.bind(enter);  // rdi: the frame, rsi: the code
     for (const x86::Gp& r : saved) a.push(r);
     a.sub(x86::rsp, 8);
@@ -49,28 +50,33 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
 
     VectorCode vectors(a);
     const Label outAt = a.newLabel();
+    // eax: the number
+    auto callHost = [&](const Label& at, CallOut function) {
+        a.bind(at);
+        pinned(false);
+        a.mov(frame(offsetof(HostFrame, rip)), x86::rdx);
+        vectors.store();
+        a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
+        a.mov(x86::esi, x86::eax);
+        a.mov(x86::rdx, x86::rsp);
+        a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
+        a.mov(x86::rax, uint64_t(function));
+        a.call(x86::rax);
+        a.mov(x86::rsp, x86::rdx);  // the frame of perhaps another context
+        a.mov(frame(offsetof(HostFrame, resume)), x86::rax);
+        vectors.reload();
+        pinned(true);
+        a.mov(x86::rdx, frame(offsetof(HostFrame, rip)));
+        a.mov(x86::eax, x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, flags))));
+        a.add(x86::al, 127);
+        a.sahf();
+        a.jmp(frame(offsetof(HostFrame, resume)));
+    };
     a.bind(out);  // called with the number of the site behind the call
     a.pop(x86::rcx);
     a.mov(x86::eax, x86::dword_ptr(x86::rcx));
-    a.bind(outAt);  // eax: the site
-    pinned(false);
-    a.mov(frame(offsetof(HostFrame, rip)), x86::rdx);
-    vectors.store();
-    a.mov(x86::rdi, frame(offsetof(HostFrame, owner)));
-    a.mov(x86::esi, x86::eax);
-    a.mov(x86::rdx, x86::rsp);
-    a.mov(x86::rsp, frame(offsetof(HostFrame, hostStack)));
-    a.mov(x86::rax, uint64_t(callOut));
-    a.call(x86::rax);
-    a.mov(x86::rsp, x86::rdx);  // the frame of perhaps another context
-    a.mov(frame(offsetof(HostFrame, resume)), x86::rax);
-    vectors.reload();
-    pinned(true);
-    a.mov(x86::rdx, frame(offsetof(HostFrame, rip)));
-    a.mov(x86::eax, x86::dword_ptr(x86::rsp, int32_t(offsetof(HostFrame, flags))));
-    a.add(x86::al, 127);
-    a.sahf();
-    a.jmp(frame(offsetof(HostFrame, resume)));
+    callHost(outAt, callOut);
+    callHost(promoted, promotedTrap);
     vectors.subroutines(outAt);
     const auto beside = emitWritesBeside(a, besideCode, threaded, out);
     const AcSwitches ac = emitAcSwitches(a, outAt);
@@ -83,6 +89,8 @@ Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallO
     t.enter = reinterpret_cast<void (*)(HostFrame*, const void*)>(uintptr_t(place(enter)));
     t.exit = place(exit);
     t.callOut = place(out);
+    t.callOutAt = place(outAt);
+    t.promoted = place(promoted);
     std::transform(vectors.load.begin(), vectors.load.end(), t.load.begin(), place);
     t.loadX87 = place(vectors.loadX87);
     t.stac = place(ac.stac);

@@ -16,7 +16,8 @@ struct Continuation {
     const uint8_t* code;
     HostFrame* frame;
 };
-using CallOut = Continuation (*)(Translator& self, uint32_t site, HostFrame* frame);
+// `number`: of a site, or of a promoted trap.
+using CallOut = Continuation (*)(Translator& self, uint32_t number, HostFrame* frame);
 
 constexpr uint32_t kHostMxcsr = 0x1f80;  // what C++ code expects
 constexpr uint16_t kHostX87Control = 0x37f;
@@ -24,7 +25,9 @@ constexpr uint16_t kHostX87Control = 0x37f;
 struct Thunks {
     void (*enter)(HostFrame*, const void* code) = nullptr;
     const uint8_t* exit = nullptr;
-    const uint8_t* callOut = nullptr;  // a subroutine with a site's number (four bytes) behind the call
+    const uint8_t* callOut = nullptr;    // a subroutine with a site's number (four bytes) behind the call
+    const uint8_t* callOutAt = nullptr;  // the same with the number in eax: to be jumped to
+    const uint8_t* promoted = nullptr;   // likewise, for promoted traps
     // Subroutines that load registers (see VectorCode); null: the host has none.
     std::array<const uint8_t*, kVectorLevels> load{};
     const uint8_t* loadX87 = nullptr;
@@ -37,6 +40,6 @@ struct Thunks {
 
 // At the start of the buffer. `besideCode`: what memory may be written to beside code, or null; `threaded`:
 // several processors run at the same time.
-Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallOut callOut);
+Thunks makeThunks(CodeBuffer& buffer, RamBlock* besideCode, bool threaded, CallOut callOut, CallOut promoted);
 
 }  // namespace kiln

@@ -15,7 +15,7 @@ namespace kiln {
 
 std::shared_ptr<CodeStore> Translator::makeStore(const TranslatorOptions& options, PhysicalMemory& memory,
                                                  bool shared) {
-    return std::make_shared<CodeStore>(options, memory, shared, counting, callOut);
+    return std::make_shared<CodeStore>(options, memory, shared, counting, callOut, callPromoted);
 }
 
 Translator::Translator(Cpu& cpu, std::shared_ptr<CodeStore> store) : cpu_(cpu), store_(std::move(store)) {
@@ -24,6 +24,7 @@ Translator::Translator(Cpu& cpu, std::shared_ptr<CodeStore> store) : cpu_(cpu), 
     store_->add(running_);
     if (store_->drafting) jobs_ = std::make_unique<Job[]>(kJobs);
     cpu.io.code.hot = this;
+    forgetPromotionsWhereDevicesMove();
 }
 
 Translator::Translator(Cpu& cpu, const TranslatorOptions& options)
@@ -150,12 +151,18 @@ std::string Translator::report() const {
     for (size_t n = 0; n < kReasons.size(); n++)
         out += fmt::format("{} {} {}", n ? "," : "", kReasons[n], s.exits[n]);
     out += '\n';
-    static const char* const kKinds[] = {"interpret", "system",     "miss",    "before", "change ac",
-                                         "link",      "other page", "look-up", "over",   "vectors",
-                                         "dead",      "second",     "careful"};
+    static const char* const kKinds[] = {"interpret", "trap", "system",     "miss",    "before",
+                                         "change ac", "link", "other page", "look-up", "over",
+                                         "vectors",   "dead", "second",     "careful"};
     static_assert(std::size(kKinds) == Site::kKinds);
     out += "  calls:";
     for (size_t n = 0; n < Site::kKinds; n++) out += fmt::format(" {} {}", kKinds[n], s.calls[n]);
+    out += fmt::format(
+        "\n  traps: {} promoted now, in {} of {} KiB ({} so far); devices called {} times, of which {} for "
+        "{} traps at once and {} "
+        "in loops",
+        store_->promotions.count(), store_->promotions.used() >> 10, store_->promotions.budget() >> 10,
+        store_->promotions.made(), s.deviceEntries, s.sequences, s.sequenceTraps, s.sequenceRounds);
     out += fmt::format("\n  targets: {} have no block, {} are not translated yet; forgotten {} times\n",
                        s.noTarget, s.coldTarget, s.refreshes);
     std::vector<std::pair<uint64_t, unsigned>> most;
@@ -383,9 +390,11 @@ const uint8_t* Translator::leave(HostFrame& f, uint64_t rip, unsigned executed, 
 // The interpreter goes on with the site's instruction, or so many behind it, as if it had come to it in its
 // own way.
 const uint8_t* Translator::leaveInBlock(HostFrame& f, const Site& s, Exit why, unsigned behind) {
-    const HostBlock& t = *s.block;
+    return leaveAt(f, *s.block, s.index + behind, why);
+}
+
+const uint8_t* Translator::leaveAt(HostFrame& f, const HostBlock& t, unsigned index, Exit why) {
     const uint64_t begin = ripOf(f.page + t.start.pageOffset());
-    const unsigned index = s.index + behind;
     Block* b = t.dead ? nullptr : ownBlock(t, begin);
     if (b && cpu_.thicken(*b)) {
         cpu_.block = b;
@@ -418,9 +427,10 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
     statistics_.calls[size_t(s.kind)]++;
     switch (s.kind) {
         case Site::Kind::Interpret: interpreted_[s.mnemonic]++; return interpret(f, s);
+        case Site::Kind::Trap: return trap(f, s, number);
         case Site::Kind::System: return system(f, s);
         case Site::Kind::Miss:
-        case Site::Kind::Before: return missed(f, s);
+        case Site::Kind::Before: return missed(f, s, number);
         case Site::Kind::ChangeAc: return changeAc(f, s);
         case Site::Kind::Link: return s.behindSti ? behindSti(f, number) : link(f, number);
         case Site::Kind::OtherPage: {

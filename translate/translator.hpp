@@ -24,6 +24,7 @@
 namespace kiln {
 
 class BlockEmitter;
+class PromotedCode;
 
 class Translator final : public HotCode {
   public:
@@ -71,6 +72,9 @@ class Translator final : public HotCode {
         uint64_t hostBytes = 0, coldBytes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
         uint64_t nanoseconds = 0;                                  // of translating
+        uint64_t deviceEntries =
+            0;  // calls of devices by host code, of which these were for several traps at once:
+        uint64_t sequences = 0, sequenceTraps = 0, sequenceRounds = 0;  // the last: in loops
         uint64_t fills = 0, faults = 0;  // operands that the TLB did not give, and then did or could not
         std::array<uint64_t, size_t(Exit::Count)> exits{};
     };
@@ -138,6 +142,39 @@ class Translator final : public HotCode {
     const uint8_t* goOn(HostFrame& frame);
     const uint8_t* enterNext(HostFrame& frame);
     const uint8_t* interpret(HostFrame& frame, Site& site);
+    // -- traps (translator_traps.cpp)
+    static Continuation callPromoted(Translator& self, uint32_t number, HostFrame* frame);
+    void forgetPromotionsWhereDevicesMove();
+    const uint8_t* trap(HostFrame& frame, Site& site, uint32_t number);
+    bool reach(HostFrame& frame, const Site& site, const DeviceAccess& access, int64_t slice);
+    static void readDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
+    static void writeDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
+    const uint8_t* behindAccess(HostFrame& frame, Site& site, const DeviceAccess& access);
+    bool mayUsePort(const HostFrame& frame) const;
+    uint64_t ripOf(const HostFrame& frame, const Site& site) const {
+        return linearOf(ripOf(frame.page + uint64_t(site.target)));
+    }
+    const uint8_t* registersInMemory(HostFrame& frame, Site& site, uint32_t number);
+    const uint8_t* access(HostFrame& frame, Site& site, const DeviceAccess& access);
+    const uint8_t* behindPort(HostFrame& frame, const HostBlock& block, unsigned index,
+                              const Cpu::LastIo& access);
+    // -- several at once (translator_compounds.cpp)
+    std::shared_ptr<const TrapLoop> loopOf(const HostBlock& block) const;
+    bool goRound(HostFrame& frame, Site& site, const Promotion& promotion, int64_t slice,
+                 const uint8_t*& code);
+    void noteSequence(const HostFrame& frame, const Site& site, const TrapLoop& loop,
+                      std::span<const uint32_t> done, uint64_t traps, bool rounds);
+    const uint8_t* stringOfRegisters(HostFrame& frame, Site& site, bool copies);
+    const uint8_t* stringOfPorts(HostFrame& frame, Site& site);
+    bool wantsPromotion(TrapSite& trap, uint32_t site);
+    bool wantsDirect(uint32_t site, const TrapSite& trap, uint64_t key) const;
+    void promote(uint32_t site, TrapSite& trap, const Promotion& promotion,
+                 const std::function<bool(PromotedCode&)>& how);
+    void promotePort(uint32_t number, TrapSite& trap, uint16_t port, unsigned size, bool write);
+    void promoteCpuid(uint32_t number, TrapSite& trap, uint32_t leaf, uint32_t subleaf);
+    void promoteMsr(uint32_t number, TrapSite& trap, uint32_t index, bool write);
+    void promoteRegister(uint32_t number, TrapSite& trap, const Tlb::Entry& entry, const DeviceRange& range,
+                         const DeviceAccess& access);
     // -- other privilege levels (translator_crossings.cpp)
     const uint8_t* system(HostFrame& frame, Site& site);
     bool readTsc(HostFrame& frame, const Site& site);
@@ -152,7 +189,7 @@ class Translator final : public HotCode {
     // -- where modes, frames and faults are at play (translator_system.cpp)
     void notePlaces();
     bool mayBothHit(uint64_t source, uint64_t destination) const;
-    const uint8_t* missed(HostFrame& frame, Site& site);
+    const uint8_t* missed(HostFrame& frame, Site& site, uint32_t number);
     const uint8_t* raised(HostFrame& frame, const Site& site, const Fault& fault);
     const uint8_t* faulted(HostFrame& frame, const Fault& fault);
     const uint8_t* behindSti(HostFrame& frame, uint32_t site);
@@ -185,6 +222,7 @@ class Translator final : public HotCode {
         return !block.hostBlock || block.hostBlock->hostFor != now_.hostFor(rip);
     }
     const uint8_t* leave(HostFrame& frame, uint64_t rip, unsigned executed, Exit why);
+    const uint8_t* leaveAt(HostFrame& frame, const HostBlock& block, unsigned index, Exit why);
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, Exit why, unsigned behind = 0);
     void noteExit(Exit why) { statistics_.exits[size_t(why)]++; }
     const uint8_t* vectors(HostFrame& frame, Site& site);
@@ -228,6 +266,7 @@ class Translator final : public HotCode {
     HostFrame* frame_ = nullptr;  // while host code runs
     const Insn* goesOnAt_ = nullptr;
     Outcome outcome_ = Outcome::GoesOn;
+    int64_t left_ = 0;  // of the slice, behind the block, when a device was reached
     bool reachedEnd_ = false;
     std::exception_ptr thrown_;
     Statistics statistics_;

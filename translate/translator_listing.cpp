@@ -60,9 +60,9 @@ std::string Translator::hostCode(uint64_t rip) {
     listing.callOut = uint64_t(uintptr_t(thunks.callOut));
     for (const uint8_t* place : thunks.beside) listing.writesBeside.push_back(uint64_t(uintptr_t(place)));
     listing.site = [&](uint32_t number) -> std::string {
-        static constexpr const char* kKinds[] = {"interpret", "system",     "miss",    "before", "change AC",
-                                                 "link",      "other page", "look-up", "over",   "vectors",
-                                                 "dead",      "second",     "careful"};
+        static constexpr const char* kKinds[] = {"interpret", "trap", "system",     "miss",    "before",
+                                                 "change AC", "link", "other page", "look-up", "over",
+                                                 "vectors",   "dead", "second",     "careful"};
         static_assert(std::size(kKinds) == Site::kKinds);
         return store_->sites.has(number) ? kKinds[size_t(store_->sites[number].kind)] : "?";
     };

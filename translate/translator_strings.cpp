@@ -58,6 +58,7 @@ const uint8_t* Translator::strings(HostFrame& f, Site& s) {
         count -= n;
     }
     if (!count) return resume(f, s);
+    if (const uint8_t* host = stringOfRegisters(f, s, copies)) return host;
     statistics_.misses++;
     return interpret(f, s);
 }

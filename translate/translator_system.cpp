@@ -36,7 +36,10 @@ void Translator::notePlaces() {
                &c.alignmentChecks_,
                &c.lookupTag_,
                &c.globalTag_,
-               &c.dataTlb_};
+               &c.dataTlb_,
+               &c.cpuidState_,
+               &c.breakpoints_.io,
+               &c.breakpoints_.data};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
         places_.fastBase[r] = &c.fast_[r].base;
@@ -51,7 +54,7 @@ bool Translator::mayBothHit(uint64_t source, uint64_t destination) const {
     return cpu_.canonical(source) && cpu_.canonical(destination) && !oneSlot;
 }
 
-const uint8_t* Translator::missed(HostFrame& f, Site& s) {
+const uint8_t* Translator::missed(HostFrame& f, Site& s, uint32_t number) {
     f.operand &= cpu_.linearMask_;
     const bool together = !s.pair || mayBothHit(f.gpr(Rsi), f.gpr(Rdi));
     if (s.again && together && !(s.aligned && f.operand & (s.bytes - 1u))) {
@@ -69,6 +72,8 @@ const uint8_t* Translator::missed(HostFrame& f, Site& s) {
             case Cpu::Probe::Unclear: break;
         }
     }
+    if (s.kind == Site::Kind::Miss)
+        if (const uint8_t* host = registersInMemory(f, s, number)) return host;
     if (s.kind == Site::Kind::Before) return leaveInBlock(f, s, Exit::Instruction);
     if (s.strings) return strings(f, s);
     statistics_.misses++;

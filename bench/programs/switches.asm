@@ -3,14 +3,13 @@
 ; The command line ends with kiln=NAME,SPACES,ROUNDS,PCID: PCID 1 keeps translations by process-context identifiers where CPUID
 ; offers them. Every page counts its touches; the result is their sum, or "changed" when one page has another count than it should.
 ;
-; nasm -f bin switches.asm
+; nasm -f bin -I bench/programs/ bench/programs/switches.asm
 
 PAGES   equ 64
 WINDOW  equ 0x40000000          ; linear address of the pages
 TABLES  equ 0x00200000          ; PML4 with the boot's identity map
 FIRST   equ 0x01000000          ; physical: for each space PML4, PDPT, PD, PT, then its pages
 SPACE   equ (4 + PAGES) * 4096
-COM1    equ 0x3f8
 
         org 0x100000
         bits 32
@@ -20,17 +19,7 @@ header: dd 0x1BADB002, 0x00010000, -(0x1BADB002 + 0x00010000)
 start:  mov esp, 0x90000
         mov esi, [ebx + 16]     ; command line
         cld
-.find:  lodsb
-        test al, al
-        jz $
-        cmp al, '='
-        jne .find
-        cmp dword [esi - 5], 'kiln'
-        jne .find
-        mov [name], esi
-.skip:  lodsb
-        cmp al, ','
-        jne .skip
+        call findName
         call number
         mov [spaces], eax
         call number
@@ -53,14 +42,7 @@ start:  mov esp, 0x90000
         cmp edi, TABLES + 0x3000
         jne .large
 
-        mov edi, lines
-.line:  movzx edx, word [edi]   ; the serial port: 115200 baud, eight bits
-        mov al, [edi + 2]
-        out dx, al
-        add edi, 3
-        cmp edi, lines.end
-        jne .line
-
+        call serial
         mov eax, 1
         cpuid
         mov [features], ecx
@@ -77,33 +59,11 @@ start:  mov esp, 0x90000
         lgdt [gdtr]
         jmp 8:wide
 
-; Decimal number at ESI, and the character behind it.
-number: xor eax, eax
-        xor ecx, ecx
-.next:  mov cl, [esi]
-        inc esi
-        sub cl, '0'
-        cmp cl, 9
-        ja .done
-        imul eax, eax, 10
-        add eax, ecx
-        jmp .next
-.done:  ret
-
-lines:  dw COM1 + 3
-        db 0x80
-        dw COM1
-        db 1
-        dw COM1 + 1
-        db 0
-        dw COM1 + 3
-        db 3
-.end:
+%include "bare32.inc"
         align 8
 gdt:    dq 0, 0x00209a0000000000, 0x0000920000000000
 gdtr:   dw 23
         dd gdt
-name:     dd 0
 spaces:   dd 0
 rounds:   dd 0
 wanted:   dd 0
@@ -198,65 +158,9 @@ wide:   mov ax, 16
         mov esi, changed
         bt rbx, 63
         jc .wrong
-        mov esi, result
-        call text
-        mov edx, 16
-.digit: rol rbx, 4
-        mov eax, ebx
-        and eax, 15
-        mov al, [digits + rax]
-        call put
-        dec edx
-        jnz .digit
-        mov al, 10
-        call put
-.stop:  cli
-        hlt
-        jmp .stop
+        jmp told
 .wrong: call report
-        jmp .stop
-
-; "KILN-BENCH name " and the line at RSI.
-report: call text
-        mov al, 10
-        jmp put
-
-; The same without the line's end.
-text:   push rsi
-        mov esi, mark
-        call plain
-        mov esi, [name]
-.name:  lodsb
-        cmp al, ','
-        je .rest
-        call put
-        jmp .name
-.rest:  mov al, ' '
-        call put
-        pop rsi
-plain:  lodsb
-        test al, al
-        jz .done
-        call put
-        jmp plain
-.done:  ret
-
-; AL to the serial port.
-put:    push rdx
-        push rax
-        mov edx, COM1 + 5
-.wait:  in al, dx
-        test al, 0x20
-        jz .wait
-        pop rax
-        mov edx, COM1
-        out dx, al
-        pop rdx
-        ret
-
-mark:    db 'KILN-BENCH ', 0
-begin:   db 'begin', 0
-end:     db 'end', 0
-result:  db 'result ', 0
+        jmp stop
 changed: db 'result changed', 0
-digits:  db '0123456789abcdef'
+
+%include "bare64.inc"

@@ -1,0 +1,48 @@
+#include "cpu/trap_profile.hpp"
+
+#include <algorithm>
+
+namespace kiln {
+
+std::string_view nameOf(TrapKind kind) {
+    static constexpr std::string_view kNames[] = {
+        "in",       "out", "read",   "write",   "cpuid",  "rdmsr", "wrmsr", "read cr",
+        "write cr", "dr",  "invlpg", "invpcid", "rdtsc",  "hlt",   "pause", "if",
+        "popf",     "int", "iret",   "syscall", "sysret", "fault"};
+    static_assert(std::size(kNames) == kTrapKinds);
+    return kNames[size_t(kind)];
+}
+
+TrapProfile::TrapProfile()
+    : slots_(std::make_unique<TrapSite*[]>(kSlots)), sites_(std::make_unique<TrapSite[]>(kMostSites)) {
+    for (size_t n = 0; n < kTrapKinds; n++) others_[n].kind = TrapKind(n);
+}
+
+TrapSite& TrapProfile::find(uint64_t rip, TrapKind kind) {
+    size_t slot = slotOf(rip, kind);
+    for (; TrapSite* s = slots_[slot]; slot = (slot + 1) % kSlots)
+        if (s->rip == rip && s->kind == kind) return *s;
+    if (used_ == kMostSites) return others_[size_t(kind)];
+    TrapSite& s = sites_[used_++];
+    s.rip = rip, s.kind = kind;
+    slots_[slot] = &s;
+    return s;
+}
+
+std::vector<const TrapSite*> TrapProfile::sites() const {
+    std::vector<const TrapSite*> all;
+    for (size_t n = 0; n < used_; n++)
+        if (sites_[n].count()) all.push_back(&sites_[n]);
+    for (const TrapSite& s : others_)
+        if (s.count()) all.push_back(&s);
+    std::sort(all.begin(), all.end(),
+              [](const TrapSite* a, const TrapSite* b) { return a->count() > b->count(); });
+    return all;
+}
+
+void TrapScope::end() {
+    site_.nanoseconds += uint64_t(std::chrono::nanoseconds(Clock::now() - begun_).count());
+    site_.timed++;
+}
+
+}  // namespace kiln
