@@ -313,7 +313,7 @@ const uint8_t* Translator::stringOfRegisters(HostFrame& f, Site& s, bool copies)
         count -= n;
         to += n * size;
         if (copies) from += n * size;
-        disturbed = !c.block || c.slice_ != left || tlb.generation() != generation || c.dataTlb_ != &tlb;
+        disturbed = !c.block || tlb.generation() != generation || c.dataTlb_ != &tlb;
     }
     const bool died = !c.block;
     c.block = nullptr;
@@ -325,7 +325,8 @@ const uint8_t* Translator::stringOfRegisters(HostFrame& f, Site& s, bool copies)
     const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     HostFrame& n = followContext(f);
     n.slice = c.slice_ + s.block->count;
-    if (!n.gpr(Rcx) && !disturbed && !died) return resume(n, s);
+    // What has come of it is met behind the block, as ever.
+    if (!n.gpr(Rcx) && !disturbed && !died && c.slice_ == left) return resume(n, s);
     if (!n.gpr(Rcx)) return leaveAt(n, *s.block, s.index + 1u, Exit::Events);
     if (budget) return leaveAt(n, *s.block, s.index, Exit::Instruction);  // what is left is the interpreter's
     c.flags.change(flag::RF, true);
@@ -365,7 +366,7 @@ const uint8_t* Translator::stringOfPorts(HostFrame& f, Site& s) {
         budget -= done;
         count -= done;
         index += done * size;
-        disturbed = !c.block || c.slice_ != left || tlb.generation() != generation || c.dataTlb_ != &tlb ||
+        disturbed = !c.block || tlb.generation() != generation || c.dataTlb_ != &tlb ||
                     c.io.ports.target(port, size).handler != target.handler;
     }
     const bool died = !c.block;
@@ -378,7 +379,7 @@ const uint8_t* Translator::stringOfPorts(HostFrame& f, Site& s) {
     const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     HostFrame& n = followContext(f);
     n.slice = c.slice_ + s.block->count;
-    if (!n.gpr(Rcx) && !disturbed && !died && !store_->isDead(s)) return resume(n, s);
+    if (!n.gpr(Rcx) && !disturbed && !died && c.slice_ == left && !store_->isDead(s)) return resume(n, s);
     if (!n.gpr(Rcx)) return leaveAt(n, *s.block, s.index + 1u, Exit::Events);
     if (budget) return leaveAt(n, *s.block, s.index, Exit::Instruction);  // what is left is the interpreter's
     c.flags.change(flag::RF, true);

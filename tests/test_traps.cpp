@@ -1,0 +1,328 @@
+// Promotion and compounding of traps (translate/promotions.hpp, trap_loop.hpp): a device must see the same
+// accesses at the same times, and a program the same registers, memory and interrupts, whatever is done about
+// its traps.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/cpu_bench.hpp"
+#include "tests/random.hpp"
+#include "translate/translator.hpp"
+
+using namespace kiln;
+using namespace kiln::test;
+
+namespace {
+
+constexpr uint64_t kCode = 0x50000, kRam = 0x200000, kRegisters = 0x400000, kPlace = 0x10000000, kPages = 8;
+constexpr uint64_t kInterrupts = 0x70000;  // counted there
+constexpr uint16_t kPort = 0x60;
+constexpr int64_t kSlice = 500;
+
+// Registers that give other values each time, of which some can be had directly, and that raise an NMI now
+// and then.
+struct TestDevice : IoHandler {
+    struct Access {
+        uint64_t offset, value, executed;
+        uint32_t interrupts;
+        unsigned size;
+        bool write;
+        bool operator==(const Access&) const = default;
+    };
+    uint64_t ioRead(uint64_t offset, unsigned size) override {
+        if (const DirectRegister r = direct(offset, size, false)) {
+            uint64_t v = r.constant;
+            if (r.form == DirectRegister::Form::Place) std::memcpy(&v, r.place, r.bytes);
+            if (!barred) return v;
+        }
+        const uint64_t v = (log.size() + offset) * 0x9e3779b97f4a7c15;
+        return note(offset, v & openBus(size), size, false), v & openBus(size);
+    }
+    void ioWrite(uint64_t offset, unsigned size, uint64_t value) override {
+        if (offset == 4) barred = value & 1;
+        if (offset == 2 && size == 1 && !barred) return void(plain = uint8_t(value));
+        note(offset, value, size, true);
+    }
+    DirectRegister direct(uint64_t offset, unsigned size, bool) override {
+        if (offset == 2 && size == 1) return DirectRegister::at(plain).unless(barred);
+        return {};
+    }
+    void note(uint64_t offset, uint64_t value, unsigned size, bool write) {
+        uint32_t interrupts = 0;
+        std::memcpy(&interrupts, counter, sizeof interrupts);
+        log.push_back({offset, value, cpu->executed(), interrupts, size, write});
+        if (log.size() % 97 == 0) bus->deliver({.mode = DeliveryMode::Nmi});
+    }
+    std::vector<Access> log;
+    uint8_t plain = 7, barred = 0;
+    Cpu* cpu = nullptr;
+    ApicBus* bus = nullptr;
+    const uint8_t* counter = nullptr;
+};
+
+struct Bench : GuestBench {
+    explicit Bench(std::optional<TranslatorOptions> options) : GuestBench(Mode::Long64) {
+        translator.reset();
+        if (options) translator = std::make_unique<Translator>(cpu, *options);
+        addRam(kRam, kPages * kPageSize);
+        device.cpu = &cpu;
+        device.bus = &apicBus;
+        device.counter = host(kInterrupts);
+        ports.map(kPort, 16, device);
+        memory.mapIo(PhysAddr(kPlace), kPages * kPageSize, device);
+        for (uint64_t n = 0; n < kPages; n++) map(kRegisters + n * kPageSize, kPlace + n * kPageSize);
+        apic.ioWrite(0xF0, 4, 0x1FF);
+        // inc dword [rip + d]; iretq
+        const uint64_t at = kHandlers + 8 * 2;
+        const auto distance = int32_t(kInterrupts - (at + 6));
+        std::vector<uint8_t> handler = {0xff, 0x05, 0, 0, 0, 0, 0x48, 0xcf};
+        std::memcpy(&handler[2], &distance, sizeof distance);
+        write(at, handler);
+        cpu.gpr[Rsi] = kRegisters;
+        cpu.gpr[Rdi] = kRam;
+        cpu.gpr[Rdx] = kPort + 1;
+    }
+    static TranslatorOptions options(bool promote, bool compound, uint32_t tier2 = 0) {
+        return {.tier1 = 2, .tier2 = tier2, .ways = 1, .promote = promote, .compound = compound};
+    }
+    void run(std::vector<uint8_t> bytes) {
+        bytes.push_back(0xf4);
+        write(kCode, bytes);
+        cpu.rip = kCode;
+        again();
+    }
+    // Until HLT, that of a fault handler perhaps, in slices.
+    void again() {
+        cpu.halted = false;
+        for (unsigned n = 0; !cpu.halted && n < 20'000; n++) cpu.run(kSlice);
+        REQUIRE(cpu.halted);
+    }
+    const Translator::Statistics& statistics() { return static_cast<Translator&>(*translator).statistics(); }
+    const TrapSite& hottest() { return *cpu.traps.sites().front(); }
+    TestDevice device;
+};
+
+// `body`, `times` times: mov ebp, times; ...; dec ebp; jnz
+std::vector<uint8_t> loopOf(std::vector<uint8_t> body, uint32_t times) {
+    std::vector<uint8_t> code = {0xbd, uint8_t(times), uint8_t(times >> 8), uint8_t(times >> 16),
+                                 uint8_t(times >> 24)};
+    code.insert(code.end(), body.begin(), body.end());
+    code.insert(code.end(), {0xff, 0xcd, 0x75, uint8_t(-int(body.size()) - 4)});
+    return code;
+}
+
+// What loops are made of.
+const std::vector<std::vector<uint8_t>> kPieces = {
+    {0xe4, 0x60},                                // in al, 60h
+    {0xe5, 0x64},                                // in eax, 64h
+    {0xe4, 0x62},                                // in al, 62h: directly
+    {0xe6, 0x62},                                // out 62h, al: directly
+    {0xe6, 0x63},                                // out 63h, al
+    {0xe6, 0x64},                                // out 64h, al: bars what is direct, or no longer
+    {0xe7, 0x68},                                // out 68h, eax
+    {0xec},                                      // in al, dx
+    {0x66, 0xed},                                // in ax, dx
+    {0xed},                                      // in eax, dx
+    {0xee},                                      // out dx, al
+    {0x66, 0xef},                                // out dx, ax
+    {0x88, 0x06},                                // mov [rsi], al
+    {0x88, 0x2e},                                // mov [rsi], ch
+    {0x89, 0x46, 0x04},                          // mov [rsi+4], eax
+    {0x48, 0x89, 0x46, 0x08},                    // mov [rsi+8], rax
+    {0xc7, 0x06, 0x78, 0x56, 0x34, 0x92},        // mov dword [rsi], 92345678h
+    {0x48, 0xc7, 0x06, 0x78, 0x56, 0x34, 0x92},  // mov qword [rsi], the same
+    {0x8b, 0x46, 0x08},                          // mov eax, [rsi+8]
+    {0x8a, 0x0e},                                // mov cl, [rsi]
+    {0x8a, 0x66, 0x01},                          // mov ah, [rsi+1]
+    {0x66, 0x8b, 0x0e},                          // mov cx, [rsi]
+    {0x0f, 0xb6, 0x1e},                          // movzx ebx, byte [rsi]
+    {0x48, 0x8b, 0x1e},                          // mov rbx, [rsi]
+    {0x8a, 0x46, 0x02},                          // mov al, [rsi+2]: directly, on the first page
+    {0x89, 0x07},                                // mov [rdi], eax
+    {0x8b, 0x0f},                                // mov ecx, [rdi]
+    {0xaa},
+    {0x66, 0xab},
+    {0xab},
+    {0x48, 0xab},  // stosb to stosq
+    {0xac},
+    {0xad},                             // lodsb, lodsd
+    {0x48, 0xff, 0xc6},                 // inc rsi
+    {0x48, 0x83, 0xc7, 0x04},           // add rdi, 4
+    {0x48, 0x83, 0xee, 0x01},           // sub rsi, 1
+    {0xfe, 0xc3},                       // inc bl
+    {0x66, 0xff, 0xc9},                 // dec cx
+    {0x01, 0xd8},                       // add eax, ebx
+    {0x2c, 0x03},                       // sub al, 3
+    {0x39, 0xd8},                       // cmp eax, ebx
+    {0xa8, 0x01},                       // test al, 1
+    {0x66, 0x89, 0xcb},                 // mov bx, cx
+    {0x0f, 0xb6, 0xc9},                 // movzx ecx, cl
+    {0xb8, 0x21, 0x43, 0x65, 0x87},     // mov eax, 87654321h
+    {0x48, 0x8d, 0x5c, 0x7e, 0x05},     // lea rbx, [rsi+rdi*2+5]
+    {0x31, 0xd9},                       // xor ecx, ebx: no step of a loop that is gone round
+    {0x0f, 0xa2, 0xba, 0x61, 0, 0, 0},  // cpuid; mov edx, 61h
+};
+
+}  // namespace
+
+TEST_CASE("traps: random loops are the same however their traps are done") {
+    Random random(7401);
+    uint64_t sequences = 0, promoted = 0;
+    for (int n = 0; n < 400; n++) {
+        std::vector<uint8_t> body;
+        for (unsigned pieces = 1 + below(random, 7); pieces--;) {
+            const auto& piece = kPieces[below(random, kPieces.size() - (below(random, 3) ? 2 : 0))];
+            body.insert(body.end(), piece.begin(), piece.end());
+        }
+        const auto code = loopOf(body, 40 + uint32_t(below(random, 700)));
+        Bench reference(std::nullopt);
+        reference.run(code);
+        for (const auto& options : {Bench::options(false, false), Bench::options(true, false),
+                                    Bench::options(true, true), Bench::options(true, true, 1)}) {
+            Bench b(options);
+            b.run(code);
+            std::string listing;
+            for (const uint8_t byte : body) listing += " " + std::to_string(byte);
+            INFO("loop ", n, ":", listing, " promote ", options.promote, " compound ", options.compound,
+                 " tier2 ", options.tier2);
+            for (unsigned r = 0; r < 16; r++) CHECK(b.cpu.gpr.slot[r] == reference.cpu.gpr.slot[r]);
+            CHECK(b.cpu.flags.value() == reference.cpu.flags.value());
+            CHECK(b.cpu.rip == reference.cpu.rip);
+            CHECK(b.cpu.executed() == reference.cpu.executed());
+            CHECK(b.device.plain == reference.device.plain);
+            CHECK(b.device.log.size() == reference.device.log.size());
+            const auto [mine, theirs] =
+                std::mismatch(b.device.log.begin(), b.device.log.end(), reference.device.log.begin(),
+                              reference.device.log.end());
+            if (mine != b.device.log.end() && theirs != reference.device.log.end()) {
+                INFO("access ", mine - b.device.log.begin(), " at ", mine->executed, " instead of ",
+                     theirs->executed, ", interrupts ", mine->interrupts, " ", theirs->interrupts,
+                     ", offset ", mine->offset, " ", theirs->offset, ", value ", mine->value, " ",
+                     theirs->value);
+                CHECK(*mine == *theirs);
+            }
+            CHECK(std::memcmp(b.host(kRam), reference.host(kRam), kPages * kPageSize) == 0);
+            sequences += b.statistics().sequences;
+            for (const TrapSite* s : b.cpu.traps.sites()) promoted += s->promoted;
+        }
+        if (reference.device.log.empty()) continue;
+    }
+    CHECK(sequences > 1000);
+    CHECK(promoted > 100'000);
+}
+
+TEST_CASE("traps: nearly all of a hot loop's are done by promoted code, several at once") {
+    Bench b(Bench::options(true, true));
+    b.run(loopOf({0xec, 0xaa}, 10'000));  // in al, dx; stosb
+    const TrapSite& s = b.hottest();
+    CHECK(s.kind == TrapKind::In);
+    CHECK(s.target == kPort + 1);
+    CHECK(s.state == TrapSite::State::Promoted);
+    CHECK(s.count() == 10'000);
+    CHECK(s.promoted > 9'850);  // the last of a slice are not
+    CHECK(b.device.log.size() == 10'000);
+    CHECK(b.statistics().deviceEntries < 1'000);
+}
+
+TEST_CASE("traps: a device that goes away takes promoted code with it") {
+    Bench b(Bench::options(true, true));
+    TestDevice other;
+    other.cpu = &b.cpu, other.bus = &b.apicBus, other.counter = b.host(kInterrupts);
+    const auto code =
+        loopOf({0xe4, 0x61, 0xe4, 0x62, 0x8b, 0x0e}, 200);  // in al, 61h; in al, 62h; mov ecx, [rsi]
+    b.run(code);
+    CHECK(b.device.log.size() == 400);
+    b.ports.unmap(kPort, b.device);
+    b.ports.map(kPort, 16, other);
+    b.run(code);
+    CHECK(b.device.log.size() == 600);
+    CHECK(other.log.size() == 200);
+    CHECK(b.hottest().demotions > 0);
+    b.memory.mapIo(PhysAddr(kPlace), kPageSize, other, 1);
+    b.run(code);
+    CHECK(b.device.log.size() == 600);
+    CHECK(other.log.size() == 600);
+}
+
+TEST_CASE("traps: CPUID says what has changed since it was promoted") {
+    Bench b(Bench::options(true, true));
+    const auto code = loopOf({0xb8, 1, 0, 0, 0, 0x0f, 0xa2}, 200);  // mov eax, 1; cpuid
+    constexpr uint64_t kOsxsave = 1 << 27;
+    b.run(code);
+    CHECK(b.hottest().promoted > 100);
+    CHECK((b.cpu.gpr[Rcx] & kOsxsave) == 0);
+    b.cpu.setCr4(b.cpu.cr4 | cr4::OSXSAVE);
+    b.run(code);
+    CHECK((b.cpu.gpr[Rcx] & kOsxsave) != 0);
+}
+
+TEST_CASE("traps: MSRs, and values that they do not take") {
+    Bench b(Bench::options(true, true));
+    b.cpu.gpr[Rcx] = 0xc0000082;  // LSTAR
+    b.cpu.gpr[Rax] = 0x1234;
+    b.cpu.gpr[Rdx] = 0;
+    const std::vector<uint8_t> body = {0xff, 0xc0, 0x0f, 0x30, 0x0f, 0x32};  // inc eax; wrmsr; rdmsr
+    b.run(loopOf(body, 300));
+    CHECK(b.cpu.msr.lstar == 0x1234 + 300);
+    CHECK(b.hottest().promoted > 200);
+    b.cpu.gpr[Rdx] = 0x80000000;  // not canonical
+    b.run(loopOf(body, 300));
+    CHECK(b.cpu.rip == GuestBench::kHandlers + 8 * kGP + 1);
+    CHECK(b.cpu.msr.lstar == 0x1234 + 300);
+}
+
+TEST_CASE("traps: promoted ports are not for those without the right to them") {
+    Bench b(Bench::options(true, true));
+    const auto code = loopOf({0xe4, 0x62}, 200);  // in al, 62h
+    b.run(code);
+    CHECK(b.hottest().promoted > 100);
+    b.cpu.flags.change(flag::IOPL, false);
+    b.cpu.rip = kCode;
+    b.cpu.setCpl(3);
+    b.again();
+    CHECK(b.cpu.rip == GuestBench::kHandlers + 8 * kGP + 1);
+}
+
+TEST_CASE("traps: promotion can be turned off") {
+    Bench b(Bench::options(false, true));
+    b.run(loopOf({0xec, 0xaa, 0x8b, 0x0e}, 500));
+    for (const TrapSite* s : b.cpu.traps.sites()) CHECK(s->promoted == 0);
+    CHECK(b.hottest().count() == 500);
+    CHECK(b.statistics().deviceEntries == 0);
+}
+
+TEST_CASE("traps: string instructions between memory and a device") {
+    // 3000 elements cross pages; more than 4096 come back to the run loop in between.
+    for (const uint32_t count : {1u, 100u, 3000u, 9000u}) {
+        for (const std::vector<uint8_t>& instruction : std::vector<std::vector<uint8_t>>{{0xf3, 0x6c},
+                                                                                         {0xf3, 0x66, 0x6d},
+                                                                                         {0xf3, 0x6d},
+                                                                                         {0xf3, 0x6e},
+                                                                                         {0xf3, 0x6f},
+                                                                                         {0xf3, 0xaa},
+                                                                                         {0xf3, 0xab},
+                                                                                         {0xf3, 0xa4}}) {
+            auto setUp = [&](Bench& b, bool toDevice) {
+                const bool port = instruction.back() < 0x70;
+                b.cpu.gpr[Rcx] = count;
+                b.cpu.gpr[Rax] = 0x89abcdef;
+                b.cpu.gpr[Rdx] = kPort + 1;
+                b.cpu.gpr[Rdi] = port || !toDevice ? kRam : kRegisters;
+                b.cpu.gpr[Rsi] = port || toDevice ? kRam : kRegisters;
+                for (uint64_t n = 0; n < kPages * kPageSize; n++) b.host(kRam)[n] = uint8_t(n * 7);
+            };
+            for (const bool toDevice : {false, true}) {
+                Bench reference(std::nullopt), b(Bench::options(true, true));
+                for (Bench* x : {&reference, &b})
+                    for (int round = 0; round < 4; round++) setUp(*x, toDevice), x->run(instruction);
+                INFO("count ", count, " opcode ", int(instruction.back()), " to the device ", toDevice);
+                for (unsigned r = 0; r < 16; r++) CHECK(b.cpu.gpr.slot[r] == reference.cpu.gpr.slot[r]);
+                CHECK(b.cpu.rip == reference.cpu.rip);
+                CHECK(b.cpu.executed() == reference.cpu.executed());
+                CHECK(b.device.log == reference.device.log);
+                CHECK(std::memcmp(b.host(kRam), reference.host(kRam), kPages * kPageSize) == 0);
+            }
+        }
+    }
+}
