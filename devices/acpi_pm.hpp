@@ -66,7 +66,7 @@ class AcpiPm : public Device, public IoHandler {
     void writeByte(uint64_t offset, uint8_t value);
     void writeControl(uint16_t value);
     // The frequency as a fraction of 2^64 a nanosecond, which is right to a tick in 600 years.
-    static constexpr uint64_t kTicksPerNano = uint64_t(((unsigned __int128)kTimerHz << 64) / kSecond);
+    static constexpr uint64_t kTicksPerNano = uint64_t((((unsigned __int128)kTimerHz << 64) + kSecond - 1) / kSecond);
     uint64_t ticks() const { return uint64_t((unsigned __int128)clock_.now() * kTicksPerNano >> 64); }
     // The earliest time at which there have been so many.
     static Nanos timeOfTick(uint64_t n) {

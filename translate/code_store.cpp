@@ -19,7 +19,7 @@ CodeStore::CodeStore(const TranslatorOptions& o, PhysicalMemory& memory, bool is
       shared(isShared),
       buffer(o.bufferBytes),
       thunks(makeThunks(buffer, memory.largestRam(), memory.threads.several(), callOut, promoted)),
-      promotions(buffer, o.promote ? o.promotionBytes : 0),
+      promotions(buffer, o.promote ? std::min(o.promotionBytes, o.bufferBytes / 8) : 0),
       drafting(o.background ? std::make_unique<DraftingThread>() : nullptr),
       memory_(memory),
       threaded_(memory.threads.several()),
