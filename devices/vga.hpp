@@ -143,6 +143,7 @@ class VgaCore : public Device {
     void updateMemoryPath();  // after a register that the masks below come from
     uint8_t memoryRead(uint32_t offset);
     void memoryWrite(uint32_t offset, uint8_t value);
+    void plainWrite(uint32_t at, uint8_t value);
     uint32_t windowOffset(uint32_t offset) const;
     uint32_t loadPlanes(uint32_t address) const;
 
@@ -150,7 +151,8 @@ class VgaCore : public Device {
     Log& log_;
     RamBlock vram_;
     VgaRegisters r_;
-    uint32_t latch_ = 0;  // byte n is plane n's
+    bool plainWrites_ = false;  // see memoryWrite()
+    uint32_t latch_ = 0;        // byte n is plane n's
 
     // Derived from the registers, a byte a plane.
     uint32_t mapMask_ = 0, setReset_ = 0, enableSetReset_ = 0, bitMask_ = 0;

@@ -55,6 +55,10 @@ void VgaCore::updateMemoryPath() {
     setReset_ = spread(r_.graphics[0]);
     enableSetReset_ = spread(r_.graphics[1]);
     bitMask_ = inAllPlanes(r_.graphics[8]);
+    // Mode 12h as it is most often: a byte goes to the planes of its address, not rotated nor combined.
+    plainWrites_ = !linear_ && !r_.vbeEnabled() &&
+                   (r_.sequencer[4] & (kChain4 | kOddEvenOff)) == kOddEvenOff && !(r_.graphics[5] & 3) &&
+                   !r_.graphics[3];
 }
 
 uint32_t VgaCore::windowOffset(uint32_t offset) const {
@@ -89,9 +93,19 @@ uint8_t VgaCore::memoryRead(uint32_t offset) {
     return uint8_t(~(differs | differs >> 8 | differs >> 16 | differs >> 24));
 }
 
+// The same as the rest of memoryWrite() does then.
+inline void VgaCore::plainWrite(uint32_t at, uint8_t value) {
+    const uint32_t address = at & kLegacyPlaneMask;
+    const uint32_t data = (inAllPlanes(value) & ~enableSetReset_) | (setReset_ & enableSetReset_);
+    const uint32_t masked = (data & bitMask_) | (latch_ & ~bitMask_);
+    const uint32_t word = (loadPlanes(address) & ~mapMask_) | (masked & mapMask_);
+    std::memcpy(vram_.data() + size_t(address) * 4, &word, 4);
+}
+
 void VgaCore::memoryWrite(uint32_t offset, uint8_t value) {
     uint32_t at = windowOffset(offset);
     if (at == kNotDecoded) return;
+    if (plainWrites_) return plainWrite(at, value);
     uint32_t bank = uint32_t(r_.get(Dispi::Bank)) << 16;
     if (linear_) {
         if (bank + at < kVramSize) vram_.data()[bank + at] = value;

@@ -29,6 +29,7 @@ void PortBus::unmap(uint16_t first, IoHandler& handler) {
 }
 
 void PortBus::rebuild() {
+    version_++;
     for (auto& listener : onChange) listener();
     owner_.fill(0);
     for (size_t i = 0; i < ranges_.size(); i++) {

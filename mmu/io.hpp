@@ -18,9 +18,9 @@ class IoHandler {
     virtual ~IoHandler() = default;
     virtual uint64_t ioRead(uint64_t offset, unsigned size) = 0;
     virtual void ioWrite(uint64_t offset, unsigned size, uint64_t value) = 0;
-    // Up to `count` (not 0) accesses of `size` bytes in one call, to the same register or to `ascending` ones,
-    // between the device and memory. How many were done: nothing but the last may have done more than to
-    // move data, and only that one may depend on time.
+    // Up to `count` (not 0) accesses of `size` bytes in one call, to the same register or to `ascending`
+    // ones, between the device and memory. How many were done: nothing but the last may have done more than
+    // to move data, and only that one may depend on time.
     virtual uint64_t ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending, void* to);
     virtual uint64_t ioWriteBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
                                   const void* from);
@@ -51,7 +51,8 @@ class PortBus {
     };
     Target target(uint16_t port, unsigned size) const;
     DirectRegister direct(uint16_t port, unsigned size, bool write) const;
-    std::vector<std::function<void()>> onChange;  // ports were mapped or unmapped: before that
+    uint64_t version() const { return version_; }  // another one after each change
+    std::vector<std::function<void()>> onChange;   // ports were mapped or unmapped: before that
 
     struct Range {
         uint32_t first, count;
@@ -64,6 +65,7 @@ class PortBus {
     const Range* find(uint32_t port) const;
     void rebuild();
 
+    uint64_t version_ = 0;
     std::vector<Range> ranges_;
     std::array<uint16_t, 65536> owner_{};  // port -> index into ranges_ plus one; 0 is open bus
 };

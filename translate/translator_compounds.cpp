@@ -94,6 +94,10 @@ bool Translator::goRound(HostFrame& f, Site& s, const Promotion& p, int64_t slic
     x.flags.setArithmetic(arithmeticFlags(f.flags));
     std::array<uint32_t, 32> done{};
     DeviceRange known{1, 0, 0, nullptr};
+    PortBus::Target target;
+    uint32_t knownPort = 0;
+    unsigned knownBytes = 0;
+    uint64_t version = c.io.ports.version();
     static constexpr Block kNoBlock{};
     c.block = &kNoBlock;
     const Tlb* tlb = c.dataTlb_;
@@ -156,12 +160,21 @@ bool Translator::goRound(HostFrame& f, Site& s, const Promotion& p, int64_t slic
             case What::In:
             case What::Out: {
                 const auto number = uint16_t(step.from == TrapLoop::kDx ? x.r[Rdx] : uint64_t(step.constant));
+                if (number != knownPort || step.bytes != knownBytes) {
+                    target = c.io.ports.target(number, step.bytes);
+                    knownPort = number, knownBytes = step.bytes;
+                }
                 device([&] {
-                    if (step.what == What::In)
+                    if (step.what == What::In && target.handler)
+                        x.set(step, target.handler->ioRead(target.offset, step.bytes) & maskOf(step.bytes));
+                    else if (step.what == What::In)
                         x.set(step, c.io.ports.read(number, step.bytes));
+                    else if (target.handler)
+                        target.handler->ioWrite(target.offset, step.bytes, x.r[Rax] & maskOf(step.bytes));
                     else
                         c.io.ports.write(number, step.bytes, uint32_t(x.r[Rax] & maskOf(step.bytes)));
                 });
+                if (c.io.ports.version() != version) knownBytes = 0, version = c.io.ports.version();
                 port = disturbed;
                 break;
             }
