@@ -38,6 +38,8 @@ class Bare:
     spaces: int
     rounds: int
     pcid: bool
+    kernel = "switches"
+    disk = False
 
     def append(self, scale):
         return f"kiln={self.name},{self.spaces},{self.repeats(scale)},{int(self.pcid)}"
@@ -47,6 +49,27 @@ class Bare:
 
     def expected(self, scale):
         return f"{self.spaces * self.repeats(scale) * 64:016x}"  # each round touches 64 pages of each space
+
+
+@dataclasses.dataclass
+class Trap:
+    """A loop of programs/traps.asm, the `test`th of its table, so many times."""
+    name: str
+    test: int
+    rounds: int
+    result: object = None  # a function of the repetitions, where it is simple
+    disk: bool = False     # reads the first IDE disk
+    kernel = "traps"
+
+    def append(self, scale):
+        return f"kiln={self.name},{self.test},{self.repeats(scale)}"
+
+    def repeats(self, scale):
+        return max(1, round(self.rounds * scale))
+
+    def expected(self, scale):
+        """None: what the first machine gives."""
+        return None if self.result is None else f"{self.result(self.repeats(scale)):016x}"
 
 
 @dataclasses.dataclass
@@ -152,6 +175,18 @@ ROWS = [
     ], 20),
     Row("kernel", "kernel-heavy", own("kernel", "", faults=18, syscalls=40, signals=15, segfaults=15, pipes=45, forks=18,
                                       execs=16, files=35, messages=50, copies=16), 3, 3),
+    Row("trap", "traps", [
+        Trap("ports", 0, 1_000_000, lambda n: 510 * n),
+        Trap("cpuid", 1, 2_000_000, lambda n: 2 * n),
+        Trap("msr", 2, 1_000_000, lambda n: n * (n + 1) // 2 + 0x300 * n),
+        Trap("apic", 3, 1_000_000, lambda n: sum(i & 0xf0 for i in range(1, n + 1))),
+        Trap("hpet", 4, 1_500_000, lambda n: n),
+        Trap("pm-timer", 5, 1_500_000, lambda n: n),
+        Trap("uart", 6, 500_000, lambda n: 0),
+        Trap("vga-fill", 7, 20), Trap("vga-fill-mov", 8, 20), Trap("vga-points", 9, 50),
+        Trap("ide-pio", 10, 1024, disk=True), Trap("ide-pio-loop", 11, 1024, disk=True),
+        Trap("self-ipi", 12, 400_000, lambda n: n), Trap("timer", 13, 100_000, lambda n: n),
+    ], 3),
     Row("boot", "Linux boot to shell", [Boot("boot"), Boot("boot-cd", cd=True)], 2),
 ]
 

@@ -1,6 +1,7 @@
 """Makes what is run: the tree with our programs, Debian's and their inputs, which the host enters by chroot; a Linux guest with the
 same tree in its initial RAM disk; CD-ROMs of it; the Multiboot kernel; and a ROM for the time to the first instruction."""
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ UNUSED = ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"
           "usr/lib/x86_64-linux-gnu/gconv"]
 TREE_IN_GUEST = "kiln-bench"  # as `enter` has it
 PROMPT = "kiln guest: Linux"  # as tests/guests/init prints it
+DISK = 64 << 20  # bytes of the one that programs/traps.asm reads
 COMMAND_LINE = 2047  # Linux's limit
 
 
@@ -38,7 +40,7 @@ class Guest:
         programs = [program for row in rows for program in row.programs]
         self.own = [p for p in programs if isinstance(p, catalog.Own)]
         self.real = [p for p in programs if isinstance(p, catalog.Real)]
-        self.bare = [p for p in programs if isinstance(p, catalog.Bare)]
+        self.bare = [p for p in programs if isinstance(p, (catalog.Bare, catalog.Trap))]
         self.packages = Packages(self.path("packages"), "bookworm-backports")
         self.tree = self.path("tree")
 
@@ -53,7 +55,13 @@ class Guest:
             for name in sorted({p.kernel for p in self.bare}):
                 programs = os.path.join(HERE, "programs/")
                 make(["nasm", "-f", "bin", "-I", programs, programs + name + ".asm", "-o", self.path(name + ".bin")])
+        if any(p.disk for p in self.bare):
+            self.make_disk()
         self.make_rom()
+
+    def make_disk(self):
+        with open(self.path("disk.img"), "wb") as f:
+            f.write(random.Random(1).randbytes(DISK))
 
     def make_tree(self):
         shutil.rmtree(self.tree, ignore_errors=True)

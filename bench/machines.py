@@ -60,8 +60,11 @@ class Machine:
     def linux_from_cd(self, guest, names):
         return self.start("-cdrom", guest.cd(names), "-boot", "d")
 
-    def multiboot(self, guest, append):
-        return self.start("-kernel", guest.path("switches.bin"), "-append", append)
+    def multiboot(self, guest, program):
+        disk = ["-hda", guest.path("disk.img"), *self.ide] if program.disk else []
+        return self.start("-kernel", guest.path(program.kernel + ".bin"), "-append", program.append(guest.scale), *disk)
+
+    ide = []  # options for a machine that has IDE
 
     def rom(self, guest):
         return self.start("-bios", guest.path("first.rom"))
@@ -104,6 +107,8 @@ class Kiln(Machine):
 
 
 class Qemu(Machine):
+    ide = ["-M", "pc"]
+
     def __init__(self, name, command, work):
         super().__init__(name, command, work)
         self.command = [*command, "-accel", "tcg", "-cpu", "max", "-M", "q35", "-nic", "none"]

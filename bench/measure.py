@@ -150,7 +150,7 @@ def boot(machine, guest, cd, limit):
 
 def bare(machine, guest, program, limit):
     run = Run()
-    follow(machine, machine.multiboot(guest, program.append(guest.scale)), run, limit, lambda run: program.name in run.results)
+    follow(machine, machine.multiboot(guest, program), run, limit, lambda run: program.name in run.results)
     return run
 
 

@@ -165,11 +165,12 @@ class CommandLine {
         value(
             "accel",
             "jit|interp[,tier1=N][,tier2=N][,tb-size=MIB][,portable=on|off]"
-            "[,background=on|off][,thread=HOW]",
+            "[,background=on|off][,promote=on|off][,compound=on|off][,thread=HOW]",
             "jit: hot code becomes host code, once a block was entered N times, and with portable=on leaves "
             "what hosts compute differently (sines, reciprocals) to the interpreter; background=off makes it "
             "on "
             "no thread of its own, which it has where a host processor is idle and time is not counted; "
+            "promote=off gives hot traps no code of their own, compound=off does neighbouring ones one by one; "
             "interp: "
             "the interpreter alone; default jit on x86-64 hosts, interp on others; "
             "thread=multi gives every processor a host thread, thread=single none",

@@ -373,6 +373,7 @@ disk:   xor r14d, r14d          ; sector
         dec r15d
         jnz .sector
         add r14d, 128
+        and r14d, 0x1ffff       ; the disk has 64 MiB
         dec r13d
         jnz .command
         ret
