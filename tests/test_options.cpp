@@ -327,6 +327,8 @@ TEST_CASE("options: the translator is the default where there is one") {
     CHECK(parse({"-accel", "jit"}).machine.translator->background);
     CHECK_FALSE(parse({"-accel", "jit,background=off"}).machine.translator->background);
     const auto jit = parse({"-accel", "jit,tier1=7,tier2=0,tb-size=3"}).machine.translator;
+    const auto plain = parse({"-accel", "jit,promote=off,compound=off"}).machine.translator;
+    CHECK((jit && jit->promote && jit->compound && plain && !plain->promote && !plain->compound));
     CHECK((jit && jit->tier1 == 7 && jit->tier2 == 0 && jit->bufferBytes == 3u << 20));
 }
 

@@ -160,7 +160,7 @@ class Translator final : public HotCode {
                               const Cpu::LastIo& access);
     // -- several at once (translator_compounds.cpp)
     std::shared_ptr<const TrapLoop> loopOf(const HostBlock& block) const;
-    bool goRound(HostFrame& frame, Site& site, const Promotion& promotion, int64_t slice,
+    bool goRound(HostFrame& frame, Site& site, std::shared_ptr<const TrapLoop> loop, int64_t slice,
                  const uint8_t*& code);
     void noteSequence(const HostFrame& frame, const Site& site, const TrapLoop& loop,
                       std::span<const uint32_t> done, uint64_t traps, bool rounds);

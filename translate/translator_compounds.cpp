@@ -80,9 +80,10 @@ struct Registers {
 
 // From the site's instruction on, in front of which everything is as it should be; `slice` is what there is
 // in front of the block. False: it has not even been done once. Otherwise host code goes on at `code`.
-bool Translator::goRound(HostFrame& f, Site& s, const Promotion& p, int64_t slice, const uint8_t*& code) {
+bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> held, int64_t slice,
+                         const uint8_t*& code) {
     Cpu& c = cpu_;
-    const TrapLoop& loop = *p.loop;
+    const TrapLoop& loop = *held;  // devices that move take promoted code with them
     const HostBlock& b = *s.block;
     const auto steps = unsigned(loop.steps.size());
     const int64_t enough = b.count + int64_t(steps);

@@ -100,12 +100,13 @@ Continuation Translator::callPromoted(Translator& self, uint32_t number, HostFra
     Site& s = self.store_->sites[p.site];
     self.frame_ = frame;
     f.slice += std::exchange(self.withheld_, 0);
+    TrapSite& profile = *p.profile;  // which stays where it is, unlike p
     DeviceAccess a = p.access;
     if (!a.port) a.offset += (self.cpu_.dataTlb_->at(f.operand).page & ~kPageMask) | (f.operand & kPageMask);
     const int64_t slice = f.slice - s.executed + (s.limited ? f.beyond : 0);
     const uint8_t* code = nullptr;
-    if (p.loop && self.goRound(f, s, p, slice, code)) return {code, self.frame_};
-    p.profile->promoted++;
+    if (p.loop && self.goRound(f, s, p.loop, slice, code)) return {code, self.frame_};
+    profile.promoted++;
     const bool simple = !s.x87 && !s.x87Page && !self.recording_;
     if (self.reach(f, s, a, slice) && simple) [[likely]] {
         f.vectorsNext = s.level;
