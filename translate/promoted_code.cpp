@@ -24,7 +24,6 @@ x86::Gp sized(unsigned id, unsigned bytes) {
     }
 }
 
-constexpr uint64_t maskOf(unsigned bytes) { return bytes >= 8 ? ~0ull : (1ull << 8 * bytes) - 1; }
 constexpr unsigned kRax = 0, kRdx = 2;  // the guest's
 
 }  // namespace
@@ -175,7 +174,7 @@ void PromotedCode::nanoseconds() {
 bool PromotedCode::read(const DirectRegister& from, unsigned size) {
     guard(from);
     switch (from.form) {
-        case DirectRegister::Form::Constant: a_.mov(rcx, from.constant & maskOf(size)); return true;
+        case DirectRegister::Form::Constant: a_.mov(rcx, from.constant & openBus(size)); return true;
         case DirectRegister::Form::Place: {
             if (size > from.bytes && from.bytes != 1 && from.bytes != 4) return false;
             const unsigned bytes = std::min<unsigned>(size, from.bytes);
@@ -204,8 +203,8 @@ bool PromotedCode::read(const DirectRegister& from, unsigned size) {
             break;
         default: return false;
     }
-    if (~from.mask & maskOf(size)) {
-        a_.mov(rax, from.mask & maskOf(size));
+    if (~from.mask & openBus(size)) {
+        a_.mov(rax, from.mask & openBus(size));
         a_.and_(rcx, rax);
     }
     if (from.constant) {
@@ -219,7 +218,7 @@ bool PromotedCode::write(const DirectRegister& to, unsigned size) {
     guard(to);
     if (to.form == DirectRegister::Form::Constant) return true;
     if (to.form != DirectRegister::Form::Place || size < to.bytes) return false;
-    if (~to.mask & maskOf(to.bytes)) {
+    if (~to.mask & openBus(to.bytes)) {
         if (to.bytes == 8) return false;
         a_.and_(ecx, uint32_t(to.mask));
     }

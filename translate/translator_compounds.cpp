@@ -14,8 +14,6 @@ namespace {
 using What = TrapLoop::What;
 using Step = TrapLoop::Step;
 
-constexpr uint64_t maskOf(unsigned bytes) { return bytes >= 8 ? ~0ull : (1ull << 8 * bytes) - 1; }
-
 template <class Operation>
 uint64_t atWidth(unsigned bytes, Operation operation) {
     switch (bytes) {
@@ -40,17 +38,17 @@ struct Registers {
             r[s.to] = (r[s.to] & ~0xff00ull) | (v & 0xff) << 8;
             return;
         }
-        const uint64_t mask = s.merges ? maskOf(s.bytes) : ~0ull;
+        const uint64_t mask = s.merges ? openBus(s.bytes) : ~0ull;
         r[s.to] = (r[s.to] & ~mask) | (v & mask);
     }
     uint64_t source(const Step& s) const { return s.from < 16 ? r[s.from] : uint64_t(s.constant); }
     uint64_t address(const Step& s) const {
         const uint64_t base = s.base < 16 ? r[s.base] : 0, index = s.index < 16 ? r[s.index] << s.scale : 0;
         const int64_t distance = s.what == What::StoreConstant ? 0 : s.constant;
-        return (base + index + uint64_t(distance)) & maskOf(s.width);
+        return (base + index + uint64_t(distance)) & openBus(s.width);
     }
     void advance(const Step& s) {
-        if (s.advance) r[s.base] = (r[s.base] + s.advance) & maskOf(s.width);
+        if (s.advance) r[s.base] = (r[s.base] + s.advance) & openBus(s.width);
     }
     void arithmetic(const Step& s) {
         const uint64_t v = atWidth(s.bytes, [&]<class T>() -> uint64_t {
@@ -149,9 +147,9 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
         const uint64_t offset = physical - known.base;
         device([&] {
             if (write)
-                known.handler->ioWrite(offset, step.bytes, x.data(step) & maskOf(step.bytes));
+                known.handler->ioWrite(offset, step.bytes, x.data(step) & openBus(step.bytes));
             else
-                x.set(step, known.handler->ioRead(offset, step.bytes) & maskOf(step.bytes));
+                x.set(step, known.handler->ioRead(offset, step.bytes) & openBus(step.bytes));
         });
         return true;
     };
@@ -167,13 +165,13 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
                 }
                 device([&] {
                     if (step.what == What::In && target.handler)
-                        x.set(step, target.handler->ioRead(target.offset, step.bytes) & maskOf(step.bytes));
+                        x.set(step, target.handler->ioRead(target.offset, step.bytes) & openBus(step.bytes));
                     else if (step.what == What::In)
                         x.set(step, c.io.ports.read(number, step.bytes));
                     else if (target.handler)
-                        target.handler->ioWrite(target.offset, step.bytes, x.r[Rax] & maskOf(step.bytes));
+                        target.handler->ioWrite(target.offset, step.bytes, x.r[Rax] & openBus(step.bytes));
                     else
-                        c.io.ports.write(number, step.bytes, uint32_t(x.r[Rax] & maskOf(step.bytes)));
+                        c.io.ports.write(number, step.bytes, uint32_t(x.r[Rax] & openBus(step.bytes)));
                 });
                 if (c.io.ports.version() != version) knownBytes = 0, version = c.io.ports.version();
                 port = disturbed;
@@ -186,12 +184,12 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
                 if (on) x.advance(step);
                 break;
             case What::Move:
-            case What::Constant: x.set(step, x.source(step) & maskOf(step.bytes)); break;
-            case What::Address: x.set(step, x.address(step) & maskOf(step.bytes)); break;
+            case What::Constant: x.set(step, x.source(step) & openBus(step.bytes)); break;
+            case What::Address: x.set(step, x.address(step) & openBus(step.bytes)); break;
             case What::Branch: on = !x.flags.zf(); break;
             case What::BranchIfZero: on = x.flags.zf(); break;
             case What::Loop: {
-                const uint64_t mask = maskOf(step.width), count = (x.r[Rcx] - 1) & mask;
+                const uint64_t mask = openBus(step.width), count = (x.r[Rcx] - 1) & mask;
                 on = count != 0;
                 if (on) x.r[Rcx] = count;
                 break;
@@ -320,7 +318,7 @@ const uint8_t* Translator::stringOfRegisters(HostFrame& f, Site& s, bool copies)
             n = o.handler->ioReadBlock(o.offset, size, n, true, d.host);
         } else {
             n = 1;
-            d.handler->ioWrite(d.offset, size, o.handler->ioRead(o.offset, size) & maskOf(size));
+            d.handler->ioWrite(d.offset, size, o.handler->ioRead(o.offset, size) & openBus(size));
         }
         traps += n;
         budget -= n;

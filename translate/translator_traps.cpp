@@ -15,11 +15,9 @@ namespace {
 constexpr uint64_t kPromotedAfter = 32;  // traps of a site
 constexpr unsigned kMostDemotions = 6;   // each makes the next promotion wait four times as long
 
-constexpr uint64_t maskOf(unsigned bytes) { return bytes >= 8 ? ~0ull : (1ull << 8 * bytes) - 1; }
-
 void setLow(uint64_t& r, unsigned bytes, uint64_t v) {
-    const uint64_t mask = bytes >= 4 ? ~0ull : maskOf(bytes);
-    r = (r & ~mask) | (v & maskOf(bytes));
+    const uint64_t mask = bytes >= 4 ? ~0ull : openBus(bytes);
+    r = (r & ~mask) | (v & openBus(bytes));
 }
 
 TrapKind kindOf(const Site& s) {
@@ -152,14 +150,14 @@ void Translator::readDevice(HostFrame& f, const Site& s, const DeviceAccess& a) 
     else if (a.port || s.guest & Site::Move::kMerges)
         setLow(r, a.size, v);
     else
-        r = v & maskOf(a.size);
+        r = v & openBus(a.size);
 }
 
 void Translator::writeDevice(HostFrame& f, const Site& s, const DeviceAccess& a) {
     uint64_t v = f.gpr(a.port ? unsigned(Rax) : s.guest & Site::Move::kRegister);
     if (!a.port && s.guest & Site::Move::kConstant) v = uint64_t(int64_t(int32_t(s.constant)));
     if (!a.port && s.guest & Site::Move::kHighByte) v >>= 8;
-    a.handler->ioWrite(a.offset, a.size, v & maskOf(a.size));
+    a.handler->ioWrite(a.offset, a.size, v & openBus(a.size));
 }
 
 const uint8_t* Translator::access(HostFrame& f, Site& s, const DeviceAccess& a) {
@@ -367,7 +365,7 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
         }
         code.requirePage(a.write, e, at);
         if (a.write && site.guest & Site::Move::kConstant)
-            code.loadConstant(uint64_t(int64_t(int32_t(site.constant))) & maskOf(a.size));
+            code.loadConstant(uint64_t(int64_t(int32_t(site.constant))) & openBus(a.size));
         else if (a.write)
             code.loadRegister(site.guest & Site::Move::kRegister);
         if (!(a.write ? code.write(direct, a.size) : code.read(direct, a.size))) return false;
