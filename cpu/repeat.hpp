@@ -71,6 +71,14 @@ void fillUpward(uint8_t* to, T v, uint64_t n) {
     else
         for (uint64_t k = 0; k < n; k++) storeGuest(to + k * sizeof(T), v);
 }
+inline void fillElements(unsigned size, uint8_t* to, uint64_t v, uint64_t n) {
+    switch (size) {
+        case 1: return fillUpward(to, uint8_t(v), n);
+        case 2: return fillUpward(to, uint16_t(v), n);
+        case 4: return fillUpward(to, uint32_t(v), n);
+        default: return fillUpward(to, v, n);
+    }
+}
 
 // Repeats `run(most)` until rCX is 0. It does between 1 and `most` elements and says how many. False:
 // unfinished.

@@ -214,12 +214,15 @@ void Board::buildIsa(const MachineConfig& config) {
     io_.ports.map(0xb2, 2, p.pm->apmPorts());
 
     for (unsigned i = 0; i < std::min<size_t>(config.serialPorts, kUarts.size()); i++) {
-        auto output = io_.serial[i] ? io_.serial[i] : [](uint8_t) {};
-        add(p.uarts[i], io_.clock, p.isa[kUarts[i].irq], output);
+        add(p.uarts[i], io_.clock, p.isa[kUarts[i].irq], io_.serial[i]);
+        if (io_.serialKeepsBack) p.uarts[i]->keepBack();
         io_.ports.map(kUarts[i].port, 8, *p.uarts[i]);
     }
     if (config.debugConsole) {
-        add(p.debugConsole, io_.debugConsole);
+        add(p.debugConsole, [this](uint8_t byte) {
+            flushSerial();  // they may share a terminal
+            if (io_.debugConsole) io_.debugConsole(byte);
+        });
         io_.ports.map(0x402, 1, *p.debugConsole);
         io_.ports.map(0xe9, 1, *p.debugConsole);
     }
@@ -432,6 +435,11 @@ void Board::mouse(int dx, int dy, int wheel, unsigned buttons) {
 
 void Board::serialInput(unsigned port, std::span<const uint8_t> bytes) {
     if (port < parts_->uarts.size() && parts_->uarts[port]) parts_->uarts[port]->receive(bytes);
+}
+
+void Board::flushSerial() {
+    for (auto& uart : parts_->uarts)
+        if (uart) uart->flush();
 }
 
 void Board::coprocessorError(bool raised) { parts_->coprocessor->ferr(raised); }

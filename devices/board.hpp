@@ -36,6 +36,7 @@ struct BoardPorts {
     std::function<void(bool active)> ignne{};
     std::function<void()> smi{};  // to the processor whose access is being served
     std::array<std::function<void(uint8_t)>, 4> serial{};
+    bool serialKeepsBack = false;  // until Board::flushSerial()
     std::function<void(uint8_t)> debugConsole{};
 };
 
@@ -61,6 +62,7 @@ class Board {
     void key(uint8_t hidUsage, bool down);
     void mouse(int dx, int dy, int wheel, unsigned buttons);
     void serialInput(unsigned port, std::span<const uint8_t> bytes);
+    void flushSerial();  // what serial ports have kept back
     void coprocessorError(bool raised);  // the processor's FERR#
     void powerButton();
     void wake();  // from S3, if the machine is there

@@ -122,6 +122,11 @@ uint64_t IdeChannel::CommandBlock::ioWriteBlock(uint64_t offset, unsigned size, 
     return bytes ? (bytes + size - 1) / size : IoHandler::ioWriteBlock(offset, size, count, ascending, from);
 }
 
+uint64_t IdeChannel::CommandBlock::plainAccesses(uint64_t offset, unsigned size, bool write) {
+    const IdeDevice* d = offset == kData && size > 1 ? channel.selected() : nullptr;
+    return d ? d->plainData(write) / size : 0;
+}
+
 // -- control block: alternate status, device control
 
 uint64_t IdeChannel::ControlBlock::ioRead(uint64_t, unsigned) {

@@ -50,6 +50,7 @@ class IdeChannel : public IdeHost {
                              void* to) override;
         uint64_t ioWriteBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
                               const void* from) override;
+        uint64_t plainAccesses(uint64_t offset, unsigned size, bool write) override;
         IdeChannel& channel;
     } commandBlock_{*this};
     struct ControlBlock : IoHandler {

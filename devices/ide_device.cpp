@@ -59,6 +59,10 @@ void IdeDevice::onTimer() {
         case Phase::Command: execute(command_); break;
         case Phase::Block: nextBlock(); break;
         case Phase::Dma: transferDma(); break;
+        case Phase::DataIn:
+            phase_ = phase;
+            setInterrupt(true);
+            break;
         default: phase_ = phase;
     }
 }
@@ -95,6 +99,13 @@ void IdeDevice::offer(size_t bytes) {
     setInterrupt(true);
 }
 
+void IdeDevice::offerMore(size_t bytes) {
+    phase_ = Phase::DataIn;
+    position_ = end_, end_ += uint32_t(bytes);
+    status_ = kReady | kSeekDone | kRequest;
+    timer_.arm(clock_.now() + kBlockTime);
+}
+
 void IdeDevice::request(size_t bytes, bool interruptNow) {
     phase_ = Phase::DataOut;
     position_ = 0, end_ = uint32_t(bytes);
@@ -104,6 +115,7 @@ void IdeDevice::request(size_t bytes, bool interruptNow) {
 
 uint32_t IdeDevice::readData(unsigned size) {
     if (phase_ != Phase::DataIn) return uint32_t(-1);
+    timer_.disarm();  // of an interrupt that is not wanted any more
     uint32_t value = 0;
     std::memcpy(&value, &buffer_[position_], position_ + size <= end_ ? size : end_ - position_);
     position_ += size;
@@ -120,6 +132,7 @@ void IdeDevice::writeData(unsigned size, uint32_t value) {
 
 size_t IdeDevice::readData(uint8_t* to, size_t bytes) {
     if (phase_ != Phase::DataIn) return 0;
+    timer_.disarm();
     bytes = std::min<size_t>(bytes, end_ - position_);
     std::memcpy(to, &buffer_[position_], bytes);
     position_ += uint32_t(bytes);
@@ -134,6 +147,10 @@ size_t IdeDevice::writeData(const uint8_t* from, size_t bytes) {
     position_ += uint32_t(bytes);
     if (position_ >= end_) dataOutDone();
     return bytes;
+}
+
+size_t IdeDevice::plainData(bool write) const {
+    return phase_ == (write ? Phase::DataOut : Phase::DataIn) ? end_ - position_ - 1 : 0;
 }
 
 // -- DMA

@@ -2,7 +2,8 @@
 // data and interrupts move (clause 9), and reset. What a command means is in ide_disk.cpp and atapi.cpp.
 //
 // Every command is busy for a few virtual microseconds, because drivers exist that start waiting for an
-// interrupt only after having written the command; data in that the host pushes is asked for at once.
+// interrupt only after having written the command; data in that the host pushes is asked for at once. Data
+// that the drive has read already can be read at once, too, but the interrupt about it takes its time.
 //
 // Not modelled: overlapped and queued commands, DMA timing, power states (accepted, always active).
 #pragma once
@@ -69,6 +70,8 @@ class IdeDevice {
     // As many of `bytes` as the data phase has, up to its last one.
     size_t readData(uint8_t* to, size_t bytes);
     size_t writeData(const uint8_t* from, size_t bytes);
+    // How many bytes of a data phase only move, in front of the one that ends it.
+    size_t plainData(bool write) const;
     void dmaStart();  // the engine was started or stopped
     void dmaStop();
 
@@ -107,6 +110,8 @@ class IdeDevice {
     void executeLater();
     void blockLater();
     void offer(size_t bytes);                       // DRQ and interrupt: the host reads
+    void offerMore(size_t bytes);  // the same of what lies behind it; the interrupt comes later, or not at
+                                   // all if the host has begun to read by then
     void request(size_t bytes, bool interruptNow);  // DRQ: the host writes
     void waitForDma();
     void complete();  // success, with interrupt

@@ -183,11 +183,14 @@ void IdeDisk::readMultiple() { multiple_ ? transferBlocks(multiple_, false) : ab
 void IdeDisk::writeMultiple() { multiple_ ? transferBlocks(multiple_, true) : abortCommand(); }
 
 void IdeDisk::loadBlock() {
-    uint32_t n = std::min(block_, left_);
-    if (!image_->read(lba_ * kSector, buffer_.data(), n * kSector)) {
+    const uint32_t n = std::min(block_, left_),
+                   all = lookAhead_ ? std::min<uint32_t>(left_, kBufferSize / kSector) : n;
+    const bool ahead = image_->read(lba_ * kSector, buffer_.data(), all * kSector);
+    if (!ahead && !image_->read(lba_ * kSector, buffer_.data(), n * kSector)) {
         readFailed();
         return;
     }
+    ahead_ = ahead ? all - n : 0;
     encodeAddress(lba_ + n - 1);
     encodeCount(left_ - n);
     offer(n * kSector);
@@ -229,6 +232,13 @@ void IdeDisk::dataInDone() {
     if (!plainBuffer_) {
         uint32_t n = std::min(block_, left_);
         lba_ += n, left_ -= n;
+        if (const uint32_t next = std::min(block_, left_); next && next <= ahead_) {
+            ahead_ -= next;
+            encodeAddress(lba_ + next - 1);
+            encodeCount(left_ - next);
+            offerMore(next * kSector);
+            return;
+        }
         if (left_) {
             blockLater();
             return;
@@ -394,6 +404,7 @@ void IdeDisk::state(StateVisitor& visit) {
     visit("lba", lba_);
     visit("left", left_);
     visit("block", block_);
+    visit("ahead", ahead_);
     visit("writing", writing_);
     visit("plain_buffer", plainBuffer_);
     visit("multiple", multiple_);

@@ -84,6 +84,7 @@ class IdeDisk : public IdeDevice {
     uint64_t lba_ = 0;    // next sector to transfer
     uint32_t left_ = 0;   // sectors left, the current block's included
     uint32_t block_ = 1;  // sectors a DRQ
+    uint32_t ahead_ = 0;  // sectors read already, in the buffer behind the data phase
     bool writing_ = false;
     bool plainBuffer_ = false;  // the data phase is one 512-byte buffer, not sectors
     uint8_t multiple_ = 0;      // SET MULTIPLE; 0: READ/WRITE MULTIPLE are off

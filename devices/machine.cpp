@@ -99,6 +99,7 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
                 processors_[n]->apic->accept({.mode = DeliveryMode::Smi});
     };
     wires.serial = outputs_.serial;
+    wires.serialKeepsBack = bool(outputs_.flush);
     wires.debugConsole = outputs_.debugConsole;
     board_ = std::make_unique<Board>(wires, config_);
     addTranslators();  // which want to know where memory is
@@ -501,7 +502,10 @@ RunResult Machine::run() {
 }
 
 bool Machine::advance(int64_t most) {
-    if (outputs_.flush) outputs_.flush();
+    if (outputs_.flush) {
+        board_->flushSerial();
+        outputs_.flush();
+    }
     gate_.deliver();
     serveRequests();
     if (result_) return false;

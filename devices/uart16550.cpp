@@ -1,6 +1,7 @@
 #include "devices/uart16550.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "apic/timer_state.hpp"
 
@@ -48,6 +49,7 @@ void Uart16550::reset() {
     thrEmptyPending_ = timeoutPending_ = false;
     lineTimer_.disarm();
     timeoutTimer_.disarm();
+    settingsChanged();
     updateIrq();
     if (!inbox_.empty()) takeFromInbox();
 }
@@ -69,6 +71,7 @@ void Uart16550::state(StateVisitor& visit) {
     visit("timeoutPending", timeoutPending_);
     visitTimer(visit, "lineTimer", lineTimer_);
     visitTimer(visit, "timeoutTimer", timeoutTimer_);
+    settingsChanged();
     updateIrq();
 }
 
@@ -136,15 +139,27 @@ void Uart16550::armTimeout() {
 
 // -- the transmitter
 
+void Uart16550::settingsChanged() {
+    dataBits_ = 0xFFu >> (3 - (lcr_ & 3));
+    plainTransmit_ = keepsBack_ && !(lcr_ & kDlab) && !(mcr_ & kLoop) && !(ier_ & kIerThrEmpty);
+}
+
+void Uart16550::flush() {
+    const uint32_t count = std::exchange(outboxCount_, 0);
+    if (!output_) return;
+    for (uint32_t n = 0; n < count; n++) output_(outbox_[n]);
+}
+
 void Uart16550::transmit(uint8_t value) {
-    value &= uint8_t(0xFF >> (3 - (lcr_ & 3)));
+    value &= uint8_t(dataBits_);
     thrEmptyPending_ = false;
     const bool told = ier_ & kIerThrEmpty;
     if (told) updateIrq();
     if (mcr_ & kLoop)
         push(value);
-    else if (output_)
-        output_(value);
+    else
+        outbox_[outboxCount_++] = value;
+    if (!keepsBack_ || outboxCount_ == outbox_.size() || value == '\n') flush();
     thrEmptyPending_ = true;
     if (told) updateIrq();
 }
@@ -160,6 +175,7 @@ uint8_t Uart16550::modemStatus() const {
 void Uart16550::writeMcr(uint8_t value) {
     uint8_t before = modemStatus();
     mcr_ = value & 0x1F;
+    settingsChanged();
     uint8_t after = modemStatus(), changed = before ^ after;
     modemDeltas_ |= uint8_t((changed & (kCts | kDsr | kDcd)) >> 4);
     if (changed & before & kRi) modemDeltas_ |= kRi >> 4;  // only the trailing edge counts
@@ -231,8 +247,24 @@ uint8_t Uart16550::readByte(uint64_t offset) {
 
 // The line status takes errors with it; the others that change nothing depend on DLAB or never do.
 DirectRegister Uart16550::direct(uint64_t offset, unsigned size, bool write) {
+    using S = RegisterSteps;
     if (size != 1) return {};
     switch (offset) {
+        case 0: {
+            if (!write) return {};
+            // As transmit().
+            S s(this);
+            s.add(S::Op::Move, S::Word, s.field(plainTransmit_));
+            s.add(S::Op::RequireEqual, S::Word, S::constant(1));
+            s.add(S::Op::RequireOther, S::Value, S::constant('\n'));
+            s.add(S::Op::Move, S::Offset, s.field(outboxCount_));
+            s.add(S::Op::RequireBelow, S::Offset, S::constant(outbox_.size() - 1));
+            s.add(S::Op::And, S::Value, s.field(dataBits_));
+            s.add(S::Op::Store, S::Value, s.element(outbox_, S::Offset));
+            s.add(S::Op::Add, S::Offset, S::constant(1)).add(S::Op::Store, S::Offset, s.field(outboxCount_));
+            s.add(S::Op::Store, S::Word, s.field(thrEmptyPending_));
+            return DirectRegister::by(std::move(s));
+        }
         case 3: return write ? DirectRegister{} : DirectRegister::at(lcr_);
         case 4: return write ? DirectRegister{} : DirectRegister::at(mcr_);
         case 5: {
@@ -263,10 +295,14 @@ void Uart16550::writeByte(uint64_t offset, uint8_t value) {
             if ((value & ~ier_) & kIerThrEmpty)
                 thrEmptyPending_ = true;  // it is empty, and now somebody asks
             ier_ = value & 0x0F;
+            settingsChanged();
             updateIrq();
             break;
         case 2: writeFcr(value); break;
-        case 3: lcr_ = value; break;
+        case 3:
+            lcr_ = value;
+            settingsChanged();
+            break;
         case 4: writeMcr(value); break;
         case 7: scratch_ = value; break;
         default: break;

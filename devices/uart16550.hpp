@@ -23,6 +23,9 @@ class Uart16550 : public Device, public ByteIo {
 
     void receive(std::span<const uint8_t> bytes);  // from outside; any number
     size_t waiting() const { return inbox_.size(); }
+    // What is transmitted may wait for a new line or flush(), so that it can be done without the device.
+    void keepBack() { keepsBack_ = true; }
+    void flush();
 
     std::string_view name() const override { return "uart16550"; }
     void reset() override;
@@ -45,6 +48,7 @@ class Uart16550 : public Device, public ByteIo {
     void takeFromInbox();
     void armTimeout();
     void transmit(uint8_t value);
+    void settingsChanged();
     void writeFcr(uint8_t value);
     void writeMcr(uint8_t value);
     uint8_t interruptId() const;  // IIR bits 0..3
@@ -58,6 +62,11 @@ class Uart16550 : public Device, public ByteIo {
     std::function<void(uint8_t)> output_;
     Timer lineTimer_, timeoutTimer_;
     std::deque<uint8_t> inbox_;
+    std::array<uint8_t, 1024> outbox_;
+    uint32_t outboxCount_ = 0;
+    bool keepsBack_ = false;
+    bool plainTransmit_ = false;  // a byte that is written goes to the outbox, and nobody is told
+    uint32_t dataBits_ = 0xFF;    // a mask
 
     std::array<uint8_t, 16> fifo_{};
     uint8_t first_ = 0, count_ = 0;

@@ -5,8 +5,6 @@ namespace kiln {
 namespace {
 
 // Bits the guest can write; the rest reads zero.
-constexpr std::array<uint8_t, 8> kSequencerBits{0x03, 0x3D, 0x0F, 0x3F, 0x0E, 0x00, 0x00, 0x00};
-constexpr std::array<uint8_t, 16> kGraphicsBits{0x0F, 0x0F, 0x0F, 0x1F, 0x03, 0x7B, 0x0F, 0x0F, 0xFF};
 constexpr std::array<uint8_t, 32> kAttributeBits{0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F,
                                                  0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F,
                                                  0x3F, 0x3F, 0xEF, 0xFF, 0x3F, 0x0F, 0x0F};
@@ -96,11 +94,15 @@ void VgaCore::Ports::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
         core.portWrite(uint16_t(kFirstPort + offset + i), uint8_t(value >> i * 8));
 }
 
-// Indices, and what is plain storage to be read.
+// Indices, what is plain storage to be read, and what is written most between accesses to planes.
 DirectRegister VgaCore::Ports::direct(uint64_t offset, unsigned size, bool write) {
-    if (size != 1) return {};
     VgaRegisters& r = core.r_;
-    switch (kFirstPort + offset) {
+    const uint64_t port = kFirstPort + offset;
+    if (write && size == 2 && (port == 0x3C4 || port == 0x3CE)) return core.directWrite(unsigned(port), true);
+    if (size != 1) return {};
+    switch (port) {
+        case 0x3C5: return write ? core.directWrite(0x3C4, false) : DirectRegister{};
+        case 0x3CF: return write ? core.directWrite(0x3CE, false) : DirectRegister{};
         case 0x3C0: return write ? DirectRegister{} : DirectRegister::at(r.attributeIndex);
         case 0x3C4: return DirectRegister::at(r.sequencerIndex);
         case 0x3C6: return DirectRegister::at(r.dacMask);
@@ -111,7 +113,7 @@ DirectRegister VgaCore::Ports::direct(uint64_t offset, unsigned size, bool write
             DirectRegister index = DirectRegister::at(r.crtcIndex);
             index.guard = reinterpret_cast<const uint8_t*>(&r.misc);
             index.guardMask = 1;
-            index.guarded = kFirstPort + offset == 0x3D4 ? 1 : 0;
+            index.guarded = port == 0x3D4 ? 1 : 0;
             return index;
         }
         default: return {};
@@ -160,7 +162,7 @@ void VgaCore::portWrite(uint16_t port, uint8_t value) {
         case 0x3C3: r_.videoEnable = value & 1; break;
         case 0x3C4: r_.sequencerIndex = value; break;
         case 0x3C5:
-            r_.sequencer[r_.sequencerIndex & 7] = value & kSequencerBits[r_.sequencerIndex & 7];
+            r_.sequencer[r_.sequencerIndex & 7] = value & VgaRegisters::kSequencerBits[r_.sequencerIndex & 7];
             updateMemoryPath();
             break;
         case 0x3C6: r_.dacMask = value; break;
@@ -177,7 +179,7 @@ void VgaCore::portWrite(uint16_t port, uint8_t value) {
         case 0x3C9: dacWrite(value); break;
         case 0x3CE: r_.graphicsIndex = value & 0xF; break;
         case 0x3CF:
-            r_.graphics[r_.graphicsIndex & 0xF] = value & kGraphicsBits[r_.graphicsIndex & 0xF];
+            r_.graphics[r_.graphicsIndex & 0xF] = value & VgaRegisters::kGraphicsBits[r_.graphicsIndex & 0xF];
             updateMemoryPath();
             break;
         default: break;

@@ -40,6 +40,10 @@ enum class Dispi : uint8_t {
 
 struct VgaRegisters {
     static constexpr unsigned kDispiCount = unsigned(Dispi::Count);
+    // Bits the guest can write; the rest reads zero.
+    static constexpr std::array<uint8_t, 8> kSequencerBits{0x03, 0x3D, 0x0F, 0x3F, 0x0E};
+    static constexpr std::array<uint8_t, 16> kGraphicsBits{0x0F, 0x0F, 0x0F, 0x1F, 0x03,
+                                                           0x7B, 0x0F, 0x0F, 0xFF};
 
     uint8_t misc = 0, feature = 0, videoEnable = 0;
     uint8_t sequencerIndex = 0, graphicsIndex = 0, crtcIndex = 0;
@@ -114,6 +118,8 @@ class VgaCore : public Device {
                               const void* from) override;
         uint64_t ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
                              void* to) override;
+        uint64_t plainAccesses(uint64_t, unsigned, bool) override { return ~0ull; }
+        DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
         VgaCore& core;
     } window_{*this};
     struct Mmio : IoHandler {
@@ -144,6 +150,9 @@ class VgaCore : public Device {
     uint8_t memoryRead(uint32_t offset);
     void memoryWrite(uint32_t offset, uint8_t value);
     void plainWrite(uint32_t at, uint8_t value);
+    bool plainRange(uint64_t at, uint64_t bytes) const;
+    RegisterSteps plainAccess(const bool& plain);
+    DirectRegister directWrite(unsigned port, bool withIndex);
     uint32_t windowOffset(uint32_t offset) const;
     uint32_t loadPlanes(uint32_t address) const;
 
@@ -151,11 +160,14 @@ class VgaCore : public Device {
     Log& log_;
     RamBlock vram_;
     VgaRegisters r_;
-    bool plainWrites_ = false;  // see memoryWrite()
-    uint32_t latch_ = 0;        // byte n is plane n's
+    uint32_t latch_ = 0;  // byte n is plane n's
 
-    // Derived from the registers, a byte a plane.
-    uint32_t mapMask_ = 0, setReset_ = 0, enableSetReset_ = 0, bitMask_ = 0;
+    // Derived from the registers, a byte a plane: what a register of the graphics controller or the
+    // sequencer says of the planes.
+    std::array<uint32_t, 16> planesOfGraphics_{};
+    std::array<uint32_t, 8> planesOfSequencer_{};
+    uint64_t readPlane_ = 0;
+    bool plainWrites_ = false, plainReads_ = false;  // see memoryWrite() and memoryRead()
     uint32_t windowStart_ = 0, windowSize_ = 0;
     bool linear_ = false;
 };

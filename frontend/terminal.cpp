@@ -14,6 +14,7 @@ namespace kiln {
 namespace {
 
 constexpr size_t kMostKeptBack = 4096;  // bytes
+constexpr std::chrono::microseconds kLongestKeptBack{200};
 constexpr uint8_t kCtrlA = 1, kBackspace = 8, kDelete = 127, kCtrlU = 21;
 constexpr const char* kPrompt = "(kiln) ";
 constexpr const char* kHelp =
@@ -189,16 +190,24 @@ void Terminal::lineDone() {
         hooks_.toMonitor(line);
 }
 
+bool KeptBack::add(uint8_t byte) {
+    bytes_ += char(byte);
+    if (byte == '\n') return std::chrono::steady_clock::now() - left_ >= kLongestKeptBack;
+    return bytes_.size() >= kMostKeptBack;
+}
+
+std::string KeptBack::take() {
+    left_ = std::chrono::steady_clock::now();
+    return std::exchange(bytes_, {});
+}
+
 void Terminal::guestOutput(uint8_t byte) {
     if (!keepsBack_) return write(std::string(1, char(byte)));
-    pending_ += char(byte);
-    if (byte == '\n' || pending_.size() >= kMostKeptBack) flush();
+    if (pending_.add(byte)) flush();
 }
 
 void Terminal::flush() {
-    if (pending_.empty()) return;
-    write(pending_);
-    pending_.clear();
+    if (!pending_.empty()) write(pending_.take());
 }
 
 void Terminal::monitorOutput(const std::string& text) {
@@ -231,13 +240,13 @@ FileSink::~FileSink() {
 }
 
 void FileSink::put(uint8_t byte) {
-    pending_ += char(byte);
-    if (!keepsBack || byte == '\n' || pending_.size() >= kMostKeptBack) flush();
+    if (pending_.add(byte) || !keepsBack) flush();
 }
 
 void FileSink::flush() {
-    const std::string bytes = std::exchange(pending_, {});
-    if (bytes.empty() || failed_ || writeAll(fd_, bytes.data(), bytes.size())) return;
+    if (pending_.empty()) return;
+    const std::string bytes = pending_.take();
+    if (failed_ || writeAll(fd_, bytes.data(), bytes.size())) return;
     failed_ = true;
     std::fprintf(stderr, "kiln: writing to '%s' failed (%s); the rest of this output is lost\n",
                  path_.c_str(), std::strerror(errno));

@@ -4,6 +4,7 @@
 #include <termios.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +16,19 @@
 #include "frontend/options.hpp"
 
 namespace kiln {
+
+// Bytes on their way out, of which many leave at once.
+class KeptBack {
+  public:
+    // True: they are to leave, because they are many, or a line has ended and none has left for a while.
+    bool add(uint8_t byte);
+    std::string take();
+    bool empty() const { return bytes_.empty(); }
+
+  private:
+    std::string bytes_;
+    std::chrono::steady_clock::time_point left_;
+};
 
 // Reads standard input on a thread of its own; the hooks are called there.
 class Terminal {
@@ -59,7 +73,7 @@ class Terminal {
     std::string line_;
     std::mutex outputMutex_;
     bool keepsBack_ = false;
-    std::string pending_;  // then: the guest's bytes, which belong to the machine's thread
+    KeptBack pending_;  // then: the guest's bytes, which belong to the machine's thread
     std::thread reader_;
 };
 
@@ -81,7 +95,7 @@ class FileSink {
   private:
     int fd_;
     const std::string path_;
-    std::string pending_;
+    KeptBack pending_;
     bool failed_ = false;
 };
 

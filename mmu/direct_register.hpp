@@ -3,6 +3,9 @@
 // itself.
 #pragma once
 #include <cstdint>
+#include <memory>
+
+#include "mmu/register_steps.hpp"
 
 namespace kiln {
 
@@ -12,6 +15,7 @@ struct DirectRegister {
         Constant,  // reads give `constant`, writes do nothing
         Place,     // `bytes` at `place`
         Counter,   // guest time since *since (ns), times `factor` / 2^64, shifted right, plus *from
+        Steps,     // `steps`, for an access of this size anywhere in the handler's memory, or of this port
     };
     Form form = Form::None;
     uint8_t bytes = 0;
@@ -24,9 +28,13 @@ struct DirectRegister {
     uint64_t constant = 0;
     const uint64_t *since = nullptr, *from = nullptr;  // null: 0
     uint64_t factor = 0;
+    std::shared_ptr<const RegisterSteps> steps{};
 
     explicit operator bool() const { return form != Form::None; }
     static DirectRegister always(uint64_t value) { return {.form = Form::Constant, .constant = value}; }
+    static DirectRegister by(RegisterSteps steps) {
+        return {.form = Form::Steps, .steps = std::make_shared<const RegisterSteps>(std::move(steps))};
+    }
     // Of an integer that is as wide as the register, or is extended with zeros.
     template <class T>
     static DirectRegister at(T& value, uint64_t mask = ~0ull) {

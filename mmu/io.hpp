@@ -24,6 +24,8 @@ class IoHandler {
     virtual uint64_t ioReadBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending, void* to);
     virtual uint64_t ioWriteBlock(uint64_t offset, unsigned size, uint64_t count, bool ascending,
                                   const void* from);
+    // How many such accesses from now on are sure to do nothing but to move data, whatever time it is.
+    virtual uint64_t plainAccesses(uint64_t, unsigned, bool /*write*/) { return 0; }
     // How an access of `size` bytes can be had without these; for as long as the handler is mapped.
     virtual DirectRegister direct(uint64_t, unsigned, bool /*write*/) { return {}; }
 };

@@ -138,12 +138,12 @@ const PhysicalMemory::Flat* PhysicalMemory::flat(PhysAddr addr) const {
 
 PhysicalMemory::Target PhysicalMemory::find(PhysAddr addr) const {
     const Flat* f = flat(addr);
-    if (!f) return {nullptr, false, nullptr, PhysAddr(~0ull)};
-    if (addr.value < f->begin) return {nullptr, false, nullptr, PhysAddr(f->begin)};
+    if (!f) return {nullptr, false, nullptr, PhysAddr(~0ull), addr};
+    if (addr.value < f->begin) return {nullptr, false, nullptr, PhysAddr(f->begin), addr};
     const Region* r = f->region;
-    if (r->kind == RegionKind::Io) return {nullptr, false, r, PhysAddr(f->end)};
+    if (r->kind == RegionKind::Io) return {nullptr, false, r, PhysAddr(f->end), PhysAddr(f->begin)};
     uint8_t* host = r->ram->data() + r->ramOffset + (addr.value - r->base.value);
-    return {host, r->kind == RegionKind::Ram, r, PhysAddr(f->end)};
+    return {host, r->kind == RegionKind::Ram, r, PhysAddr(f->end), PhysAddr(f->begin)};
 }
 
 RamBlock* PhysicalMemory::largestRam() const {

@@ -115,13 +115,13 @@ class PhysicalMemory {
         return addr;
     }
 
-    // Where an address leads. `host` is null for registers and open bus; `end` is the first address behind
-    // the flat range around `addr`.
+    // Where an address leads. `host` is null for registers and open bus; the flat range around `addr` is from
+    // `begin` up to, and without, `end`.
     struct Target {
         uint8_t* host = nullptr;  // of `addr` itself
         bool writable = false;    // false: ROM, writes are dropped
         const Region* region = nullptr;
-        PhysAddr end;
+        PhysAddr end, begin;
     };
     Target find(PhysAddr addr) const;
     const std::vector<Region*>& regions() const { return regions_; }

@@ -35,6 +35,7 @@ PromotedCode::PromotedCode(const Surroundings& s) : s_(s) {
     code_.setErrorHandler(&refusal_);
     code_.attach(&a_);
     other_ = a_.newLabel();
+    giveBack_ = a_.newLabel();
 }
 
 x86::Mem PromotedCode::frame(size_t at, unsigned bytes) const {
@@ -133,10 +134,20 @@ void PromotedCode::requireRange(bool write, const Tlb::Entry& entry, unsigned by
                                 uint64_t size) {
     requireEntry(write, entry, bytes);
     a_.mov(rcx, entryPart(Tlb::kPage));
+    a_.and_(rcx, -4096);
+    a_.mov(eax, frame(offsetof(HostFrame, operand), 4));
+    a_.and_(eax, uint32_t(kPageMask));
+    a_.or_(rcx, rax);
     a_.mov(rax, begin);
     a_.sub(rcx, rax);
-    a_.cmp(rcx, int32_t(size));
-    a_.jae(other_);
+    a_.cmp(rcx, int32_t(size - bytes));
+    a_.ja(other_);
+}
+
+void PromotedCode::loadOffset(uint64_t offset, bool inRange) {
+    if (!inRange) return void(a_.mov(rdx, offset));
+    a_.mov(rdx, rcx);
+    if (offset) a_.add(rdx, int32_t(offset));
 }
 
 void PromotedCode::guard(const DirectRegister& r) {
@@ -201,6 +212,7 @@ bool PromotedCode::read(const DirectRegister& from, unsigned size) {
             }
             a_.mov(rcx, rdx);
             break;
+        case DirectRegister::Form::Steps: return perform(*from.steps);
         default: return false;
     }
     if (~from.mask & openBus(size)) {
@@ -217,6 +229,10 @@ bool PromotedCode::read(const DirectRegister& from, unsigned size) {
 bool PromotedCode::write(const DirectRegister& to, unsigned size) {
     guard(to);
     if (to.form == DirectRegister::Form::Constant) return true;
+    if (to.form == DirectRegister::Form::Steps) {
+        extend(size);
+        return perform(*to.steps);
+    }
     if (to.form != DirectRegister::Form::Place || size < to.bytes) return false;
     if (~to.mask & openBus(to.bytes)) {
         if (to.bytes == 8) return false;
@@ -228,16 +244,125 @@ bool PromotedCode::write(const DirectRegister& to, unsigned size) {
     return true;
 }
 
+// -- steps, for which two guest registers make room
+
+namespace {
+
+constexpr unsigned kRsi = 6, kRdi = 7;  // the guest's
+
+const x86::Gp& hostOf(RegisterSteps::Register r) {
+    static const x86::Gp kPlaces[] = {rcx, rdx, rax, x86::rsi, x86::rdi};
+    return kPlaces[r];
+}
+
+}  // namespace
+
+void PromotedCode::borrow(bool back) {
+    for (const unsigned guest : {kRsi, kRdi}) {
+        const x86::Gp r = x86::gpq(uint32_t(kStandardMap.host[guest]));
+        back ? a_.mov(r, slot(guest, 8)) : a_.mov(slot(guest, 8), r);
+    }
+}
+
+bool PromotedCode::perform(const RegisterSteps& steps) {
+    using Op = RegisterSteps::Op;
+    static_assert(kStandardMap.host[kRsi] == 6 && kStandardMap.host[kRdi] == 7);
+    borrowed_ = true;
+    borrow(false);
+    a_.mov(hostOf(RegisterSteps::Device), uint64_t(steps.device));
+    bool stored = false;
+    for (const RegisterSteps::Step& s : steps.steps) {
+        const RegisterSteps::Operand& o = s.operand;
+        const x86::Gp to = hostOf(s.to), to32 = to.r32();
+        x86::Mem memory;
+        if (o.bytes) {
+            if (!fits32(int64_t(o.constant))) return false;
+            memory = x86::ptr(hostOf(o.base), int32_t(o.constant), o.bytes);
+            if (o.index != RegisterSteps::Nothing)
+                memory.setIndex(hostOf(o.index), uint32_t(std::countr_zero(o.scale)));
+        }
+        const bool isConstant = !o.bytes && o.base == RegisterSteps::Nothing;
+        // Operands of arithmetic and conditions are as wide as that.
+        if (s.op != Op::Move && s.op != Op::Store && o.bytes && o.bytes < 4 && s.op != Op::RequireEqual)
+            return false;
+        auto binary = [&](uint32_t instruction) {
+            const bool wide = s.op == Op::Add && s.to == RegisterSteps::Pointer;
+            const x86::Gp& r = wide ? to : to32;
+            if (o.bytes) {
+                memory.setSize(r.size());
+                a_.emit(instruction, r, memory);
+            } else if (isConstant) {
+                a_.emit(instruction, r, Imm(int32_t(o.constant)));
+            } else {
+                a_.emit(instruction, r, wide ? hostOf(o.base) : hostOf(o.base).r32());
+            }
+        };
+        switch (s.op) {
+            case Op::Move:
+                if (isConstant)
+                    a_.mov(to, o.constant);
+                else if (!o.bytes)
+                    a_.mov(to, hostOf(o.base));
+                else if (o.bytes < 4)
+                    a_.movzx(to32, memory);
+                else
+                    a_.mov(o.bytes == 4 ? to32 : to, memory);
+                break;
+            case Op::Store:
+                if (!o.bytes) return false;
+                a_.mov(memory, sized(to.id(), o.bytes));
+                stored = true;
+                break;
+            case Op::And: binary(x86::Inst::kIdAnd); break;
+            case Op::Or: binary(x86::Inst::kIdOr); break;
+            case Op::Xor: binary(x86::Inst::kIdXor); break;
+            case Op::Add: binary(x86::Inst::kIdAdd); break;
+            case Op::Subtract: binary(x86::Inst::kIdSub); break;
+            case Op::Multiply:
+                if (!isConstant) return false;
+                a_.imul(to32, to32, int32_t(o.constant));
+                break;
+            case Op::ShiftLeft:
+            case Op::ShiftRight:
+                if (!isConstant) return false;
+                s.op == Op::ShiftLeft ? a_.shl(to32, o.constant) : a_.shr(to32, o.constant);
+                break;
+            case Op::RequireEqual:
+            case Op::RequireOther:
+            case Op::RequireBelow:
+                if (stored) return false;
+                if (o.bytes && o.bytes < 4)
+                    a_.cmp(memory, sized(to.id(), o.bytes));
+                else
+                    binary(x86::Inst::kIdCmp);
+                s.op == Op::RequireEqual   ? a_.jne(giveBack_)
+                : s.op == Op::RequireOther ? a_.je(giveBack_)
+                                           : a_.jae(giveBack_);
+                break;
+        }
+    }
+    borrow(true);
+    return true;
+}
+
 void PromotedCode::callHandler(uint32_t promotion) {
     a_.mov(eax, promotion);
     a_.jmp(uint64_t(s_.thunks.promoted));
 }
 
-void PromotedCode::loadRegister(unsigned guest) {
+void PromotedCode::loadRegister(unsigned guest, bool high) {
     if (kStandardMap.pinned(guest))
         a_.mov(rcx, x86::gpq(uint32_t(kStandardMap.host[guest])));
     else
         a_.mov(rcx, slot(guest, 8));
+    if (high) a_.shr(rcx, 8);
+}
+
+void PromotedCode::extend(unsigned bytes) {
+    if (bytes < 4)
+        a_.movzx(ecx, sized(1, bytes));
+    else if (bytes == 4)
+        a_.mov(ecx, ecx);
 }
 
 void PromotedCode::loadConstant(uint64_t value) { a_.mov(rcx, value); }
@@ -250,6 +375,16 @@ void PromotedCode::storeRegister(unsigned guest, unsigned bytes, bool extended) 
         a_.mov(sized(unsigned(kStandardMap.host[guest]), bytes), sized(1, bytes));
     else
         a_.mov(slot(guest, bytes), sized(1, bytes));
+}
+
+void PromotedCode::storeHigh(unsigned guest) {
+    static_assert(kStandardMap.pinned(0) && kStandardMap.pinned(1) && kStandardMap.pinned(2) &&
+                  kStandardMap.pinned(3));
+    a_.movzx(ecx, x86::cl);
+    a_.shl(ecx, 8);
+    const x86::Gp r = x86::gpq(uint32_t(kStandardMap.host[guest]));
+    a_.and_(r, ~0xff00);
+    a_.or_(r, rcx);
 }
 
 void PromotedCode::storeConstant(unsigned guest, uint32_t value) {
@@ -320,6 +455,10 @@ void PromotedCode::resume(TrapSite& counted, bool withFlags) {
 }
 
 std::span<const uint8_t> PromotedCode::finish(size_t most) {
+    if (borrowed_) {
+        a_.bind(giveBack_);
+        borrow(true);
+    }
     a_.bind(other_);
     if (s_.otherwise) {
         a_.jmp(uint64_t(s_.otherwise));

@@ -42,18 +42,23 @@ class PromotedCode {
     // That HostFrame::operand, of a Miss, is so far into the page that the TLB's entry is about, and nothing
     // there is watched.
     void requirePage(bool write, const Tlb::Entry& entry, uint64_t offset);
-    // The same of any operand of so many bytes whose pages lie there.
+    // The same of any operand of so many bytes in that range of physical addresses, at most 1 GiB.
     void requireRange(bool write, const Tlb::Entry& entry, unsigned bytes, uint64_t begin, uint64_t size);
+    // To rdx; or, right behind requireRange(), how far the operand is from the begin, plus that.
+    void loadOffset(uint64_t offset, bool inRange);
 
     // -- what is done: false, and nothing is to be used of this, for what can't be
     bool read(const DirectRegister& from, unsigned size);  // to rcx
     bool write(const DirectRegister& to, unsigned size);   // from rcx
     void callHandler(uint32_t promotion);                  // and no more
-    void loadRegister(unsigned guest);                     // to rcx
+    bool perform(const RegisterSteps& steps);              // value in rcx, rdx: offset
+    void loadRegister(unsigned guest, bool high = false);  // to rcx; AH, CH, DH, BH
+    void extend(unsigned bytes);                           // rcx's lower ones with zeros
     void loadConstant(uint64_t value);                     // to rcx
     // rcx to a register: so many bytes, of which fewer than four are all that changes unless they are
     // `extended`.
     void storeRegister(unsigned guest, unsigned bytes, bool extended = false);
+    void storeHigh(unsigned guest);
     void storeConstant(unsigned guest, uint32_t value);
     void readMsr(const MsrPlace& from);
     void writeMsr(const MsrPlace& to);
@@ -71,12 +76,14 @@ class PromotedCode {
     void requireEntry(bool write, const Tlb::Entry& entry, unsigned bytes);
     void nanoseconds();  // guest time, to rax
     void guard(const DirectRegister& r);
+    void borrow(bool back);
 
     const Surroundings s_;
     Refusal refusal_;
     asmjit::CodeHolder code_;
     asmjit::x86::Assembler a_;
-    asmjit::Label other_;
+    asmjit::Label other_, giveBack_;
+    bool borrowed_ = false;
 };
 
 }  // namespace kiln

@@ -32,7 +32,7 @@ struct DeviceAccess {
     bool port = false;
 };
 
-// Whole pages of registers in memory: the handler sees distances from `base`.
+// A range of registers in memory: the handler sees distances from `base`.
 struct DeviceRange {
     uint64_t begin, size, base;
     IoHandler* handler;
@@ -52,7 +52,7 @@ struct Promotion {
 
 class Promotions {
   public:
-    static constexpr size_t kSlot = 320;
+    static constexpr size_t kSlot = 384;
     static constexpr unsigned kMostVariants = 4;  // of a site
 
     // Takes so many bytes of the buffer, for good.

@@ -150,7 +150,7 @@ class Translator final : public HotCode {
     static void readDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
     static void writeDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
     const uint8_t* behindAccess(HostFrame& frame, Site& site, const DeviceAccess& access);
-    bool mayUsePort(const HostFrame& frame) const;
+    bool mayUsePort() const;
     uint64_t ripOf(const HostFrame& frame, const Site& site) const {
         return linearOf(ripOf(frame.page + uint64_t(site.target)));
     }
@@ -164,11 +164,15 @@ class Translator final : public HotCode {
                  const uint8_t*& code);
     void noteSequence(const HostFrame& frame, const Site& site, const TrapLoop& loop,
                       std::span<const uint32_t> done, uint64_t traps, bool rounds);
+    struct StringEnd;
+    StringEnd stringEnd(uint64_t linear, unsigned size, bool write) const;
+    template <class Piece>
+    const uint8_t* inPieces(HostFrame& frame, Site& site, TrapKind kind, Piece piece);
     const uint8_t* stringOfRegisters(HostFrame& frame, Site& site, bool copies);
     const uint8_t* stringOfPorts(HostFrame& frame, Site& site);
     bool wantsPromotion(TrapSite& trap, uint32_t site);
-    bool wantsDirect(uint32_t site, const TrapSite& trap, uint64_t key) const;
-    void promote(uint32_t site, TrapSite& trap, const Promotion& promotion,
+    bool wantsDirect(uint32_t site, const TrapSite& trap, uint64_t key, uint64_t whole) const;
+    bool promote(uint32_t site, TrapSite& trap, const Promotion& promotion,
                  const std::function<bool(PromotedCode&)>& how);
     void promotePort(uint32_t number, TrapSite& trap, uint16_t port, unsigned size, bool write);
     void promoteCpuid(uint32_t number, TrapSite& trap, uint32_t leaf, uint32_t subleaf);

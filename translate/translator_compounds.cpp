@@ -4,8 +4,8 @@
 // access.
 #include "cpu/repeat.hpp"
 #include "translate/flag_image.hpp"
+#include "translate/loop_registers.hpp"
 #include "translate/translator.hpp"
-#include "translate/trap_loop.hpp"
 
 namespace kiln {
 
@@ -13,66 +13,6 @@ namespace {
 
 using What = TrapLoop::What;
 using Step = TrapLoop::Step;
-
-template <class Operation>
-uint64_t atWidth(unsigned bytes, Operation operation) {
-    switch (bytes) {
-        case 1: return operation.template operator()<uint8_t>();
-        case 2: return operation.template operator()<uint16_t>();
-        case 4: return operation.template operator()<uint32_t>();
-        default: return operation.template operator()<uint64_t>();
-    }
-}
-
-// The general registers and flags on the way round.
-struct Registers {
-    uint64_t r[16];
-    Flags flags;
-
-    // What is stored.
-    uint64_t data(const Step& s) const {
-        return s.what == What::StoreConstant ? uint64_t(s.constant) : r[s.to] >> (s.high ? 8 : 0);
-    }
-    void set(const Step& s, uint64_t v) {
-        if (s.high) {
-            r[s.to] = (r[s.to] & ~0xff00ull) | (v & 0xff) << 8;
-            return;
-        }
-        const uint64_t mask = s.merges ? openBus(s.bytes) : ~0ull;
-        r[s.to] = (r[s.to] & ~mask) | (v & mask);
-    }
-    uint64_t source(const Step& s) const { return s.from < 16 ? r[s.from] : uint64_t(s.constant); }
-    uint64_t address(const Step& s) const {
-        const uint64_t base = s.base < 16 ? r[s.base] : 0, index = s.index < 16 ? r[s.index] << s.scale : 0;
-        const int64_t distance = s.what == What::StoreConstant ? 0 : s.constant;
-        return (base + index + uint64_t(distance)) & openBus(s.width);
-    }
-    void advance(const Step& s) {
-        if (s.advance) r[s.base] = (r[s.base] + s.advance) & openBus(s.width);
-    }
-    void arithmetic(const Step& s) {
-        const uint64_t v = atWidth(s.bytes, [&]<class T>() -> uint64_t {
-            const T a = T(r[s.to]), b = T(source(s));
-            T result = a;
-            switch (s.what) {
-                case What::Add: flags.add<T>(a, b, result = T(a + b)); break;
-                case What::Sub: flags.sub<T>(a, b, result = T(a - b)); break;
-                case What::Compare: flags.sub<T>(a, b, T(a - b)); return r[s.to];
-                case What::Test: flags.logic<T>(T(a & b)); return r[s.to];
-                default: {
-                    const bool carry = flags.cf();
-                    const T one = 1;
-                    s.what == What::Inc ? flags.add<T>(a, one, result = T(a + 1))
-                                        : flags.sub<T>(a, one, result = T(a - 1));
-                    flags.set<T>(result, carry, flags.of(), flags.af());
-                    break;
-                }
-            }
-            return result;
-        });
-        if (s.what != What::Compare && s.what != What::Test) set(s, v);
-    }
-};
 
 }  // namespace
 
@@ -86,9 +26,9 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
     const auto steps = unsigned(loop.steps.size());
     const int64_t enough = b.count + int64_t(steps);
     if (slice < 4 * enough || s.index >= steps || now_.segmented() || c.flags.test(flag::DF) ||
-        !mayUsePort(f) || c.breakpoints_.data || recording_)
+        !mayUsePort() || c.breakpoints_.data || recording_)
         return false;
-    Registers x;
+    LoopRegisters x;
     for (unsigned n = 0; n < 16; n++) x.r[n] = f.gpr(n);
     x.flags.setArithmetic(arithmeticFlags(f.flags));
     std::array<uint32_t, 32> done{};
@@ -126,6 +66,46 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
         }
         return physical;
     };
+    // Many rounds up to their access to `handler`, which moves nothing but data in them. How many: of the last
+    // one the access is done, and it was the same as far as the other steps are concerned.
+    std::array<uint8_t, kPageSize> piece;
+    auto inBulk = [&](IoHandler& handler, uint64_t offset, uint64_t room) {
+        const TrapLoop::Bulk& bulk = *loop.bulk;
+        const Step& step = loop.steps[at];
+        const unsigned size = step.bytes, other = at == bulk.source ? bulk.sink : bulk.source;
+        const bool reads = at == bulk.source, ascending = step.base < 16 && bulk.stride[step.base];
+        uint64_t n = std::min<uint64_t>({x.roundsFrom(loop, at), uint64_t(slice - enough - 1) / steps + 1,
+                                         piece.size() / size, ascending ? room / size : ~0ull});
+        uint8_t* host = nullptr;
+        if (other != TrapLoop::kNone) {
+            const Step& o = loop.steps[other];
+            if (o.base > 15 || !bulk.stride[o.base]) return false;
+            const uint64_t linear = x.addressOf(loop, other, at), page = linear & ~kPageMask;
+            if ((reads ? tlb->writeTag(linear) : tlb->readTag(linear)) != page) return false;
+            host = reinterpret_cast<uint8_t*>(linear + tlb->addend(linear));
+            n = std::min(n, (kPageSize - (linear & kPageMask)) / size);
+        }
+        if (n < 2 || !x.mayAdd(bulk)) return false;
+        n = std::min(n, handler.plainAccesses(offset, size, !reads));
+        if (n < 2) return false;
+        if (reads) {
+            n = handler.ioReadBlock(offset, size, n, ascending, piece.data());
+            std::memcpy(host, piece.data(), (n - 1) * size);
+        } else {
+            fillElements(size, piece.data(), x.data(step), host ? 1 : n);
+            if (host) std::memcpy(&piece[size], host + size, (n - 1) * size);
+            n = handler.ioWriteBlock(offset, size, n, ascending, piece.data());
+        }
+        uint64_t last = 0;
+        std::memcpy(&last, &piece[(n - 1) * size], size);
+        if (other != TrapLoop::kNone) x.set(loop.steps[bulk.source], last);
+        x.addRounds(bulk, n - 1);
+        slice -= int64_t(n - 1) * steps;
+        done[at] += uint32_t(n);
+        rounds = true;
+        return true;
+    };
+    auto mayBulk = [&] { return loop.bulk && (at == loop.bulk->source || at == loop.bulk->sink); };
     // False: neither memory nor a register, as far as the TLB knows.
     auto memory = [&](const Step& step, bool write) {
         const uint64_t linear = x.address(step), last = (linear + step.bytes - 1) & ~kPageMask;
@@ -145,6 +125,9 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
         const uint64_t physical = registersAt(linear, step.bytes);
         if (physical == ~0ull) return false;
         const uint64_t offset = physical - known.base;
+        if (mayBulk() && inBulk(*known.handler, offset,
+                                std::min(known.size - (physical - known.begin), kPageSize - (linear & kPageMask))))
+            return true;
         device([&] {
             if (write)
                 known.handler->ioWrite(offset, step.bytes, x.data(step) & openBus(step.bytes));
@@ -163,6 +146,7 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
                     target = c.io.ports.target(number, step.bytes);
                     knownPort = number, knownBytes = step.bytes;
                 }
+                if (mayBulk() && target.handler && inBulk(*target.handler, target.offset, kPageSize)) break;
                 device([&] {
                     if (step.what == What::In && target.handler)
                         x.set(step, target.handler->ioRead(target.offset, step.bytes) & openBus(step.bytes));
@@ -255,85 +239,43 @@ void Translator::noteSequence(const HostFrame& f, const Site& s, const TrapLoop&
 
 // -- strings
 
-// REP STOS and MOVS with registers in memory at one end or both: so many elements at once as the interpreter
-// does before it looks at interrupts. Null: that can't be had.
-const uint8_t* Translator::stringOfRegisters(HostFrame& f, Site& s, bool copies) {
+// A repeated string instruction with a device at one end, as long as `piece` has something to move: up to so
+// many elements at once, to how many it moved. Like the interpreter it looks around each kElementsAtOnce
+// elements, where it counts as another instruction. Null: nothing was moved.
+template <class Piece>
+const uint8_t* Translator::inPieces(HostFrame& f, Site& s, TrapKind kind, Piece piece) {
     Cpu& c = cpu_;
-    const unsigned size = s.bytes;
-    const Tlb& tlb = *c.dataTlb_;
-    uint64_t &count = f.gpr(Rcx), &from = f.gpr(Rsi), &to = f.gpr(Rdi);
-    if (!options_.compound || !options_.promote || recording_ || c.breakpoints_.data || c.alignmentChecks_ ||
-        c.watchesElements())
-        return nullptr;
+    uint64_t& count = f.gpr(Rcx);
+    const Tlb* tlb = c.dataTlb_;
+    const uint64_t generation = tlb->generation();
     uint64_t budget = kElementsAtOnce, traps = 0;
-    const uint64_t generation = tlb.generation();
-    std::array<uint64_t, 64> piece;
-    constexpr uint64_t kPiece = sizeof piece;
-    const int64_t left = c.slice_ = f.slice - s.block->count;
+    int64_t left = c.slice_ = f.slice - s.block->count;
     static constexpr Block kNoBlock{};
     c.block = &kNoBlock;
-    DeviceGuard guard(c.threads());
-    // Where an address leads: to memory, or to registers.
-    struct End {
-        uint8_t* host = nullptr;
-        IoHandler* handler = nullptr;
-        uint64_t offset = 0, bytes = 0;
-    };
-    auto find = [&](uint64_t linear, bool write) {
-        End e;
-        const uint64_t page = linear & ~kPageMask;
-        auto tagOf = [&] { return write ? tlb.writeTag(linear) : tlb.readTag(linear); };
-        Fault fault;
-        if ((tagOf() & ~kPageMask) != page)
-            c.probe(linear, size, write ? Access::Write : Access::Read, fault);
-        const uint64_t tag = tagOf();
-        e.bytes = kPageSize - (linear & kPageMask);
-        if (tag == page) {
-            e.host = reinterpret_cast<uint8_t*>(linear + tlb.addend(linear));
-        } else if ((tag & ~kPageMask) == page && tag & Tlb::kSlow) {
-            const PhysAddr at((c.dataTlb_->at(linear).page & ~kPageMask) | (linear & kPageMask));
-            const PhysicalMemory::Target t = c.io.memory.find(at);
-            if (c.io.apic.ownsPage(at.page()) || !t.region || !t.region->io) return e;
-            e.handler = t.region->io;
-            e.offset = at.value - t.region->base.value;
-            e.bytes = std::min(e.bytes, t.end.value - at.value);
-        }
-        return e;
-    };
     bool disturbed = false;
-    while (count && budget && !disturbed) {
-        const End d = find(to, true), o = copies ? find(from, false) : End{.bytes = kPageSize};
-        uint64_t n = std::min({count, budget, d.bytes / size, o.bytes / size});
-        if (!n || (!d.host && !d.handler) || (copies && !o.host && !o.handler) ||
-            (d.host && (!copies || o.host)))
-            break;
-        if (!copies) {
-            n = std::min(n, kPiece / size);
-            for (uint64_t k = 0; k < n; k++)
-                std::memcpy(reinterpret_cast<uint8_t*>(piece.data()) + k * size, &f.gpr(Rax), size);
-            n = d.handler->ioWriteBlock(d.offset, size, n, true, piece.data());
-        } else if (o.host) {
-            n = d.handler->ioWriteBlock(d.offset, size, n, true, o.host);
-        } else if (d.host) {
-            n = o.handler->ioReadBlock(o.offset, size, n, true, d.host);
-        } else {
-            n = 1;
-            d.handler->ioWrite(d.offset, size, o.handler->ioRead(o.offset, size) & openBus(size));
+    {
+        DeviceGuard guard(c.threads());
+        while (count && !disturbed) {
+            if (!budget) {
+                if (c.slice_ != left || left <= 1 || f.attention->load(std::memory_order_relaxed)) break;
+                left = --c.slice_;
+                budget = kElementsAtOnce;
+            }
+            const uint64_t n = piece(std::min(count, budget));
+            if (!n) break;
+            traps += n;
+            budget -= n;
+            count -= n;
+            disturbed = !c.block || tlb->generation() != generation || c.dataTlb_ != tlb;
         }
-        traps += n;
-        budget -= n;
-        count -= n;
-        to += n * size;
-        if (copies) from += n * size;
-        disturbed = !c.block || tlb.generation() != generation || c.dataTlb_ != &tlb;
     }
-    const bool died = !c.block;
+    const bool died = !c.block || store_->isDead(s);
     c.block = nullptr;
     if (!traps) return nullptr;
     statistics_.deviceEntries++;
     statistics_.sequences++;
     statistics_.sequenceTraps += traps;
-    cpu_.traps.at(ripOf(f, s), TrapKind::MemoryWrite).promoted += traps;
+    c.traps.at(ripOf(f, s), kind).promoted += traps;
     const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     HostFrame& n = followContext(f);
     n.slice = c.slice_ + s.block->count;
@@ -345,57 +287,89 @@ const uint8_t* Translator::stringOfRegisters(HostFrame& f, Site& s, bool copies)
     return leave(n, rip, s.index + 1u, Exit::Events);
 }
 
+// Where an operand of a string leads: to memory, or to registers there; how far that goes.
+struct Translator::StringEnd {
+    uint8_t* host = nullptr;
+    IoHandler* handler = nullptr;
+    uint64_t offset = 0, bytes = 0;
+};
+
+Translator::StringEnd Translator::stringEnd(uint64_t linear, unsigned size, bool write) const {
+    Cpu& c = cpu_;
+    Tlb& tlb = *c.dataTlb_;
+    const uint64_t page = linear & ~kPageMask;
+    auto tagOf = [&] { return write ? tlb.writeTag(linear) : tlb.readTag(linear); };
+    Fault fault;
+    if ((tagOf() & ~kPageMask) != page) c.probe(linear, size, write ? Access::Write : Access::Read, fault);
+    const uint64_t tag = tagOf();
+    StringEnd e{.bytes = kPageSize - (linear & kPageMask)};
+    if (tag == page) {
+        e.host = reinterpret_cast<uint8_t*>(linear + tlb.addend(linear));
+    } else if ((tag & ~kPageMask) == page && tag & Tlb::kSlow) {
+        const PhysAddr at((tlb.at(linear).page & ~kPageMask) | (linear & kPageMask));
+        const PhysicalMemory::Target t = c.io.memory.find(at);
+        if (c.io.apic.ownsPage(at.page()) || !t.region || !t.region->io) return e;
+        e.handler = t.region->io;
+        e.offset = at.value - t.region->base.value;
+        e.bytes = std::min(e.bytes, t.end.value - at.value);
+    }
+    return e;
+}
+
+// REP STOS and MOVS with registers in memory at one end or both. Null: that can't be had.
+const uint8_t* Translator::stringOfRegisters(HostFrame& f, Site& s, bool copies) {
+    const Cpu& c = cpu_;
+    const unsigned size = s.bytes;
+    uint64_t &from = f.gpr(Rsi), &to = f.gpr(Rdi);
+    if (!options_.compound || !options_.promote || recording_ || c.breakpoints_.data || c.alignmentChecks_ ||
+        c.watchesElements())
+        return nullptr;
+    return inPieces(f, s, TrapKind::MemoryWrite, [&](uint64_t most) -> uint64_t {
+        std::array<uint8_t, kPageSize> same;
+        const StringEnd d = stringEnd(to, size, true),
+                        o = copies ? stringEnd(from, size, false) : StringEnd{.bytes = kPageSize};
+        uint64_t n = std::min({most, d.bytes / size, o.bytes / size});
+        if (!n || (!d.host && !d.handler) || (copies && !o.host && !o.handler) ||
+            (d.host && (!copies || o.host)))
+            return 0;
+        if (!copies) {
+            fillElements(size, same.data(), f.gpr(Rax), n);
+            n = d.handler->ioWriteBlock(d.offset, size, n, true, same.data());
+        } else if (o.host) {
+            n = d.handler->ioWriteBlock(d.offset, size, n, true, o.host);
+        } else if (d.host) {
+            n = o.handler->ioReadBlock(o.offset, size, n, true, d.host);
+        } else {
+            n = 1;
+            d.handler->ioWrite(d.offset, size, o.handler->ioRead(o.offset, size) & openBus(size));
+        }
+        to += n * size;
+        if (copies) from += n * size;
+        return n;
+    });
+}
+
 // REP INS and OUTS in 64-bit mode. Null: it is something else.
 const uint8_t* Translator::stringOfPorts(HostFrame& f, Site& s) {
-    Cpu& c = cpu_;
+    const Cpu& c = cpu_;
     const unsigned size = s.bytes;
     const bool in = !s.write;
-    uint64_t &count = f.gpr(Rcx), &index = f.gpr(in ? Rdi : Rsi);
+    uint64_t& index = f.gpr(in ? Rdi : Rsi);
     const auto port = uint16_t(f.gpr(Rdx));
     const PortBus::Target target = c.io.ports.target(port, size);
-    if (!options_.compound || !mayUsePort(f) || !target.handler || c.flags.test(flag::DF) ||
-        c.breakpoints_.data || c.alignmentChecks_ || c.watchesElements() || !count)
+    if (!options_.compound || !mayUsePort() || !target.handler || c.flags.test(flag::DF) ||
+        c.breakpoints_.data || c.alignmentChecks_ || c.watchesElements())
         return nullptr;
-    const Tlb& tlb = *c.dataTlb_;
-    uint64_t budget = kElementsAtOnce, traps = 0;
-    const uint64_t generation = tlb.generation();
-    const int64_t left = c.slice_ = f.slice - s.block->count;
-    static constexpr Block kNoBlock{};
-    c.block = &kNoBlock;
-    bool disturbed = false;
-    DeviceGuard guard(c.threads());
-    while (count && budget && !disturbed) {
-        const uint64_t page = index & ~kPageMask,
-                       n = std::min({count, budget, (kPageSize - (index & kPageMask)) / size});
-        Fault fault;
-        if (n && (in ? tlb.writeTag(index) : tlb.readTag(index)) != page)
-            c.probe(index, size, in ? Access::Write : Access::Read, fault);
-        if (!n || (in ? tlb.writeTag(index) : tlb.readTag(index)) != page) break;
-        auto* host = reinterpret_cast<uint8_t*>(index + tlb.addend(index));
-        const uint64_t done = in ? target.handler->ioReadBlock(target.offset, size, n, false, host)
-                                 : target.handler->ioWriteBlock(target.offset, size, n, false, host);
-        traps += done;
-        budget -= done;
-        count -= done;
-        index += done * size;
-        disturbed = !c.block || tlb.generation() != generation || c.dataTlb_ != &tlb ||
-                    c.io.ports.target(port, size).handler != target.handler;
-    }
-    const bool died = !c.block;
-    c.block = nullptr;
-    if (!traps) return nullptr;
-    statistics_.deviceEntries++;
-    statistics_.sequences++;
-    statistics_.sequenceTraps += traps;
-    cpu_.traps.at(ripOf(f, s), in ? TrapKind::In : TrapKind::Out).promoted += traps;
-    const uint64_t rip = ripOf(f.page + uint64_t(s.target));
-    HostFrame& n = followContext(f);
-    n.slice = c.slice_ + s.block->count;
-    if (!n.gpr(Rcx) && !disturbed && !died && c.slice_ == left && !store_->isDead(s)) return resume(n, s);
-    if (!n.gpr(Rcx)) return leaveAt(n, *s.block, s.index + 1u, Exit::Events);
-    if (budget) return leaveAt(n, *s.block, s.index, Exit::Instruction);  // what is left is the interpreter's
-    c.flags.change(flag::RF, true);
-    return leave(n, rip, s.index + 1u, Exit::Events);
+    return inPieces(f, s, in ? TrapKind::In : TrapKind::Out, [&](uint64_t most) -> uint64_t {
+        if (c.io.ports.target(port, size).handler != target.handler) return 0;
+        const StringEnd m = stringEnd(index, size, in);
+        uint64_t n = std::min(most, m.bytes / size);
+        if (!n || !m.host) return 0;
+        n = in ? target.handler->ioReadBlock(target.offset, size, n, false, m.host)
+               : target.handler->ioWriteBlock(target.offset, size, n, false, m.host);
+        index += n * size;
+        return n;
+    });
 }
 
 }  // namespace kiln

@@ -17,15 +17,6 @@ void copyElements(unsigned size, uint8_t* to, const uint8_t* from, uint64_t n) {
     }
 }
 
-void fillElements(unsigned size, uint8_t* to, uint64_t v, uint64_t n) {
-    switch (size) {
-        case 1: return fillUpward(to, uint8_t(v), n);
-        case 2: return fillUpward(to, uint16_t(v), n);
-        case 4: return fillUpward(to, uint32_t(v), n);
-        default: return fillUpward(to, v, n);
-    }
-}
-
 bool isMovs(unsigned mnemonic) {
     return mnemonic == ZYDIS_MNEMONIC_MOVSB || mnemonic == ZYDIS_MNEMONIC_MOVSW ||
            mnemonic == ZYDIS_MNEMONIC_MOVSD || mnemonic == ZYDIS_MNEMONIC_MOVSQ;

@@ -70,8 +70,8 @@ const uint8_t* Translator::trap(HostFrame& f, Site& s, uint32_t number) {
             }
             const uint16_t port = s.port == Site::kInDx ? uint16_t(f.gpr(Rdx)) : uint16_t(s.port);
             const PortBus::Target to = cpu_.io.ports.target(port, s.bytes);
-            if (!mayUsePort(f) || !to.handler) {
-                if (hot && mayUsePort(f)) promotePort(number, t, port, s.bytes, s.write);
+            if (!mayUsePort() || !to.handler) {
+                if (hot && mayUsePort()) promotePort(number, t, port, s.bytes, s.write);
                 return interpreted();
             }
             if (hot) promotePort(number, t, port, s.bytes, s.write);
@@ -87,7 +87,7 @@ const uint8_t* Translator::trap(HostFrame& f, Site& s, uint32_t number) {
     }
 }
 
-bool Translator::mayUsePort(const HostFrame&) const {
+bool Translator::mayUsePort() const {
     const Cpu& c = cpu_;
     return (c.real() || c.cpl <= c.flags.iopl()) && !c.v86() && !c.breakpoints_.io;
 }
@@ -214,10 +214,10 @@ const uint8_t* Translator::registersInMemory(HostFrame& f, Site& s, uint32_t num
     if (!c.io.apic.ownsPage(phys.page())) {
         const PhysicalMemory::Target t = c.io.memory.find(phys);
         if (!t.region || !t.region->io || t.end.value - phys.value < s.bytes) return nullptr;
-        // Whole pages of one device.
-        const uint64_t end = t.end.value & ~kPageMask;
-        range = {phys.page().value, end - phys.page().value, t.region->base.value, t.region->io};
-        range.size = std::min<uint64_t>(range.size, 1u << 30);
+        constexpr uint64_t kMost = 1u << 29;
+        const uint64_t begin = phys.value - t.begin.value < kMost ? t.begin.value : phys.page().value,
+                       end = std::min(t.end.value, phys.page().value + kMost);
+        range = {begin, end - begin, t.region->base.value, t.region->io};
     }
     const DeviceAccess a{range.handler, phys.value - range.base, s.bytes, s.write, false};
     TrapSite& t = c.traps.at(ripOf(f, s), s.write ? TrapKind::MemoryWrite : TrapKind::MemoryRead);
@@ -229,9 +229,9 @@ const uint8_t* Translator::registersInMemory(HostFrame& f, Site& s, uint32_t num
 // -- promotion
 
 // Whether a device's register is to be had without the device: not where that was refused too often.
-bool Translator::wantsDirect(uint32_t number, const TrapSite& t, uint64_t key) const {
+bool Translator::wantsDirect(uint32_t number, const TrapSite& t, uint64_t key, uint64_t whole) const {
     for (const Promotion* p : store_->promotions.of(number))
-        if (p->key == key && p->inlined) return t.refused * 8 < t.promoted;
+        if ((p->key == key || p->key == whole) && p->inlined) return t.refused * 8 < t.promoted;
     return true;
 }
 
@@ -241,9 +241,11 @@ bool Translator::wantsPromotion(TrapSite& t, uint32_t number) {
     return t.handled >= t.nextPromotion;
 }
 
-void Translator::promote(uint32_t number, TrapSite& t, const Promotion& wanted,
+// False: there can't be such code.
+bool Translator::promote(uint32_t number, TrapSite& t, const Promotion& wanted,
                          const std::function<bool(PromotedCode&)>& how) {
     t.nextPromotion = t.handled + kPromotedAfter;
+    bool possible = true;
     store_->exclusively([&] {
         CodeStore& store = *store_;
         const Site& s = store.sites[number];
@@ -262,32 +264,34 @@ void Translator::promote(uint32_t number, TrapSite& t, const Promotion& wanted,
         if (!place) return;
         PromotedCode code(
             {places_, store.thunks, place, number, store.buffer.at(s.resume), store.promotions.headOf(s)});
-        if (!how(code)) return;
+        if (!(possible = how(code))) return;
         const auto bytes = code.finish(Promotions::kSlot);
-        if (bytes.empty()) return;
+        if (!(possible = !bytes.empty())) return;
         Promotion p = wanted;
         p.site = number;
         p.profile = &t;
-        if (options_.compound && p.access.handler && !p.inlined) p.loop = loopOf(*s.block);
         store.promotions.add(store.sites, p, bytes);
     });
+    return possible;
 }
 
 std::shared_ptr<const TrapLoop> Translator::loopOf(const HostBlock& block) const {
-    if (block.users.empty()) return nullptr;
+    if (!options_.compound || block.users.empty()) return nullptr;
     const Block& b = *block.users[0];
     return TrapLoop::of(cpu_.decoder().zydis(b.mode), b, bytesOf(b));
 }
 
 void Translator::promotePort(uint32_t number, TrapSite& t, uint16_t port, unsigned size, bool write) {
     const PortBus& ports = cpu_.io.ports;
-    const DirectRegister direct = (cpu_.threaded && write) || !wantsDirect(number, t, port)
-                                      ? DirectRegister{}
-                                      : ports.direct(port, size, write);
+    const Site site = store_->sites[number];
+    auto loop = loopOf(*site.block);
+    const DirectRegister direct =
+        (cpu_.threaded && write) || (loop && loop->bulk) || !wantsDirect(number, t, port, port)
+            ? DirectRegister{}
+            : ports.direct(port, size, write);
     const PortBus::Target to = ports.target(port, size);
     if (!direct && !to.handler) return;
     Promotion p{.key = port, .access = {to.handler, to.offset, uint8_t(size), write, true}};
-    const Site site = store_->sites[number];
     auto guards = [&](PromotedCode& code) {
         code.requirePort(site, port);
         code.requirePortRights();
@@ -295,6 +299,7 @@ void Translator::promotePort(uint32_t number, TrapSite& t, uint16_t port, unsign
     auto inlined = [&](PromotedCode& code) {
         guards(code);
         code.requireSlice(site, site.block->count);
+        code.loadOffset(to.offset, false);
         if (write) code.loadRegister(Rax);
         if (!(write ? code.write(direct, size) : code.read(direct, size))) return false;
         if (!write) code.storeRegister(Rax, size);
@@ -303,8 +308,10 @@ void Translator::promotePort(uint32_t number, TrapSite& t, uint16_t port, unsign
     };
     if (direct) {
         p.inlined = true;
-        return promote(number, t, p, inlined);
+        if (promote(number, t, p, inlined) || !to.handler) return;
+        p.inlined = false;
     }
+    p.loop = std::move(loop);
     promote(number, t, p, [&](PromotedCode& code) {
         guards(code);
         code.callHandler(store_->promotions.nextNumber());
@@ -349,32 +356,48 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
     const uint64_t at = frame_->operand & kPageMask;
     // A local APIC is one processor's, and so is what is known of it.
     const bool own = a.handler == &cpu_.io.apic, high = site.guest & Site::Move::kHighByte;
-    const uint64_t cpu = own ? uint64_t(cpu_.id) << 52 : 0, place = ((e.page & ~kPageMask) | at) | cpu;
-    const DirectRegister direct = cpu_.threaded || high || !wantsDirect(number, t, place)
-                                      ? DirectRegister{}
-                                      : a.handler->direct(a.offset, a.size, a.write);
-    Promotion p{.key = direct ? place : range.begin | cpu | 1ull << 63,
-                .access = {a.handler, 0 - range.base, a.size, a.write, false},
-                .inlined = bool(direct)};
-    promote(number, t, p, [&](PromotedCode& code) {
+    const uint64_t cpu = own ? uint64_t(cpu_.id) << 52 : 0, place = ((e.page & ~kPageMask) | at) | cpu,
+                   whole = range.begin | cpu | 1ull << 63;
+    const unsigned guest = site.guest & Site::Move::kRegister;
+    auto loop = loopOf(*site.block);
+    DirectRegister direct =
+        cpu_.threaded || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
+            ? DirectRegister{}
+            : a.handler->direct(a.offset, a.size, a.write);
+    bool steps = direct.form == DirectRegister::Form::Steps;
+    auto guards = [&](PromotedCode& code) {
         if (own && store_->shared) code.requireProcessor(&cpu_);
-        if (!direct) {
-            code.requireRange(a.write, e, a.size, range.begin, range.size);
-            code.callHandler(store_->promotions.nextNumber());
-            return true;
-        }
-        code.requirePage(a.write, e, at);
+        if (direct && !steps) return code.requirePage(a.write, e, at);
+        code.requireRange(a.write, e, a.size, range.begin, range.size);
+        if (steps) code.loadOffset(range.begin - range.base, true);
+    };
+    auto inlined = [&](PromotedCode& code) {
+        guards(code);
         if (a.write && site.guest & Site::Move::kConstant)
             code.loadConstant(uint64_t(int64_t(int32_t(site.constant))) & openBus(a.size));
         else if (a.write)
-            code.loadRegister(site.guest & Site::Move::kRegister);
+            code.loadRegister(guest, high);
         if (!(a.write ? code.write(direct, a.size) : code.read(direct, a.size))) return false;
-        if (!a.write)
-            code.storeRegister(site.guest & Site::Move::kRegister, a.size,
-                               !(site.guest & Site::Move::kMerges));
+        if (!a.write && high)
+            code.storeHigh(guest);
+        else if (!a.write)
+            code.storeRegister(guest, a.size, !(site.guest & Site::Move::kMerges));
         code.resume(t, true);
         return true;
-    });
+    };
+    Promotion p{.key = steps ? whole : place, .access = {}, .inlined = true};
+    if (direct && promote(number, t, p, inlined)) return;
+    direct = {};
+    steps = false;
+    promote(number, t,
+            {.key = whole,
+             .access = {a.handler, 0 - range.base, a.size, a.write, false},
+             .loop = std::move(loop)},
+            [&](PromotedCode& code) {
+                guards(code);
+                code.callHandler(store_->promotions.nextNumber());
+                return true;
+            });
 }
 
 }  // namespace kiln

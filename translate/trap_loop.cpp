@@ -155,7 +155,119 @@ std::optional<Step> stepOf(const Instruction& i) {
     }
 }
 
+struct Addition {
+    uint8_t reg = TrapLoop::kNone, width = 0;
+    int64_t value = 0;
+};
+
+Addition additionOf(const Step& s) {
+    const bool constant = s.from == TrapLoop::kNone && !s.merges;
+    switch (s.what) {
+        case What::Load:
+        case What::Store: return s.advance ? Addition{s.base, s.width, s.advance} : Addition{};
+        case What::Inc: return !s.merges ? Addition{s.to, s.bytes, 1} : Addition{};
+        case What::Dec: return !s.merges ? Addition{s.to, s.bytes, -1} : Addition{};
+        case What::Add: return constant ? Addition{s.to, s.bytes, s.constant} : Addition{};
+        case What::Sub: return constant ? Addition{s.to, s.bytes, -s.constant} : Addition{};
+        case What::Loop: return {1, s.width, -1};
+        default: return {};
+    }
+}
+
+bool setsFlags(What w) { return w >= What::Add && w <= What::Dec; }
+bool setsAllFlags(What w) { return w >= What::Add && w <= What::Test; }
+
+// Whether the flags behind several rounds, entered at the step `access`, are those of the last one's steps
+// behind `access`.
+bool flagsAreNew(const std::vector<Step>& steps, unsigned access) {
+    bool before = false, carry = false, behind = false, all = false;
+    for (unsigned n = 0; n < steps.size(); n++) {
+        const What w = steps[n].what;
+        carry |= setsAllFlags(w);
+        before |= n < access && setsFlags(w);
+        if (n > access && setsFlags(w) && !behind) behind = true, all = setsAllFlags(w);
+    }
+    return !before || (behind && (all || !carry));
+}
+
+std::optional<TrapLoop::Bulk> bulkOf(const std::vector<Step>& steps) {
+    TrapLoop::Bulk b;
+    unsigned sinks = 0;
+    for (unsigned n = 0; n < steps.size(); n++) {
+        const Step& s = steps[n];
+        switch (s.what) {
+            case What::In:
+            case What::Load:
+                if (b.source != TrapLoop::kNone) return {};
+                b.source = uint8_t(n);
+                break;
+            case What::Out:
+            case What::Store:
+            case What::StoreConstant:
+                sinks++;
+                b.sink = uint8_t(n);
+                break;
+            case What::Loop: b.counts = uint8_t(n); break;
+            case What::Branch:
+            case What::Compare: break;
+            case What::Inc:
+            case What::Dec:
+            case What::Add:
+            case What::Sub:
+                if (additionOf(s).reg == TrapLoop::kNone) return {};
+                break;
+            default: return {};
+        }
+        if (setsFlags(s.what) && steps.back().what == What::Branch) b.counts = uint8_t(n);
+        if (const Addition a = additionOf(s); a.reg != TrapLoop::kNone) {
+            if (b.width[a.reg] && b.width[a.reg] != a.width) return {};
+            const int64_t stride = b.stride[a.reg] + a.value;
+            if (stride != int8_t(stride)) return {};
+            b.width[a.reg] = a.width;
+            b.stride[a.reg] = int8_t(stride);
+        }
+    }
+    if (sinks != 1) return {};
+    const Step& sink = steps[b.sink];
+    auto moves = [&](const Step& s) {
+        if (s.what == What::In || s.what == What::Out)
+            return s.from != TrapLoop::kDx || !b.width[2];  // the port stays
+        if (s.index != TrapLoop::kNone || s.base == TrapLoop::kNone) return false;
+        return b.stride[s.base] == 0 || (b.stride[s.base] == s.bytes && b.width[s.base] <= s.width);
+    };
+    if (!moves(sink) || sink.high) return {};
+    if (sink.what != What::StoreConstant && b.width[sink.to]) return {};
+    if (b.source != TrapLoop::kNone) {
+        const Step& source = steps[b.source];
+        if (b.source > b.sink || !moves(source) || source.high || source.bytes != sink.bytes ||
+            sink.what == What::StoreConstant || source.to != sink.to || source.to == source.base ||
+            source.to == sink.base ||
+            (source.to == 2 && (source.from == TrapLoop::kDx || sink.from == TrapLoop::kDx)))
+            return {};
+        if (!flagsAreNew(steps, b.source)) return {};
+    }
+    if (!flagsAreNew(steps, b.sink)) return {};
+    const Step& counts = steps[b.counts];
+    const uint8_t data = b.source != TrapLoop::kNone ? steps[b.source].to : TrapLoop::kNone;
+    switch (counts.what) {
+        case What::Loop: break;
+        case What::Compare:
+            if (counts.to == data || counts.from == data || counts.merges) return {};
+            [[fallthrough]];
+        default:
+            if (steps.back().what != What::Branch || !setsFlags(counts.what)) return {};
+    }
+    return b;
+}
+
 }  // namespace
+
+int64_t TrapLoop::addedBefore(unsigned step, unsigned reg) const {
+    int64_t sum = 0;
+    for (unsigned n = 0; n < step; n++)
+        if (const Addition a = additionOf(steps[n]); a.reg == reg) sum += a.value;
+    return sum;
+}
 
 std::shared_ptr<const TrapLoop> TrapLoop::of(const ZydisDecoder& decoder, const Block& block,
                                              std::span<const uint8_t> bytes) {
@@ -184,7 +296,9 @@ std::shared_ptr<const TrapLoop> TrapLoop::of(const ZydisDecoder& decoder, const 
         }
         end.width = uint8_t(i.z.address_width / 8);
         loop->steps.push_back(end);
-        return end.width == 2 ? nullptr : loop;
+        if (end.width == 2) return nullptr;
+        loop->bulk = bulkOf(loop->steps);
+        return loop;
     }
     return nullptr;
 }

@@ -10,7 +10,9 @@
 #pragma once
 #include <Zydis/Zydis.h>
 
+#include <array>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -52,6 +54,19 @@ struct TrapLoop {
     };
     static constexpr uint8_t kNone = 0xff, kDx = 0xfe;  // kDx: the port is in DX
     std::vector<Step> steps;                            // one for each instruction up to the way back
+
+    // A loop that does nothing but to move one piece of data a round from or to where each round finds it
+    // `bytes` further on, and to count: many rounds of it are one access to a device and one to memory.
+    struct Bulk {
+        uint8_t source = kNone;  // the step that loads the data; kNone: the same are stored each time
+        uint8_t sink = 0;
+        uint8_t counts = 0;  // the step that decides whether there is another round: a Loop, or what sets ZF
+        std::array<int8_t, 16> stride{};  // what a round adds to the general registers
+        std::array<uint8_t, 16> width{};  // of these additions, in bytes
+    };
+    std::optional<Bulk> bulk;
+    // What the steps before `step` add to a register in a round.
+    int64_t addedBefore(unsigned step, unsigned reg) const;
 
     // Null: the block is no such loop. `bytes`: the block's.
     static std::shared_ptr<const TrapLoop> of(const ZydisDecoder& decoder, const Block& block,
