@@ -1,6 +1,7 @@
 #include "apic/clock.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace kiln {
 
@@ -14,9 +15,11 @@ Timer::~Timer() {
 }
 
 void Timer::arm(Nanos deadline) {
-    deadline_ = deadline;
-    Nanos before = clock_.next_;
-    clock_.update();
+    const Nanos before = clock_.next_, old = std::exchange(deadline_, deadline);
+    if (deadline < before)
+        clock_.next_ = deadline;
+    else if (old == before)
+        clock_.update();
     if (clock_.next_ < before && clock_.onEarlierDeadline) clock_.onEarlierDeadline();
 }
 

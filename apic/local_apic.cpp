@@ -171,7 +171,8 @@ void LocalApic::updateAttention() {
     uint32_t now = 0;
     int top = irr_.highest();
     requested_ = top >= 0;
-    served_ = isr_.highest() >= 0;
+    const int served = isr_.highest();
+    plainEoi_ = served < 0 || (!requested_ && isr_.atMostOne() && !tmr_.test(uint8_t(served)) && !track_.count);
     if (top >= 0 && (top & 0xF0) > (ppr() & 0xF0)) now |= kFixed;
     if (extIntLine()) now |= kExtInt;
     uint32_t before = attention_;
@@ -463,18 +464,33 @@ void LocalApic::ioWrite(uint64_t offset, unsigned size, uint64_t value) {
     if (!writeRegister(unsigned(offset >> 4), uint32_t(value))) error(kIllegalRegister);
 }
 
-// Nothing depends on the task priority while nothing is requested, and there is no interrupt to end while
-// none is served.
+DirectRegister LocalApic::directEoi() const {
+    using S = RegisterSteps;
+    S s(this);
+    s.add(S::Op::Move, S::Word, s.field(plainEoi_)).add(S::Op::RequireEqual, S::Word, S::constant(1));
+    s.add(S::Op::Move, S::Word, S::constant(0));
+    for (const uint64_t& word : isr_.words()) s.add(S::Op::Store, S::Word, s.field(word));
+    return DirectRegister::by(std::move(s));
+}
+
+// Nothing depends on the task priority while nothing is requested.
 DirectRegister LocalApic::direct(uint64_t offset, unsigned size, bool write) {
     if (size != 4 || offset & 15) return {};
     switch (offset >> 4) {
         case kVersion: return write ? DirectRegister{} : DirectRegister::always(kVersionValue);
         case kTpr: return write ? DirectRegister::at(tpr_).unless(requested_) : DirectRegister::at(tpr_);
-        case kEoi: return write ? DirectRegister::always(0).unless(served_) : DirectRegister{};
+        case kEoi: return write ? directEoi() : DirectRegister{};
         case kDfr: return write ? DirectRegister{} : DirectRegister::at(dfr_);
         case kSvr: return write ? DirectRegister{} : DirectRegister::at(svr_);
         case kEsr: return write ? DirectRegister{} : DirectRegister::at(esr_);
         case kIcrLow: return write ? DirectRegister{} : DirectRegister::at(icr_, 0xFFFFFFFF);
+        case kIcrHigh: {
+            if (!write) return {};
+            DirectRegister r = DirectRegister::at(icr_, 0xFF000000);
+            r.bytes = 4;
+            r.place = reinterpret_cast<uint8_t*>(&icr_) + 4;
+            return r;
+        }
         default: return {};
     }
 }

@@ -27,6 +27,15 @@ class VectorSet {
     void set(uint8_t v) { words_[v >> 6] |= 1ull << (v & 63); }
     void clear(uint8_t v) { words_[v >> 6] &= ~(1ull << (v & 63)); }
     int highest() const;  // -1 when empty
+    bool atMostOne() const {
+        bool any = false, several = false;
+        for (const uint64_t w : words_) {
+            several |= (w && any) || (w & (w - 1));
+            any |= w != 0;
+        }
+        return !several;
+    }
+    const std::array<uint64_t, 4>& words() const { return words_; }
     uint32_t dword(unsigned i) const { return uint32_t(words_[i >> 1] >> (i & 1 ? 32 : 0)); }
     void state(StateVisitor& visit, std::string_view name) { visit(name, words_); }
 
@@ -51,6 +60,8 @@ class LocalApic : public Device, public IoHandler {
     bool interruptPending() const { return attention(kFixed); }  // a fixed interrupt above PPR
     bool extIntPending() const { return attention(kExtInt); }    // the 8259 pair's, through LINT0
     bool intrPending() const { return attention(kFixed | kExtInt); }
+    // The vector that acknowledge() would give, if that is all there is; -1: it is not.
+    int onlyFixed() const { return attention_ == kFixed ? irr_.highest() : -1; }
     bool nmiPending() const { return attention(kNmi); }
     bool initPending() const { return attention(kInit); }
     bool sipiPending() const { return attention(kSipi); }
@@ -135,6 +146,7 @@ class LocalApic : public Device, public IoHandler {
     DirectRegister direct(uint64_t offset, unsigned size, bool write) override;
 
   private:
+    DirectRegister directEoi() const;
     static constexpr uint32_t kFixed = 1, kExtInt = 2, kNmi = 4, kInit = 8, kSipi = 16, kSmi = 32,
                               kPosted = 64;
     static constexpr uint32_t kSvrNoFocus = 1 << 9;
@@ -209,7 +221,8 @@ class LocalApic : public Device, public IoHandler {
     std::array<uint32_t, kLvtCount> lvt_{};
     VectorSet irr_, isr_, tmr_;
     InterruptTrack track_;  // the relay's
-    bool requested_ = false, served_ = false;  // whether there is anything in IRR and ISR, or was
+    bool requested_ = false;  // there is anything in IRR, or was
+    bool plainEoi_ = true;    // an end of interrupt would do nothing but empty ISR
     uint8_t sipiVector_ = 0;
     bool extIntMessage_ = false;  // an ExtINT came by message (I/O APIC), not over LINT0
 

@@ -119,6 +119,8 @@ void repeating(Cpu& c, const Insn* i) {
         // Whatever comes now pushes RF set: the instruction's own breakpoint was met (SDM vol. 3, 17.3.1.1).
         c.flags.change(flag::RF, true);
         c.refund(i);
+        // Thousands of elements are worth many entries.
+        if (const Block* b = c.block; b && b->heat > 1) b->heat -= b->heat / 2;
 #if !KILN_TAIL_CALLS
         c.next = nullptr;
 #endif

@@ -139,6 +139,7 @@ DirectRegister VgaCore::Window::direct(uint64_t, unsigned size, bool write) {
     using S = RegisterSteps;
     if (size != 1) return {};
     S s = core.plainAccess(write ? core.plainWrites_ : core.plainReads_);
+    s.anywhere = true;
     const S::Operand planes = S::at(S::Pointer, S::Offset, 4, 4), latch = s.field(core.latch_);
     if (write) {
         auto select = [&](S::Operand other, S::Operand where) {

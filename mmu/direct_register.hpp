@@ -15,7 +15,7 @@ struct DirectRegister {
         Constant,  // reads give `constant`, writes do nothing
         Place,     // `bytes` at `place`
         Counter,   // guest time since *since (ns), times `factor` / 2^64, shifted right, plus *from
-        Steps,     // `steps`, for an access of this size anywhere in the handler's memory, or of this port
+        Steps,     // `steps`
     };
     Form form = Form::None;
     uint8_t bytes = 0;

@@ -70,6 +70,7 @@ struct RegisterSteps {
     }
 
     const void* device;
+    bool anywhere = false;  // they hold for every offset in the handler's memory, not for this register alone
     std::vector<Step> steps;
 
   private:

@@ -167,7 +167,6 @@ void PromotedCode::guard(const DirectRegister& r) {
 
 // As CounterClock::now(): its comment tells what the numbers are.
 void PromotedCode::nanoseconds() {
-    a_.lfence();
     a_.rdtsc();
     a_.shl(rdx, 32);
     a_.or_(rax, rdx);

@@ -159,10 +159,10 @@ std::string Translator::report() const {
     for (size_t n = 0; n < Site::kKinds; n++) out += fmt::format(" {} {}", kKinds[n], s.calls[n]);
     out += fmt::format(
         "\n  traps: {} promoted now, in {} of {} KiB ({} so far); devices called {} times, of which {} for "
-        "{} traps at once and {} "
-        "in loops",
+        "{} traps at once and {} in loops; {} interrupts delivered",
         store_->promotions.count(), store_->promotions.used() >> 10, store_->promotions.budget() >> 10,
-        store_->promotions.made(), s.deviceEntries, s.sequences, s.sequenceTraps, s.sequenceRounds);
+        store_->promotions.made(), s.deviceEntries, s.sequences, s.sequenceTraps, s.sequenceRounds,
+        s.interrupts);
     out += fmt::format("\n  targets: {} have no block, {} are not translated yet; forgotten {} times\n",
                        s.noTarget, s.coldTarget, s.refreshes);
     std::vector<std::pair<uint64_t, unsigned>> most;
@@ -435,6 +435,8 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
         case Site::Kind::Link: return s.behindSti ? behindSti(f, number) : link(f, number);
         case Site::Kind::OtherPage: {
             if (s.behindSti) return behindSti(f, number);
+            if (f.slice <= 0)
+                if (const uint8_t* host = lookAround(f, here)) return host;
             passes(f, here);
             const Block* b = f.slice > 0 ? findTarget(f, here, true) : nullptr;
             if (!b) return leave(f, here, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
@@ -448,6 +450,8 @@ const uint8_t* Translator::serve(HostFrame& f, uint32_t number) {
         case Site::Kind::Vectors: return vectors(f, s);
         case Site::Kind::Over: {
             const uint64_t rip = ripOfKey(f.rip);
+            if (f.slice <= 0)
+                if (const uint8_t* host = lookAround(f, rip)) return host;
             passes(f, rip);
             const Block* b = f.slice > 0 ? findTarget(f, rip, true) : nullptr;
             if (!b) return leave(f, rip, 0, f.slice > 0 ? Exit::Untranslated : Exit::Slice);
@@ -603,6 +607,8 @@ const uint8_t* Translator::goOn(HostFrame& f) {
                              c.flags.test(flag::TF) || c.runAlone_ || c.breakpoints_.code || nowhere_ ||
                              c.wakeable() || c.io.log.on(LogCategory::Exec);
     if (!looksAround) return enterNext(f);
+    if (c.slice_ <= 0)
+        if (const uint8_t* host = lookAround(f, f.rip)) return host;
     noteExit(c.slice_ <= 0 ? Exit::Slice : Exit::Events);
     outcome_ = Outcome::Left;
     return exit_;

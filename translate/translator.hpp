@@ -72,6 +72,7 @@ class Translator final : public HotCode {
         uint64_t hostBytes = 0, coldBytes = 0;
         uint64_t entries = 0, misses = 0, lookUps = 0, links = 0;  // while running
         uint64_t nanoseconds = 0;                                  // of translating
+        uint64_t interrupts = 0;                                   // delivered without the interpreter
         uint64_t deviceEntries =
             0;  // calls of devices by host code, of which these were for several traps at once:
         uint64_t sequences = 0, sequenceTraps = 0, sequenceRounds = 0;  // the last: in loops
@@ -187,6 +188,8 @@ class Translator final : public HotCode {
     bool systemReturn(HostFrame& frame, const Site& site);
     uint64_t plainDescriptor(uint16_t selector) const;
     bool interruptReturn(HostFrame& frame);
+    bool enterHandler(HostFrame& frame, uint8_t vector);
+    const uint8_t* lookAround(HostFrame& frame, uint64_t rip);
     const uint8_t* moveToCr3(HostFrame& frame, const Site& site);
     void setFlags(HostFrame& frame, uint64_t value);
     const uint8_t* crossed(HostFrame& frame, const Site& site);

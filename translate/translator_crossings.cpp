@@ -1,5 +1,5 @@
 // Changes of the privilege level and of the address space in 64-bit mode as host code has them done: SYSCALL,
-// SYSRET, IRETQ and MOV to CR3 where nothing about them is out of the ordinary, without the interpreter and
+// SYSRET, interrupts of the local APIC, IRETQ and MOV to CR3 where nothing about them is out of the ordinary, without the interpreter and
 // on to the next host code at once. And RDTSC and RDTSCP. cpu/system.cpp and cpu/segments.cpp tell what they
 // do; what needs more than is here is left to them: single steps, faults, descriptors that are not accessed
 // yet, other modes, anything pending.
@@ -137,6 +137,91 @@ bool Translator::interruptReturn(HostFrame& f) {
                                  flag::RF | flag::AC | flag::VIF | flag::VIP | flag::ID;
     setFlags(f, image & kLoaded);
     return true;
+}
+
+// -- interrupts
+
+// Eight bytes of a table or a stack of the system's, if the TLB knows them; null: it does not.
+static uint8_t* inTlb(const Tlb& tlb, uint64_t linear, unsigned bytes, bool write) {
+    const uint64_t tag = write ? tlb.writeTag(linear) : tlb.readTag(linear);
+    const bool there = tag == ((linear + bytes - 1) & ~kPageMask) && tag == (linear & ~kPageMask);
+    return there ? reinterpret_cast<uint8_t*>(linear + tlb.addend(linear)) : nullptr;
+}
+
+// As Cpu::enterHandlerLong(), through an interrupt or trap gate without a stack of its own to CPL 0, onto a
+// stack and by tables that the TLB knows. False: nothing has been done.
+bool Translator::enterHandler(HostFrame& f, uint8_t vector) {
+    Cpu& c = cpu_;
+    const Tlb& tables = c.tlbFor(false, true);
+    if (c.idtr.limit < vector * 16u + 15) return false;
+    const uint8_t* entry = inTlb(tables, c.idtr.base + vector * 16u, 16, false);
+    if (!entry) return false;
+    const auto low = loadGuest<uint64_t>(entry), high = loadGuest<uint64_t>(entry + 8);
+    constexpr uint64_t kPresent = 1ull << 47, kKind = 0x1eull << 40, kInterrupt = 0xeull << 40, kIst = 7ull << 32;
+    const uint64_t target = (low & 0xffff) | (low >> 32 & 0xffff0000) | high << 32;
+    const auto selector = uint16_t(low >> 16);
+    if (!(low & kPresent) || (low & kKind) != kInterrupt || low & kIst || !c.canonical(target)) return false;
+
+    Segment cs = Cpu::unpack(uint16_t(selector & ~3), plainDescriptor(selector));
+    if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() || !cs.longMode() || cs.big()) return false;
+
+    const bool newStack = c.cpl;
+    uint64_t sp = f.gpr(Rsp);
+    if (newStack) {
+        constexpr unsigned kRsp0 = 4;
+        const uint8_t* place = kRsp0 + 7 <= c.tr.limit ? inTlb(tables, c.tr.base + kRsp0, 8, false) : nullptr;
+        if (!place) return false;
+        sp = loadGuest<uint64_t>(place);
+    }
+    constexpr unsigned kItems = 5;
+    sp = (sp & ~15ull) - kItems * 8;
+    uint8_t* stack = inTlb(tables, sp, kItems * 8, true);
+    if (!stack) return false;
+
+    const uint64_t flags = c.flags.others() | arithmeticFlags(f.flags) | 2;
+    const uint64_t items[kItems] = {f.rip, c.seg[Cs].selector, flags, f.gpr(Rsp), c.seg[Ss].selector};
+    for (unsigned n = kItems; n--;) storeGuest(stack + n * 8, items[n]);
+    f.gpr(Rsp) = sp;
+    if (newStack) c.seg[Ss] = Segment{.selector = 0, .rights = 0, .unusable = true};
+    c.seg[Cs] = cs;
+    c.cpl = 0;
+    c.untraced = c.committed_ = true;
+    f.rip = target;
+    constexpr uint64_t kTrapGate = 1ull << 40;
+    setFlags(f, flags & ~(flag::TF | flag::NT | flag::RF | flag::VM | (low & kTrapGate ? 0 : flag::IF)));
+    return true;
+}
+
+// The slice is over at the end of a block because somebody wants the run loop to look around (Cpu::lookAround),
+// and all there is to see is perhaps an interrupt of the local APIC: what the run loop would do. Null: there
+// is more to it.
+const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
+    Cpu& c = cpu_;
+    LocalApic& apic = c.io.apic;
+    if (!c.held_ || f.slice + c.held_ <= 0 || recording_ || c.codeMode_ != CodeMode::Code64 || nowhere_ ||
+        c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow || c.flags.test(flag::TF | flag::VM) ||
+        c.runAlone_ || c.breakpoints_.code || c.io.log.on(LogCategory::Exec) ||
+        c.io.log.on(LogCategory::Int))
+        return nullptr;
+    f.rip = rip;
+    if (apic.attention()) {
+        DeviceGuard guard(c.threads());
+        const int vector = apic.onlyFixed();
+        if (vector < 0) return nullptr;
+        if (c.flags.test(flag::IF)) {
+            if (!enterHandler(f, uint8_t(vector))) return nullptr;
+            apic.acknowledge();
+            c.alignmentChecks_ = false;
+            c.translationsChanged();
+            statistics_.interrupts++;
+        }
+    }
+    c.slice_ = f.slice += std::exchange(c.held_, 0);
+    HostFrame& n = followContext(f);
+    if (!apic.attention() || !c.flags.test(flag::IF)) return enterNext(n);
+    noteExit(Exit::Events);
+    outcome_ = Outcome::Left;
+    return exit_;
 }
 
 // To CR3, in 64-bit mode. Null: the interpreter has to see to it.

@@ -98,6 +98,8 @@ uint32_t Translator::markOf(uint64_t linearPage, PhysAddr page) {
 const uint8_t* Translator::link(HostFrame& f, uint32_t number) {
     const Site& s = store_->sites[number];
     const uint64_t rip = ripOf(f.page + uint64_t(s.target));
+    if (f.slice <= 0)
+        if (const uint8_t* host = lookAround(f, rip)) return host;
     passes(f, rip);
     if (f.slice <= 0) return leave(f, rip, 0, Exit::Slice);
     Block* b = cpu_.io.code.find(s.block->start.page() + uint64_t(s.target), s.block->mode, false);

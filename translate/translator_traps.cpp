@@ -253,7 +253,7 @@ bool Translator::promote(uint32_t number, TrapSite& t, const Promotion& wanted,
         const auto others = store.promotions.of(number);
         for (const Promotion* p : others)
             if (p->key == wanted.key && p->inlined == wanted.inlined)
-                return;  // it is refused for other reasons
+                return void(t.nextPromotion = 2 * t.handled);  // it is refused for other reasons
         if (others.size() >= Promotions::kMostVariants) {
             store.demote(number);
             t.nextPromotion = t.handled + (kPromotedAfter << 2 * std::min(t.demotions, kMostDemotions));
@@ -364,12 +364,12 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
         cpu_.threaded || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
             ? DirectRegister{}
             : a.handler->direct(a.offset, a.size, a.write);
-    bool steps = direct.form == DirectRegister::Form::Steps;
+    bool anywhere = direct.form == DirectRegister::Form::Steps && direct.steps->anywhere;
     auto guards = [&](PromotedCode& code) {
         if (own && store_->shared) code.requireProcessor(&cpu_);
-        if (direct && !steps) return code.requirePage(a.write, e, at);
+        if (direct && !anywhere) return code.requirePage(a.write, e, at);
         code.requireRange(a.write, e, a.size, range.begin, range.size);
-        if (steps) code.loadOffset(range.begin - range.base, true);
+        if (anywhere) code.loadOffset(range.begin - range.base, true);
     };
     auto inlined = [&](PromotedCode& code) {
         guards(code);
@@ -385,10 +385,10 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
         code.resume(t, true);
         return true;
     };
-    Promotion p{.key = steps ? whole : place, .access = {}, .inlined = true};
+    Promotion p{.key = anywhere ? whole : place, .access = {}, .inlined = true};
     if (direct && promote(number, t, p, inlined)) return;
     direct = {};
-    steps = false;
+    anywhere = false;
     promote(number, t,
             {.key = whole,
              .access = {a.handler, 0 - range.base, a.size, a.write, false},
