@@ -35,7 +35,7 @@ struct BoardPorts {
     std::function<void(bool enabled)> a20{};
     std::function<void(bool active)> ignne{};
     std::function<void()> smi{};  // to the processor whose access is being served
-    std::array<std::function<void(uint8_t)>, 4> serial{};
+    std::array<std::function<void(std::span<const uint8_t>)>, 4> serial{};
     bool serialKeepsBack = false;  // until Board::flushSerial()
     std::function<void(uint8_t)> debugConsole{};
 };

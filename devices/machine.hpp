@@ -89,7 +89,7 @@ struct MachineConfig {
 // Where the machine's outputs go. They are called one at a time, on the machine's thread or a processor's;
 // empty ones are dropped.
 struct MachineOutputs {
-    std::array<std::function<void(uint8_t)>, 4> serial;
+    std::array<std::function<void(std::span<const uint8_t>)>, 4> serial;
     std::function<void(uint8_t)> debugConsole;
     // Those above may keep bytes back until this is called, which is after every slice and before waiting; of
     // a machine with one thread.

@@ -28,7 +28,7 @@ constexpr uint64_t kBaudBase = 115'200;  // 1.8432 MHz / 16
 
 }  // namespace
 
-Uart16550::Uart16550(Clock& clock, IrqInput& irq, std::function<void(uint8_t)> output)
+Uart16550::Uart16550(Clock& clock, IrqInput& irq, Output output)
     : clock_(clock),
       irq_(irq),
       output_(std::move(output)),
@@ -146,8 +146,7 @@ void Uart16550::settingsChanged() {
 
 void Uart16550::flush() {
     const uint32_t count = std::exchange(outboxCount_, 0);
-    if (!output_) return;
-    for (uint32_t n = 0; n < count; n++) output_(outbox_[n]);
+    if (count && output_) output_({outbox_.data(), count});
 }
 
 void Uart16550::transmit(uint8_t value) {

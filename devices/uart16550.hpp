@@ -19,7 +19,8 @@ namespace kiln {
 
 class Uart16550 : public Device, public ByteIo {
   public:
-    Uart16550(Clock& clock, IrqInput& irq, std::function<void(uint8_t)> output);
+    using Output = std::function<void(std::span<const uint8_t>)>;
+    Uart16550(Clock& clock, IrqInput& irq, Output output);
 
     void receive(std::span<const uint8_t> bytes);  // from outside; any number
     size_t waiting() const { return inbox_.size(); }
@@ -59,7 +60,7 @@ class Uart16550 : public Device, public ByteIo {
 
     Clock& clock_;
     IrqLine irq_;
-    std::function<void(uint8_t)> output_;
+    Output output_;
     Timer lineTimer_, timeoutTimer_;
     std::deque<uint8_t> inbox_;
     std::array<uint8_t, 1024> outbox_;

@@ -59,7 +59,9 @@ class Session : DisplayHost {
             outputs.serial[i] = openSink("-serial", o_.serial[i]);
             if (o_.serial[i].kind == StreamTarget::Stdio) port = unsigned(i);
         }
-        outputs.debugConsole = openSink("-debugcon", o_.debugConsole);
+        if (auto sink = openSink("-debugcon", o_.debugConsole))
+            outputs.debugConsole = [sink](uint8_t byte) { sink({&byte, 1}); };
+        outputs.flush = [this] { flushOutputs(); };
         Lockstep lockstep(o_.machine, std::move(outputs), *o_.lockstep);
         Terminal::Hooks hooks;
         hooks.toGuest = [&](std::span<const uint8_t> bytes) { lockstep.postSerial(*port, bytes); };
@@ -97,14 +99,14 @@ class Session : DisplayHost {
         }
     }
 
-    std::function<void(uint8_t)> openSink(const std::string& option, const StreamTarget& target) {
+    std::function<void(std::span<const uint8_t>)> openSink(const std::string& option, const StreamTarget& target) {
         if (target.kind == StreamTarget::File) {
             auto& file = files_.emplace_back(std::make_unique<FileSink>(option, target.path));
-            return [&sink = *file](uint8_t byte) { sink.put(byte); };
+            return [&sink = *file](std::span<const uint8_t> bytes) { sink.put(bytes); };
         }
         if (target.kind == StreamTarget::Stdio)
-            return [this](uint8_t byte) {
-                if (terminal_) terminal_->guestOutput(byte);
+            return [this](std::span<const uint8_t> bytes) {
+                if (terminal_) terminal_->guestOutput(bytes);
             };
         return {};
     }
@@ -119,7 +121,8 @@ class Session : DisplayHost {
                                      Log::categoryNames());
         MachineOutputs outputs;
         for (size_t i = 0; i < o_.serial.size(); i++) outputs.serial[i] = openSink("-serial", o_.serial[i]);
-        outputs.debugConsole = openSink("-debugcon", o_.debugConsole);
+        if (auto sink = openSink("-debugcon", o_.debugConsole))
+            outputs.debugConsole = [sink](uint8_t byte) { sink({&byte, 1}); };
         if (!o_.machine.threads) outputs.flush = [this] { flushOutputs(); };
         if (display_) outputs.frame = [this](const Frame& frame) { publisher_.publish(frame); };
         for (auto& file : files_) file->keepsBack = bool(outputs.flush);

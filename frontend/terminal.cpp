@@ -190,9 +190,9 @@ void Terminal::lineDone() {
         hooks_.toMonitor(line);
 }
 
-bool KeptBack::add(uint8_t byte) {
-    bytes_ += char(byte);
-    if (byte == '\n') return std::chrono::steady_clock::now() - left_ >= kLongestKeptBack;
+bool KeptBack::add(std::span<const uint8_t> bytes) {
+    bytes_.append(bytes.begin(), bytes.end());
+    if (bytes.back() == '\n') return std::chrono::steady_clock::now() - left_ >= kLongestKeptBack;
     return bytes_.size() >= kMostKeptBack;
 }
 
@@ -201,9 +201,9 @@ std::string KeptBack::take() {
     return std::exchange(bytes_, {});
 }
 
-void Terminal::guestOutput(uint8_t byte) {
-    if (!keepsBack_) return write(std::string(1, char(byte)));
-    if (pending_.add(byte)) flush();
+void Terminal::guestOutput(std::span<const uint8_t> bytes) {
+    if (!keepsBack_) return write({bytes.begin(), bytes.end()});
+    if (pending_.add(bytes)) flush();
 }
 
 void Terminal::flush() {
@@ -239,8 +239,8 @@ FileSink::~FileSink() {
     close(fd_);
 }
 
-void FileSink::put(uint8_t byte) {
-    if (pending_.add(byte) || !keepsBack) flush();
+void FileSink::put(std::span<const uint8_t> bytes) {
+    if (pending_.add(bytes) || !keepsBack) flush();
 }
 
 void FileSink::flush() {

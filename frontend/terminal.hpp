@@ -21,7 +21,7 @@ namespace kiln {
 class KeptBack {
   public:
     // True: they are to leave, because they are many, or a line has ended and none has left for a while.
-    bool add(uint8_t byte);
+    bool add(std::span<const uint8_t> bytes);
     std::string take();
     bool empty() const { return bytes_.empty(); }
 
@@ -51,7 +51,7 @@ class Terminal {
     void flush();
     void start();
     // -- from any thread
-    void guestOutput(uint8_t byte);
+    void guestOutput(std::span<const uint8_t> bytes);
     void monitorOutput(const std::string& text);
     void controlOutput(const std::string& text) { write(text); }
 
@@ -88,7 +88,7 @@ class FileSink {
     ~FileSink();
     FileSink(const FileSink&) = delete;
     FileSink& operator=(const FileSink&) = delete;
-    void put(uint8_t byte);
+    void put(std::span<const uint8_t> bytes);
     void flush();
     bool keepsBack = false;  // bytes may wait for flush()
 

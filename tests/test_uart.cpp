@@ -16,7 +16,7 @@ struct Fixture {
     Clock clock{time};
     IrqInput irq;
     std::string sent;
-    Uart16550 uart{clock, irq, [this](uint8_t c) { sent += char(c); }};
+    Uart16550 uart{clock, irq, [this](std::span<const uint8_t> s) { sent.append(s.begin(), s.end()); }};
 
     Fixture() {
         out(LCR, 0x80), out(0, 1), out(1, 0), out(LCR, 3);  // 115200 8n1
