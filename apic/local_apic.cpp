@@ -172,7 +172,8 @@ void LocalApic::updateAttention() {
     int top = irr_.highest();
     requested_ = top >= 0;
     const int served = isr_.highest();
-    plainEoi_ = served < 0 || (!requested_ && isr_.atMostOne() && !tmr_.test(uint8_t(served)) && !track_.count);
+    plainEoi_ =
+        served < 0 || (!requested_ && isr_.atMostOne() && !tmr_.test(uint8_t(served)) && !track_.count);
     if (top >= 0 && (top & 0xF0) > (ppr() & 0xF0)) now |= kFixed;
     if (extIntLine()) now |= kExtInt;
     uint32_t before = attention_;

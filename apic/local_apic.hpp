@@ -220,7 +220,7 @@ class LocalApic : public Device, public IoHandler {
     uint32_t esr_ = 0, pendingErrors_ = 0;
     std::array<uint32_t, kLvtCount> lvt_{};
     VectorSet irr_, isr_, tmr_;
-    InterruptTrack track_;  // the relay's
+    InterruptTrack track_;    // the relay's
     bool requested_ = false;  // there is anything in IRR, or was
     bool plainEoi_ = true;    // an end of interrupt would do nothing but empty ISR
     uint8_t sipiVector_ = 0;

@@ -7,7 +7,8 @@
 //           fw_cfg
 //   memory  B0000000 ECAM     FEC00000 I/O APIC    FED00000 HPET    FED90000 VT-d    FEE00000 local APIC top
 //   of 4 GiB firmware ISA     0 PIT, 1 keyboard, 3/4 UARTs, 6 floppy, 8 RTC, 9 SCI, 12 mouse, 13 x87 errors,
-//   14/15 IDE; I/O APIC input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 02.0.. what -device adds, 1f.0 LPC, 1f.1 IDE
+//   14/15 IDE; I/O APIC input 2 is ISA 0 PCI     00.0 MCH, 01.0 VGA, 02.0.. what -device adds, 1f.0 LPC, 1f.1
+//   IDE
 #pragma once
 #include <array>
 #include <functional>
@@ -62,7 +63,7 @@ class Board {
     void key(uint8_t hidUsage, bool down);
     void mouse(int dx, int dy, int wheel, unsigned buttons);
     void serialInput(unsigned port, std::span<const uint8_t> bytes);
-    void flushSerial();  // what serial ports have kept back
+    void flushSerial();                  // what serial ports have kept back
     void coprocessorError(bool raised);  // the processor's FERR#
     void powerButton();
     void wake();  // from S3, if the machine is there

@@ -109,7 +109,7 @@ class IdeDevice {
     // -- the protocols
     void executeLater();
     void blockLater();
-    void offer(size_t bytes);                       // DRQ and interrupt: the host reads
+    void offer(size_t bytes);      // DRQ and interrupt: the host reads
     void offerMore(size_t bytes);  // the same of what lies behind it; the interrupt comes later, or not at
                                    // all if the host has begun to read by then
     void request(size_t bytes, bool interruptNow);  // DRQ: the host writes

@@ -149,7 +149,8 @@ DirectRegister VgaCore::Window::direct(uint64_t, unsigned size, bool write) {
         // Chosen from `other` where the mask is 0; set/reset is chosen where it is 1.
         s.add(S::Op::Multiply, S::Value, S::constant(0x01010101));
         s.add(S::Op::Move, S::Word, s.field(core.planesOfGraphics_[0]));
-        s.add(S::Op::Xor, S::Word, S::reg(S::Value)).add(S::Op::And, S::Word, s.field(core.planesOfGraphics_[1]));
+        s.add(S::Op::Xor, S::Word, S::reg(S::Value))
+            .add(S::Op::And, S::Word, s.field(core.planesOfGraphics_[1]));
         s.add(S::Op::Xor, S::Value, S::reg(S::Word));
         select(latch, s.field(core.planesOfGraphics_[8]));
         select(planes, s.field(core.planesOfSequencer_[2]));
@@ -181,11 +182,13 @@ DirectRegister VgaCore::directWrite(unsigned port, bool withIndex) {
     s.add(S::Op::Move, S::Word, S::at(S::Pointer, S::Offset, 1, 1));
     s.add(S::Op::RequireOther, S::Word, S::constant(kWay));
     if (withIndex) s.add(S::Op::Store, S::Offset, s.field(index));
-    s.add(S::Op::Move, S::Pointer, S::address(graphics ? VgaRegisters::kGraphicsBits.data() : VgaRegisters::kSequencerBits.data()));
+    s.add(S::Op::Move, S::Pointer,
+          S::address(graphics ? VgaRegisters::kGraphicsBits.data() : VgaRegisters::kSequencerBits.data()));
     s.add(S::Op::ShiftLeft, S::Word, S::constant(8));
     s.add(S::Op::Move, S::Pointer, S::at(S::Pointer, S::Offset, 1, 1));
     s.add(S::Op::And, S::Value, S::reg(S::Pointer));
-    s.add(S::Op::Store, S::Value, graphics ? s.element(r_.graphics, S::Offset) : s.element(r_.sequencer, S::Offset));
+    s.add(S::Op::Store, S::Value,
+          graphics ? s.element(r_.graphics, S::Offset) : s.element(r_.sequencer, S::Offset));
     s.add(S::Op::Or, S::Word, S::reg(S::Value));
     s.add(S::Op::Move, S::Pointer, S::address(kPlanesOf.data()));
     s.add(S::Op::Move, S::Word, S::at(S::Pointer, S::Word, 4, 4));
@@ -267,7 +270,8 @@ uint64_t VgaCore::Window::ioWriteBlock(uint64_t offset, unsigned size, uint64_t 
     const uint64_t bytes = count * size, at = offset - core.windowStart_;
     if (core.plainWrites_ && ascending && core.plainRange(at, bytes)) {
         const uint32_t set = core.planesOfGraphics_[0], chosen = core.planesOfGraphics_[1],
-                       bits = core.planesOfGraphics_[8], map = core.planesOfSequencer_[2], latch = core.latch_;
+                       bits = core.planesOfGraphics_[8], map = core.planesOfSequencer_[2],
+                       latch = core.latch_;
         uint8_t* planes = core.vram_.data() + (at & kLegacyPlaneMask) * 4;
         for (uint64_t n = 0; n < bytes; n++) {
             uint32_t before;

@@ -99,7 +99,8 @@ class Session : DisplayHost {
         }
     }
 
-    std::function<void(std::span<const uint8_t>)> openSink(const std::string& option, const StreamTarget& target) {
+    std::function<void(std::span<const uint8_t>)> openSink(const std::string& option,
+                                                           const StreamTarget& target) {
         if (target.kind == StreamTarget::File) {
             auto& file = files_.emplace_back(std::make_unique<FileSink>(option, target.path));
             return [&sink = *file](std::span<const uint8_t> bytes) { sink.put(bytes); };

@@ -9,15 +9,15 @@ namespace kiln {
 
 struct RegisterSteps {
     enum Register : uint8_t {
-        Value,    // what is written, zero-extended; behind the steps of a read: what was read
-        Offset,   // of the access, as IoHandler has it
-        Word,     // 0 at first, as is the next
+        Value,   // what is written, zero-extended; behind the steps of a read: what was read
+        Offset,  // of the access, as IoHandler has it
+        Word,    // 0 at first, as is the next
         Pointer,
-        Device,   // the begin of the device's fields; not to be written
+        Device,  // the begin of the device's fields; not to be written
         Nothing,
     };
     enum class Op : uint8_t {
-        Move,  // `to` = operand; of fewer than eight bytes zero-extended
+        Move,   // `to` = operand; of fewer than eight bytes zero-extended
         Store,  // operand, in memory = the low bytes of `to`
         And,
         Or,

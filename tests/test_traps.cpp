@@ -2,6 +2,7 @@
 // accesses at the same times, and a program the same registers, memory and interrupts, whatever is done about
 // its traps.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
@@ -17,7 +18,8 @@ namespace {
 
 constexpr uint64_t kCode = 0x50000, kRam = 0x200000, kRegisters = 0x400000, kPlace = 0x10000000, kPages = 8;
 constexpr uint64_t kInterrupts = 0x70000;  // counted there
-constexpr uint16_t kPort = 0x60;
+constexpr uint64_t kPlain = 0x500000, kPlainPlace = 0x11000000, kHigh = 1ull << 32;
+constexpr uint16_t kPort = 0x60, kPlainPort = 0x70;
 constexpr int64_t kSlice = 500;
 
 // Registers that give other values each time, of which some can be had directly, and that raise an NMI now
@@ -61,6 +63,25 @@ struct TestDevice : IoHandler {
     const uint8_t* counter = nullptr;
 };
 
+// Registers that do nothing but to take and to give data, as far as they say beforehand.
+struct PlainDevice : IoHandler {
+    struct Access {
+        uint64_t offset, value;
+        unsigned size;
+        bool write;
+        bool operator==(const Access&) const = default;
+    };
+    uint64_t ioRead(uint64_t offset, unsigned size) override {
+        const uint64_t v = ((log.size() + offset) * 0x9e3779b97f4a7c15 >> 8) & openBus(size);
+        return log.push_back({offset, v, size, false}), v;
+    }
+    void ioWrite(uint64_t offset, unsigned size, uint64_t value) override {
+        log.push_back({offset, value, size, true});
+    }
+    uint64_t plainAccesses(uint64_t, unsigned, bool) override { return log.size() * 13 % 70; }
+    std::vector<Access> log;
+};
+
 struct Bench : GuestBench {
     explicit Bench(std::optional<TranslatorOptions> options) : GuestBench(Mode::Long64) {
         translator.reset();
@@ -72,6 +93,12 @@ struct Bench : GuestBench {
         ports.map(kPort, 16, device);
         memory.mapIo(PhysAddr(kPlace), kPages * kPageSize, device);
         for (uint64_t n = 0; n < kPages; n++) map(kRegisters + n * kPageSize, kPlace + n * kPageSize);
+        ports.map(kPlainPort, 4, plain);
+        memory.mapIo(PhysAddr(kPlainPlace), kPages * kPageSize, plain);
+        for (uint64_t n = 0; n < kPages; n++) {
+            map(kPlain + n * kPageSize, kPlainPlace + n * kPageSize);
+            map(kHigh + kPlain + n * kPageSize, kPlainPlace + (n + 1) % kPages * kPageSize);
+        }
         apic.ioWrite(0xF0, 4, 0x1FF);
         // inc dword [rip + d]; iretq
         const uint64_t at = kHandlers + 8 * 2;
@@ -101,6 +128,7 @@ struct Bench : GuestBench {
     const Translator::Statistics& statistics() { return static_cast<Translator&>(*translator).statistics(); }
     const TrapSite& hottest() { return *cpu.traps.sites().front(); }
     TestDevice device;
+    PlainDevice plain;
 };
 
 // `body`, `times` times: mov ebp, times; ...; dec ebp; jnz
@@ -210,6 +238,104 @@ TEST_CASE("traps: random loops are the same however their traps are done") {
     }
     CHECK(sequences > 1000);
     CHECK(promoted > 100'000);
+}
+
+// Bodies of loops that move data, and how they end; rsi, rdi, dx, ecx and rbx (an end) are given.
+const std::vector<std::vector<uint8_t>> kMoves = {
+    {0xec, 0xaa},                                            // in al, dx; stosb
+    {0x66, 0xed, 0x66, 0xab},                                // in ax, dx; stosw
+    {0xed, 0xab},                                            // in eax, dx; stosd
+    {0xed, 0x89, 0x07, 0x48, 0x83, 0xc7, 0x04},              // in eax, dx; mov [rdi], eax; add rdi, 4
+    {0xac, 0xee},                                            // lodsb; out dx, al
+    {0x66, 0x8b, 0x06, 0x48, 0x83, 0xc6, 0x02, 0x66, 0xef},  // mov ax, [rsi]; add rsi, 2; out dx, ax
+    {0xac, 0xaa},                                            // lodsb; stosb
+    {0xad, 0xab},                                            // lodsd; stosd
+    {0x8b, 0x06, 0x89, 0x07, 0x48, 0x83, 0xc6, 0x04, 0x48, 0x83, 0xc7, 0x04},
+    {0x8a, 0x06, 0x88, 0x07, 0xff, 0xc6, 0xff, 0xc7},  // mov al, [rsi]; mov [rdi], al; inc esi; inc edi
+    {0x88, 0x07, 0x48, 0xff, 0xc7},                    // mov [rdi], al; inc rdi
+    {0x48, 0xff, 0xc7, 0x88, 0x47, 0xff},              // inc rdi; mov [rdi-1], al
+    {0xc7, 0x07, 0x44, 0x33, 0x22, 0x11, 0x48, 0x83, 0xc7, 0x04},  // mov dword [rdi], 11223344h; add rdi, 4
+    {0x48, 0xab},                                                  // stosq
+    {0xee},                                                        // out dx, al
+    {0xec},                                                        // in al, dx
+    {0x80, 0xf9, 5, 0xaa, 0x48, 0xff, 0xc6},                       // cmp cl, 5; stosb; inc rsi
+    {0x88, 0x07, 0xff, 0xc7},                                      // mov [rdi], al; inc edi
+};
+const std::vector<std::vector<uint8_t>> kEnds = {
+    {0xe2},                                      // loop
+    {0xff, 0xc9, 0x75},                          // dec ecx; jnz
+    {0x83, 0xe9, 0x01, 0x75},                    // sub ecx, 1; jnz
+    {0x48, 0x39, 0xdf, 0x75},                    // cmp rdi, rbx; jne
+    {0x48, 0x39, 0xde, 0x75},                    // cmp rsi, rbx; jne
+    {0x83, 0xe9, 0x03, 0x75},                    // sub ecx, 3; jnz
+    {0xff, 0xc1, 0x75},                          // inc ecx; jnz
+    {0x48, 0x85, 0xc9, 0x48, 0xff, 0xc9, 0x75},  // test rcx, rcx; dec rcx; jnz
+};
+
+TEST_CASE("traps: loops that only move data do the same in large pieces") {
+    Random random(911);
+    auto imm = [](std::vector<uint8_t>& code, std::initializer_list<uint8_t> opcode, uint64_t v) {
+        code.insert(code.end(), opcode);
+        for (int n = 0; n < 4; n++) code.push_back(uint8_t(v >> n * 8));
+    };
+    uint64_t atOnce = 0, entries = 0;
+    for (int n = 0; n < 500; n++) {
+        const auto& move = kMoves[below(random, kMoves.size())];
+        const auto& end = kEnds[below(random, kEnds.size())];
+        const uint64_t places[] = {kRam, kPlain};
+        const uint64_t offset = below(random, 4) ? below(random, 300) * 8 : below(random, 3000);
+        const uint64_t from = places[below(random, 2)] + offset,
+                       to = places[below(random, 2)] + offset / 2 * 2;
+        uint64_t count = 1 + below(random, below(random, 2) ? 2000 : 60);
+        const uint64_t last = (end[2] == 0xde ? from : to) + count * 4;
+        if (end[0] == 0x83) count = count * end[2] + oneIn(random, 8);
+        if (end[0] == 0xff && end[1] == 0xc1) count = 0 - count;
+        std::vector<uint8_t> code;
+        imm(code, {0x41, 0xbc}, 3 + below(random, 4));  // mov r12d
+        const size_t again = code.size();
+        imm(code, {0xb9}, count);
+        imm(code, {0xbe}, from);
+        imm(code, {0x48, 0xbf}, to);
+        imm(code, {}, oneIn(random, 3));  // 4 GiB more
+        imm(code, {0xba}, kPlainPort);
+        imm(code, {0xbb}, last);
+        const size_t inner = code.size();
+        code.insert(code.end(), move.begin(), move.end());
+        code.insert(code.end(), end.begin(), end.end());
+        code.push_back(uint8_t(inner - code.size() - 1));
+        code.insert(code.end(), {0x41, 0xff, 0xcc});  // dec r12d; jnz
+        imm(code, {0x0f, 0x85}, again - code.size() - 6);
+        auto setUp = [&](Bench& b) {
+            for (uint64_t k = 0; k < kPages * kPageSize; k++) b.host(kRam)[k] = uint8_t(k * 11);
+            b.cpu.gpr[Rax] = 0x55667788;
+            code.push_back(0xf4);
+            b.write(kCode, code);
+            code.pop_back();
+            b.cpu.rip = kCode;
+            b.cpu.halted = false;
+            for (unsigned k = 0; !b.cpu.halted && k < 400; k++) b.cpu.run(kSlice);  // it may have no end
+        };
+        Bench reference(std::nullopt);
+        setUp(reference);
+        for (const auto& options :
+             {Bench::options(true, false), Bench::options(true, true), Bench::options(true, true, 1)}) {
+            Bench b(options);
+            setUp(b);
+            std::string listing;
+            for (const uint8_t byte : code) listing += fmt::format(" {:02x}", byte);
+            INFO("loop ", n, ":", listing, " compound ", options.compound, " tier2 ", options.tier2);
+            for (unsigned r = 0; r < 16; r++) CHECK(b.cpu.gpr.slot[r] == reference.cpu.gpr.slot[r]);
+            CHECK(b.cpu.flags.value() == reference.cpu.flags.value());
+            CHECK(b.cpu.rip == reference.cpu.rip);
+            CHECK(b.cpu.executed() == reference.cpu.executed());
+            CHECK(b.plain.log == reference.plain.log);
+            CHECK(std::memcmp(b.host(kRam), reference.host(kRam), kPages * kPageSize) == 0);
+            if (!options.compound) continue;
+            atOnce += b.statistics().sequenceTraps;
+            entries += b.statistics().deviceEntries;
+        }
+    }
+    CHECK(atOnce > 20 * entries);
 }
 
 TEST_CASE("traps: nearly all of a hot loop's are done by promoted code, several at once") {

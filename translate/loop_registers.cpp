@@ -29,7 +29,8 @@ uint64_t LoopRegisters::roundsFrom(const TrapLoop& loop, unsigned at) const {
     left &= openBus(bytes);
     if (!left) return 1;
     if (!added) return ~0ull;
-    const uint64_t distance = added < 0 ? left : (0 - left) & openBus(bytes), step = uint64_t(added < 0 ? -added : added);
+    const uint64_t distance = added < 0 ? left : (0 - left) & openBus(bytes),
+                   step = uint64_t(added < 0 ? -added : added);
     return distance / step + (distance % step == 0);
 }
 

@@ -81,5 +81,4 @@ struct LoopRegisters {
     void addRounds(const TrapLoop::Bulk& bulk, uint64_t rounds);
 };
 
-
 }  // namespace kiln

@@ -66,8 +66,8 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
         }
         return physical;
     };
-    // Many rounds up to their access to `handler`, which moves nothing but data in them. How many: of the last
-    // one the access is done, and it was the same as far as the other steps are concerned.
+    // Many rounds up to their access to `handler`, which moves nothing but data in them. How many: of the
+    // last one the access is done, and it was the same as far as the other steps are concerned.
     std::array<uint8_t, kPageSize> piece;
     auto inBulk = [&](IoHandler& handler, uint64_t offset, uint64_t room) {
         const TrapLoop::Bulk& bulk = *loop.bulk;
@@ -125,8 +125,9 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
         const uint64_t physical = registersAt(linear, step.bytes);
         if (physical == ~0ull) return false;
         const uint64_t offset = physical - known.base;
-        if (mayBulk() && inBulk(*known.handler, offset,
-                                std::min(known.size - (physical - known.begin), kPageSize - (linear & kPageMask))))
+        if (mayBulk() &&
+            inBulk(*known.handler, offset,
+                   std::min(known.size - (physical - known.begin), kPageSize - (linear & kPageMask))))
             return true;
         device([&] {
             if (write)

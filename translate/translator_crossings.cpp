@@ -1,8 +1,8 @@
 // Changes of the privilege level and of the address space in 64-bit mode as host code has them done: SYSCALL,
-// SYSRET, interrupts of the local APIC, IRETQ and MOV to CR3 where nothing about them is out of the ordinary, without the interpreter and
-// on to the next host code at once. And RDTSC and RDTSCP. cpu/system.cpp and cpu/segments.cpp tell what they
-// do; what needs more than is here is left to them: single steps, faults, descriptors that are not accessed
-// yet, other modes, anything pending.
+// SYSRET, interrupts of the local APIC, IRETQ and MOV to CR3 where nothing about them is out of the ordinary,
+// without the interpreter and on to the next host code at once. And RDTSC and RDTSCP. cpu/system.cpp and
+// cpu/segments.cpp tell what they do; what needs more than is here is left to them: single steps, faults,
+// descriptors that are not accessed yet, other modes, anything pending.
 #include "cpu/flat_segment.hpp"
 #include "translate/flag_image.hpp"
 #include "translate/translator.hpp"
@@ -157,13 +157,15 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector) {
     const uint8_t* entry = inTlb(tables, c.idtr.base + vector * 16u, 16, false);
     if (!entry) return false;
     const auto low = loadGuest<uint64_t>(entry), high = loadGuest<uint64_t>(entry + 8);
-    constexpr uint64_t kPresent = 1ull << 47, kKind = 0x1eull << 40, kInterrupt = 0xeull << 40, kIst = 7ull << 32;
+    constexpr uint64_t kPresent = 1ull << 47, kKind = 0x1eull << 40, kInterrupt = 0xeull << 40,
+                       kIst = 7ull << 32;
     const uint64_t target = (low & 0xffff) | (low >> 32 & 0xffff0000) | high << 32;
     const auto selector = uint16_t(low >> 16);
     if (!(low & kPresent) || (low & kKind) != kInterrupt || low & kIst || !c.canonical(target)) return false;
 
     Segment cs = Cpu::unpack(uint16_t(selector & ~3), plainDescriptor(selector));
-    if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() || !cs.longMode() || cs.big()) return false;
+    if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() || !cs.longMode() || cs.big())
+        return false;
 
     const bool newStack = c.cpl;
     uint64_t sp = f.gpr(Rsp);
@@ -192,16 +194,15 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector) {
     return true;
 }
 
-// The slice is over at the end of a block because somebody wants the run loop to look around (Cpu::lookAround),
-// and all there is to see is perhaps an interrupt of the local APIC: what the run loop would do. Null: there
-// is more to it.
+// The slice is over at the end of a block because somebody wants the run loop to look around
+// (Cpu::lookAround), and all there is to see is perhaps an interrupt of the local APIC: what the run loop
+// would do. Null: there is more to it.
 const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
     Cpu& c = cpu_;
     LocalApic& apic = c.io.apic;
     if (!c.held_ || f.slice + c.held_ <= 0 || recording_ || c.codeMode_ != CodeMode::Code64 || nowhere_ ||
         c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow || c.flags.test(flag::TF | flag::VM) ||
-        c.runAlone_ || c.breakpoints_.code || c.io.log.on(LogCategory::Exec) ||
-        c.io.log.on(LogCategory::Int))
+        c.runAlone_ || c.breakpoints_.code || c.io.log.on(LogCategory::Exec) || c.io.log.on(LogCategory::Int))
         return nullptr;
     f.rip = rip;
     if (apic.attention()) {

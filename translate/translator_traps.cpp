@@ -360,10 +360,9 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
                    whole = range.begin | cpu | 1ull << 63;
     const unsigned guest = site.guest & Site::Move::kRegister;
     auto loop = loopOf(*site.block);
-    DirectRegister direct =
-        cpu_.threaded || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
-            ? DirectRegister{}
-            : a.handler->direct(a.offset, a.size, a.write);
+    DirectRegister direct = cpu_.threaded || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
+                                ? DirectRegister{}
+                                : a.handler->direct(a.offset, a.size, a.write);
     bool anywhere = direct.form == DirectRegister::Form::Steps && direct.steps->anywhere;
     auto guards = [&](PromotedCode& code) {
         if (own && store_->shared) code.requireProcessor(&cpu_);
