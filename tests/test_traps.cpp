@@ -258,7 +258,7 @@ const std::vector<std::vector<uint8_t>> kMoves = {
     {0x48, 0xab},                                                  // stosq
     {0xee},                                                        // out dx, al
     {0xec},                                                        // in al, dx
-    {0x80, 0xf9, 5, 0xaa, 0x48, 0xff, 0xc6},                       // cmp cl, 5; stosb; inc rsi
+    {0x80, 0xf9, 5, 0x88, 0x07, 0x48, 0xff, 0xc7},                 // cmp cl, 5; mov [rdi], al; inc rdi
     {0x88, 0x07, 0xff, 0xc7},                                      // mov [rdi], al; inc edi
 };
 const std::vector<std::vector<uint8_t>> kEnds = {
@@ -299,6 +299,7 @@ TEST_CASE("traps: loops that only move data do the same in large pieces") {
         imm(code, {}, oneIn(random, 3));  // 4 GiB more
         imm(code, {0xba}, kPlainPort);
         imm(code, {0xbb}, last);
+        code.insert(code.end(), {0xeb, 0});  // jmp: the loop is a block of its own
         const size_t inner = code.size();
         code.insert(code.end(), move.begin(), move.end());
         code.insert(code.end(), end.begin(), end.end());
