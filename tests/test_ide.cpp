@@ -191,6 +191,38 @@ TEST_CASE("IDE: reading sectors by PIO, one interrupt each") {
     CHECK(b.in(0x1f3) == 0x36);  // the last sector
 }
 
+TEST_CASE("IDE: what was read ahead is there at once, and who takes it is not interrupted") {
+    Bench b;
+    b.ide.attachDisk(0, numbered(5000));
+    b.command(0x20, 200, 3);
+    b.pass();
+    CHECK(b.status() == kRequest);
+    CHECK(b.insw(256)[0] == 200);
+    CHECK(b.status() == kRequest);  // which acknowledges nothing yet
+    CHECK(!b.irq14.level());
+    CHECK(b.in(0x1f3) == 201);
+    CHECK(b.insw(1)[0] == 201);
+    b.pass();
+    CHECK(!b.irq14.level());
+    b.insw(255);
+    CHECK(b.status() == kRequest);
+    b.pass();
+    CHECK(b.irq14.level());
+    CHECK(b.insw(256)[0] == 202);
+    CHECK(b.status() == kReady);
+
+    b.out(0x1f1, 0x55);  // SET FEATURES: no look-ahead
+    b.command(0xef, 0, 0);
+    b.pass();
+    CHECK(b.status() == kReady);
+    b.command(0x20, 300, 2);
+    b.pass();
+    b.insw(256);
+    CHECK((b.alternate() & 0x80) == 0x80);
+    b.pass();
+    CHECK(b.insw(256)[0] == 301);
+}
+
 TEST_CASE("IDE: READ MULTIPLE and 48-bit addresses") {
     Bench b;
     b.ide.attachDisk(0, numbered(5000));
@@ -207,8 +239,10 @@ TEST_CASE("IDE: READ MULTIPLE and 48-bit addresses") {
     b.pass();
     CHECK(b.status() == kRequest);
     CHECK((b.insw(8 * 256)[7 * 256] == 107));
-    CHECK((b.alternate() & 0x80) == 0x80);
+    CHECK(b.alternate() == kRequest);
+    CHECK(!b.irq14.level());
     b.pass();
+    CHECK(b.irq14.level());
     CHECK(b.status() == kRequest);
     CHECK((b.insw(3 * 256)[2 * 256] == 110));
     CHECK(b.status() == kReady);
