@@ -222,6 +222,7 @@ class Cpu : public CpuState {
 
     // -- traps, as `info traps` lists them
     TrapProfile traps;
+    std::array<uint64_t, InlineTraps::kMost> inlineTraps{};  // how often each
     TrapSite& trapHere(TrapKind kind) {  // of the instruction that runs
         return traps.at((fast_[Cs].base + (block ? currentRip() : rip)) & linearMask_, kind);
     }

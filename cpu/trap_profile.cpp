@@ -1,6 +1,7 @@
 #include "cpu/trap_profile.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace kiln {
 
@@ -11,6 +12,46 @@ std::string_view nameOf(TrapKind kind) {
         "popf",     "int", "iret",   "syscall", "sysret", "fault"};
     static_assert(std::size(kNames) == kTrapKinds);
     return kNames[size_t(kind)];
+}
+
+InlineTraps::InlineTraps() : places_(kTrapKinds) {
+    for (size_t n = 0; n < kTrapKinds; n++) places_[n].kind = TrapKind(n);
+}
+
+size_t InlineTraps::number(uint64_t physical, TrapKind kind, uint64_t rip) {
+    std::lock_guard lock(mutex_);
+    const auto [known, isNew] = known_.try_emplace(physical, places_.size());
+    if (!isNew && places_[known->second].kind == kind) return known->second;
+    if (places_.size() == kMost || !rip) {
+        if (isNew) known_.erase(known);
+        return size_t(kind);
+    }
+    known->second = places_.size();
+    places_.push_back({rip, kind});
+    return known->second;
+}
+
+std::vector<InlineTraps::Place> InlineTraps::places() const {
+    std::lock_guard lock(mutex_);
+    return places_;
+}
+
+void TrapProfile::follow(std::shared_ptr<const InlineTraps> traps, std::span<uint64_t> counts) {
+    takeInline();
+    inline_ = std::move(traps);
+    inlineCounts_ = counts;
+}
+
+void TrapProfile::takeInline() {
+    if (!inline_) return;
+    const auto places = inline_->places();
+    for (size_t n = 0; n < places.size(); n++) {
+        const uint64_t count = std::exchange(inlineCounts_[n], 0);
+        if (!count) continue;
+        TrapSite& s = n < kTrapKinds ? others_[n] : at(places[n].rip, places[n].kind);
+        s.promoted += count;
+        if (s.state == TrapSite::State::Counted) s.state = TrapSite::State::Inline;
+    }
 }
 
 TrapProfile::TrapProfile()
@@ -29,7 +70,8 @@ TrapSite& TrapProfile::find(uint64_t rip, TrapKind kind) {
     return s;
 }
 
-std::vector<const TrapSite*> TrapProfile::sites() const {
+std::vector<const TrapSite*> TrapProfile::sites() {
+    takeInline();
     std::vector<const TrapSite*> all;
     for (size_t n = 0; n < used_; n++)
         if (sites_[n].count()) all.push_back(&sites_[n]);

@@ -3,12 +3,15 @@
 // linear addresses, whatever the address space.
 //
 // At most kMostSites are told apart; those that come later share one entry a kind. Times are host time, of
-// one trap in 256.
+// one trap in 256. What translated code does in line, it counts in an array beside (InlineTraps).
 #pragma once
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -44,7 +47,7 @@ std::string_view nameOf(TrapKind kind);
 
 // One instruction's.
 struct TrapSite {
-    enum class State : uint8_t { Counted, Promoted, Demoted };
+    enum class State : uint8_t { Counted, Promoted, Demoted, Inline };
     uint64_t rip = 0;     // linear
     uint64_t target = 0;  // the last one: port, physical address, leaf, MSR, vector, control register
     TrapKind kind{};
@@ -59,11 +62,33 @@ struct TrapSite {
     uint64_t meanNanoseconds() const { return timed ? nanoseconds / timed : 0; }
 };
 
+// Numbers for instructions that translated code does in line: each processor counts them in an array. Those
+// that come too late share one number a kind. From any thread.
+class InlineTraps {
+  public:
+    static constexpr size_t kMost = 2048;
+    struct Place {
+        uint64_t rip = 0;  // linear: where it was first seen
+        TrapKind kind{};
+    };
+    InlineTraps();
+    // Of the instruction at a physical address; `rip` is 0 of one that is known already.
+    size_t number(uint64_t physical, TrapKind kind, uint64_t rip);
+    std::vector<Place> places() const;  // by number
+
+  private:
+    mutable std::mutex mutex_;
+    std::vector<Place> places_;
+    std::map<uint64_t, size_t> known_;
+};
+
 class TrapProfile {
   public:
     static constexpr size_t kMostSites = 4096;
 
     TrapProfile();
+    // Whose counts, from now on, are among the sites: of its own processor, which outlives this.
+    void follow(std::shared_ptr<const InlineTraps> traps, std::span<uint64_t> counts);
     // The entry of an instruction, for as long as this lives.
     TrapSite& at(uint64_t rip, TrapKind kind) {
         const size_t slot = slotOf(rip, kind);
@@ -72,7 +97,7 @@ class TrapProfile {
         return find(rip, kind);
     }
     // Every site that was counted, the hottest first.
-    std::vector<const TrapSite*> sites() const;
+    std::vector<const TrapSite*> sites();
 
   private:
     static constexpr size_t kSlots = 2 * kMostSites;
@@ -81,11 +106,14 @@ class TrapProfile {
     }
     static_assert(kSlots == 1 << 13);
     TrapSite& find(uint64_t rip, TrapKind kind);
+    void takeInline();
 
     std::unique_ptr<TrapSite*[]> slots_;
     std::unique_ptr<TrapSite[]> sites_;
     size_t used_ = 0;
     std::array<TrapSite, kTrapKinds> others_{};
+    std::shared_ptr<const InlineTraps> inline_;
+    std::span<uint64_t> inlineCounts_;
 };
 
 // While one lives, a trap is being handled.

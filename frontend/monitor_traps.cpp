@@ -32,12 +32,12 @@ std::string infoTraps(Monitor& monitor, const MonitorArguments& arguments) {
     uint64_t most = kUsual;
     if (arguments.size() > 1 || (!arguments.empty() && !parseNumber(arguments[0], most)))
         return "info traps takes a number of sites\n";
-    const Cpu& cpu = monitor.machine.cpu(monitor.selected);
+    Cpu& cpu = monitor.machine.cpu(monitor.selected);
     const auto sites = cpu.traps.sites();
-    static constexpr const char* kStates[] = {"counted", "promoted", "demoted"};
+    static constexpr const char* kStates[] = {"counted", "promoted", "demoted", "in line"};
     uint64_t all = 0, promoted = 0;
     for (const TrapSite* s : sites) all += s->count(), promoted += s->promoted;
-    std::string out = fmt::format("{} sites, {} traps, {:.2f} % of them by promoted code\n", sites.size(),
+    std::string out = fmt::format("{} sites, {} traps, {:.2f} % of them by promoted code or in line\n", sites.size(),
                                   all, all ? 100.0 * double(promoted) / double(all) : 0.0);
     out += fmt::format("{:<18} {:<8} {:<18} {:>14} {:>14} {:>10} {:>8} {}\n", "rip", "kind", "target",
                        "count", "promoted", "refused", "ns", "state");

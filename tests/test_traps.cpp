@@ -414,9 +414,28 @@ TEST_CASE("traps: promoted ports are not for those without the right to them") {
 TEST_CASE("traps: promotion can be turned off") {
     Bench b(Bench::options(false, true));
     b.run(loopOf({0xec, 0xaa, 0x8b, 0x0e}, 500));
-    for (const TrapSite* s : b.cpu.traps.sites()) CHECK(s->promoted == 0);
+    for (const TrapSite* s : b.cpu.traps.sites()) CHECK((s->promoted == 0 || s->kind == TrapKind::Iret));
     CHECK(b.hottest().count() == 500);
     CHECK(b.statistics().deviceEntries == 0);
+}
+
+TEST_CASE("traps: what is ordinary host code is counted as well") {
+    Bench b(Bench::options(true, true));
+    b.cpu.flags.change(flag::IF, false);
+    // cli; mov rax, cr0; sti; nop
+    b.run(loopOf({0xfa, 0x0f, 0x20, 0xc0, 0xfb, 0x90}, 1000));
+    uint64_t flags = 0, control = 0;
+    for (const TrapSite* s : b.cpu.traps.sites()) {
+        if (s->kind == TrapKind::InterruptFlag) {
+            CHECK(s->count() == 1000);
+            CHECK(s->state == TrapSite::State::Inline);
+            CHECK(s->promoted > 950);
+            flags++;
+        }
+        if (s->kind == TrapKind::ReadControl) control += s->count();
+    }
+    CHECK(flags == 2);
+    CHECK(control == 1000);
 }
 
 TEST_CASE("traps: string instructions between memory and a device") {

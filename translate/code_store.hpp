@@ -117,6 +117,7 @@ class CodeStore {
     uint64_t evictions() const { return evictions_; }      // of regions
     uint64_t tracesEnded() const { return tracesEnded_; }  // that lost a block
 
+    const std::shared_ptr<InlineTraps> inlineTraps = std::make_shared<InlineTraps>();
     Drafter drafter;  // of what is translated where it is wanted
     Draft draft;
 

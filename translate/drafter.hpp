@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/decoder.hpp"
+#include "cpu/trap_profile.hpp"
 #include "translate/code_step.hpp"
 #include "translate/decoded_shapes.hpp"
 #include "translate/draft.hpp"
@@ -24,6 +25,8 @@ struct CodeTerms {
     bool threaded;     // LOCK matters
     bool pauseLeaves;  // PAUSE lets another processor run
     bool portable;     // see TranslatorOptions
+    InlineTraps& traps;
+    uint64_t rip = 0;  // linear, of the first block; 0: its instructions are known to `traps`
 };
 
 class Drafter {

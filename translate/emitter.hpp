@@ -190,6 +190,7 @@ class BlockEmitter {
     bool call();
     bool ret();
     bool jumpIndirect(bool isCall);
+    void countInline(TrapKind kind, const Gp& processor = asmjit::x86::rax);
     bool nearBranch();
     bool isHarmless() const;
     void pushReturn();

@@ -91,6 +91,7 @@ void BlockEmitter::cross(const Label& slow) {
     }
 
     a_.mov(x86::rax, KILN_FRAME(processor));
+    countInline(calls ? TrapKind::SystemCall : TrapKind::SystemReturn);
     if (calls) {
         a_.movzx(x86::ecx, inFrameAt(offsetof(HostFrame, flags) + 1, 1));
         a_.movzx(x86::edx, inFrameAt(offsetof(HostFrame, flags), 1));

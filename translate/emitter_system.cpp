@@ -22,6 +22,14 @@ x86::Mem BlockEmitter::ofProcessor(const void* place, unsigned bytes, const Gp& 
     return x86::ptr(base, int32_t(distance), bytes);
 }
 
+// What would be a trap elsewhere is done now. Flags are not in the host's.
+void BlockEmitter::countInline(TrapKind kind, const Gp& processor) {
+    const uint64_t distance = insn_->offset;
+    const size_t number = context_.terms.traps.number(block_->start.value + distance, kind,
+                                                      context_.terms.rip ? context_.terms.rip + distance : 0);
+    a_.add(ofProcessor(context_.terms.places.inlineTraps + number, 8, processor), 1);
+}
+
 void BlockEmitter::requireCpl0() {
     toProcessor();
     a_.cmp(ofProcessor(context_.terms.places.cpl, 4), 0);
@@ -104,6 +112,7 @@ bool BlockEmitter::writeBase(bool gs) {
 
 bool BlockEmitter::clearInterrupts() {
     requireCpl0();
+    countInline(TrapKind::InterruptFlag);
     a_.and_(ofProcessor(context_.terms.places.flags, 4), ~uint32_t(flag::IF));
     return true;
 }
@@ -122,6 +131,7 @@ bool BlockEmitter::setInterrupts() {
     a_.cmp(x86::dword_ptr(x86::rcx), 0);
     a_.jne(slow(Site::Kind::Miss));
     a_.or_(flags, uint32_t(flag::IF));
+    countInline(TrapKind::InterruptFlag);
     behindSti_ = true;
     return true;
 }
@@ -168,6 +178,7 @@ bool BlockEmitter::readControl() {
     const int guest = guestOf(operands_[0].reg.value);
     if (guest < 0 || operands_[0].size < 32) return false;
     requireCpl0();
+    countInline(TrapKind::ReadControl);
     if (operands_[0].size == 64)
         a_.mov(x86::rcx, ofProcessor(from, 8));
     else
@@ -214,6 +225,7 @@ bool BlockEmitter::readTsc() {
     a_.add(x86::rax, x86::qword_ptr(x86::rcx, offsetof(CounterTime, nanos)));
     a_.mov(x86::rcx, KILN_FRAME(processor));
     a_.add(x86::rax, ofProcessor(p.tscOffset, 8, x86::rcx));
+    countInline(TrapKind::Rdtsc, x86::rcx);
     a_.mov(x86::rdx, x86::rax);
     a_.shr(x86::rdx, 32);
     a_.mov(x86::eax, x86::eax);

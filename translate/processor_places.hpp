@@ -28,6 +28,7 @@ struct ProcessorPlaces {
     Tlb** dataTlb;
     const uint32_t* cpuidState;
     const bool *watchesPorts, *watchesData;  // breakpoints
+    uint64_t* inlineTraps;
 };
 
 }  // namespace kiln

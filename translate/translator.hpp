@@ -109,8 +109,9 @@ class Translator final : public HotCode {
     // `ip` is where segmented code begins in CS.
     const uint8_t* emit(std::span<const CodeStep> path, uint16_t trace, uint32_t ip,
                         const std::function<void(BlockEmitter&)>& how);
-    CodeTerms terms() const {
-        return {cpu_.decoder(), store_->thunks, places_, cpu_.threaded, cpu_.pauseLeaves, options_.portable};
+    CodeTerms terms(uint64_t rip = 0) const {
+        return {cpu_.decoder(),    store_->thunks,       places_, cpu_.threaded, cpu_.pauseLeaves,
+                options_.portable, *store_->inlineTraps, rip};
     }
     // -- on a thread of its own (translator_drafts.cpp)
     using Job = DraftingThread::Job;
@@ -148,6 +149,13 @@ class Translator final : public HotCode {
     void forgetPromotionsWhereDevicesMove();
     const uint8_t* trap(HostFrame& frame, Site& site, uint32_t number);
     bool reach(HostFrame& frame, const Site& site, const DeviceAccess& access, int64_t slice);
+    struct BeforeAccess {
+        int64_t slice;
+        const Tlb* tlb;
+        uint64_t generation;
+    };
+    BeforeAccess beforeAccess(int64_t slice);
+    bool stillAs(const BeforeAccess& before, const HostFrame& frame, const Site& site) const;
     static void readDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
     static void writeDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
     const uint8_t* behindAccess(HostFrame& frame, Site& site, const DeviceAccess& access);

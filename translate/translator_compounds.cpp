@@ -37,22 +37,17 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
     uint32_t knownPort = 0;
     unsigned knownBytes = 0;
     uint64_t version = c.io.ports.version();
-    static constexpr Block kNoBlock{};
-    c.block = &kNoBlock;
-    const Tlb* tlb = c.dataTlb_;
-    const uint64_t generation = tlb->generation();
+    BeforeAccess before = beforeAccess(slice - b.count);
+    const Tlb* tlb = before.tlb;
     DeviceGuard guard(c.threads());
     unsigned at = s.index;
     bool disturbed = false, port = false, rounds = false;
     // Whether there was more to an access than that.
     auto device = [&](auto access) {
-        const int64_t left = c.slice_ = slice - b.count;
-        left_ = left;
+        left_ = c.slice_ = before.slice = slice - b.count;
         access();
         done[at]++;
-        disturbed = !c.block || c.slice_ != left || c.dataTlb_ != tlb || tlb->generation() != generation ||
-                    f.lookupTag != frameTag(c.lookupTag_) || f.globalTag != frameTag(c.globalTag_) ||
-                    f.forgotten != c.ways_->forgotten || store_->isDead(s);
+        disturbed = !stillAs(before, f, s);
     };
     auto registersAt = [&](uint64_t linear, unsigned bytes) -> uint64_t {
         const uint64_t physical = (c.dataTlb_->at(linear).page & ~kPageMask) | (linear & kPageMask);
@@ -74,8 +69,10 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
         const Step& step = loop.steps[at];
         const unsigned size = step.bytes, other = at == bulk.source ? bulk.sink : bulk.source;
         const bool reads = at == bulk.source, ascending = step.base < 16 && bulk.stride[step.base];
-        uint64_t n = std::min<uint64_t>({x.roundsFrom(loop, at), uint64_t(slice - enough - 1) / steps + 1,
-                                         piece.size() / size, ascending ? room / size : ~0ull});
+        uint64_t n = handler.plainAccesses(offset, size, !reads);
+        if (n < 2) return false;
+        n = std::min<uint64_t>({n, x.roundsFrom(loop, at), uint64_t(slice - enough - 1) / steps + 1,
+                                piece.size() / size, ascending ? room / size : ~0ull});
         uint8_t* host = nullptr;
         if (other != TrapLoop::kNone) {
             const Step& o = loop.steps[other];
@@ -86,8 +83,6 @@ bool Translator::goRound(HostFrame& f, Site& s, std::shared_ptr<const TrapLoop> 
             n = std::min(n, (kPageSize - (linear & kPageMask)) / size);
         }
         if (n < 2 || !x.mayAdd(bulk)) return false;
-        n = std::min(n, handler.plainAccesses(offset, size, !reads));
-        if (n < 2) return false;
         if (reads) {
             n = handler.ioReadBlock(offset, size, n, ascending, piece.data());
             std::memcpy(host, piece.data(), (n - 1) * size);
@@ -247,12 +242,9 @@ template <class Piece>
 const uint8_t* Translator::inPieces(HostFrame& f, Site& s, TrapKind kind, Piece piece) {
     Cpu& c = cpu_;
     uint64_t& count = f.gpr(Rcx);
-    const Tlb* tlb = c.dataTlb_;
-    const uint64_t generation = tlb->generation();
+    const BeforeAccess before = beforeAccess(f.slice - s.block->count);
     uint64_t budget = kElementsAtOnce, traps = 0;
-    int64_t left = c.slice_ = f.slice - s.block->count;
-    static constexpr Block kNoBlock{};
-    c.block = &kNoBlock;
+    int64_t left = before.slice;
     bool disturbed = false;
     {
         DeviceGuard guard(c.threads());
@@ -267,7 +259,7 @@ const uint8_t* Translator::inPieces(HostFrame& f, Site& s, TrapKind kind, Piece 
             traps += n;
             budget -= n;
             count -= n;
-            disturbed = !c.block || tlb->generation() != generation || c.dataTlb_ != tlb;
+            disturbed = !c.block || c.dataTlb_ != before.tlb || before.tlb->generation() != before.generation;
         }
     }
     const bool died = !c.block || store_->isDead(s);

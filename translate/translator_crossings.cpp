@@ -12,23 +12,30 @@ namespace kiln {
 static constexpr uint64_t kAccessed = 1ull << 40;  // in a descriptor
 
 const uint8_t* Translator::system(HostFrame& f, Site& s) {
+    const uint64_t rip = ripOf(f, s);
+    auto done = [&](TrapKind kind, const uint8_t* host) {
+        TrapSite& t = cpu_.traps.at(rip, kind);
+        t.state = TrapSite::State::Inline;
+        t.promoted++;
+        return host;
+    };
     switch (s.mnemonic) {
         case ZYDIS_MNEMONIC_RDTSC:
         case ZYDIS_MNEMONIC_RDTSCP:
-            if (readTsc(f, s)) return resume(f, s);
+            if (readTsc(f, s)) return done(TrapKind::Rdtsc, resume(f, s));
             break;
         case ZYDIS_MNEMONIC_SYSCALL:
-            if (mayCross(f, s) && systemCall(f, s)) return crossed(f, s);
+            if (mayCross(f, s) && systemCall(f, s)) return done(TrapKind::SystemCall, crossed(f, s));
             break;
         case ZYDIS_MNEMONIC_SYSRET:
-            if (mayCross(f, s) && systemReturn(f, s)) return crossed(f, s);
+            if (mayCross(f, s) && systemReturn(f, s)) return done(TrapKind::SystemReturn, crossed(f, s));
             break;
         case ZYDIS_MNEMONIC_IRETQ:
-            if (mayCross(f, s) && interruptReturn(f)) return crossed(f, s);
+            if (mayCross(f, s) && interruptReturn(f)) return done(TrapKind::Iret, crossed(f, s));
             break;
         case ZYDIS_MNEMONIC_MOV:
             if (mayCross(f, s))
-                if (const uint8_t* host = moveToCr3(f, s)) return host;
+                if (const uint8_t* host = moveToCr3(f, s)) return done(TrapKind::WriteControl, host);
             break;
         default: break;
     }

@@ -45,7 +45,7 @@ bool Translator::isDrafted(Block& block, uint64_t rip) {
 }
 
 void Translator::ask(Job& job, Block& block, uint64_t rip) const {
-    job.terms.emplace(terms());
+    job.terms.emplace(terms(linearOf(rip)));
     job.block = block;
     job.block.insns[0].run = block.plain;  // as the emitter wants to see it
     job.bytes.resize(block.bytes);

@@ -12,6 +12,7 @@ namespace kiln {
 void Translator::notePlaces() {
     static_assert(Cpu::kTscHz == kSecond);  // host code takes nanoseconds for ticks
     Cpu& c = cpu_;
+    c.traps.follow(store_->inlineTraps, c.inlineTraps);
     places_ = {&c,
                &c.cpl,
                &c.flags.others(),
@@ -39,7 +40,8 @@ void Translator::notePlaces() {
                &c.dataTlb_,
                &c.cpuidState_,
                &c.breakpoints_.io,
-               &c.breakpoints_.data};
+               &c.breakpoints_.data,
+               c.inlineTraps.data()};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
         places_.fastBase[r] = &c.fast_[r].base;

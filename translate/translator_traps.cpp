@@ -123,23 +123,31 @@ Continuation Translator::callPromoted(Translator& self, uint32_t number, HostFra
 // Has the device do what the site is about; nothing of it can fault. `slice`: what there is in front of the
 // block. True: nothing else has come of it, and host code can go on at once.
 bool Translator::reach(HostFrame& f, const Site& s, const DeviceAccess& a, int64_t slice) {
-    static constexpr Block kNoBlock{};
-    Cpu& c = cpu_;
     statistics_.deviceEntries++;
-    const int64_t left = c.slice_ = slice - s.block->count;
-    left_ = left;
-    c.block = &kNoBlock;  // blocks that die take it away
-    const Tlb* tlb = c.dataTlb_;
-    const uint64_t generation = tlb->generation();
+    const BeforeAccess before = beforeAccess(slice - s.block->count);
     {
-        DeviceGuard guard(c.threads());
+        DeviceGuard guard(cpu_.threads());
         a.write ? writeDevice(f, s, a) : readDevice(f, s, a);
     }
-    const bool same = c.block && c.slice_ == left && c.dataTlb_ == tlb && tlb->generation() == generation &&
-                      f.lookupTag == frameTag(c.lookupTag_) && f.globalTag == frameTag(c.globalTag_) &&
-                      f.forgotten == c.ways_->forgotten && !(a.port && left <= 0);
-    c.block = nullptr;
-    return same && !store_->isDead(s);
+    const bool same = stillAs(before, f, s) && !(a.port && before.slice <= 0);
+    cpu_.block = nullptr;
+    return same;
+}
+
+// In front of accesses to devices, with so much of the slice.
+Translator::BeforeAccess Translator::beforeAccess(int64_t slice) {
+    static constexpr Block kNoBlock{};
+    left_ = cpu_.slice_ = slice;
+    cpu_.block = &kNoBlock;  // blocks that die take it away
+    return {slice, cpu_.dataTlb_, cpu_.dataTlb_->generation()};
+}
+
+// Whether nothing has come of them for the processor.
+bool Translator::stillAs(const BeforeAccess& before, const HostFrame& f, const Site& s) const {
+    const Cpu& c = cpu_;
+    return c.block && c.slice_ == before.slice && c.dataTlb_ == before.tlb &&
+           before.tlb->generation() == before.generation && f.lookupTag == frameTag(c.lookupTag_) &&
+           f.globalTag == frameTag(c.globalTag_) && f.forgotten == c.ways_->forgotten && !store_->isDead(s);
 }
 
 void Translator::readDevice(HostFrame& f, const Site& s, const DeviceAccess& a) {
