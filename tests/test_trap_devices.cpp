@@ -232,7 +232,7 @@ TEST_CASE("traps: interrupts of the local APIC come where they would come") {
         const unsigned cpl = oneIn(random, 3) ? 3 : 0;
         Bytes body;
         for (unsigned pieces = 1 + below(random, 7); pieces--;) {
-            switch (below(random, cpl ? 5 : 8)) {
+            switch (below(random, cpl ? 5 : 11)) {
                 case 0:
                 case 1: append(body, apicWrite(0x300, 0x44040 + unsigned(below(random, 32)))); break;
                 case 2: append(body, apicWrite(0x310, unsigned(below(random, 4)) << 24)); break;
@@ -242,6 +242,11 @@ TEST_CASE("traps: interrupts of the local APIC come where they would come") {
                     break;  // add ebx, eax; jnz; inc ebx
                 case 5: append(body, {0xfa}); break;
                 case 6: append(body, {0xfb}); break;
+                case 7: append(body, {0x0f, 0x01, 0x38}); break;              // invlpg [rax]
+                case 8: append(body, {0x0f, 0x01, 0x3f, 0x11, 0xc3}); break;  // invlpg [rdi]; adc ebx, eax
+                case 9:  // mov eax, priority; mov cr8, rax
+                    append(body, {0xb8, uint8_t(below(random, 8)), 0, 0, 0, 0x44, 0x0f, 0x22, 0xc0});
+                    break;
                 default: append(body, {0x9c, 0xfa, 0xff, 0xc3, 0x9d}); break;  // pushf; cli; inc ebx; popf
             }
         }

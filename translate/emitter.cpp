@@ -345,7 +345,13 @@ bool BlockEmitter::isCrossing() const {
         case ZYDIS_MNEMONIC_RDTSCP: return true;
         case ZYDIS_MNEMONIC_MOV:
             return operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                   operands_[0].reg.value == ZYDIS_REGISTER_CR3;
+                   (operands_[0].reg.value == ZYDIS_REGISTER_CR3 ||
+                    operands_[0].reg.value == ZYDIS_REGISTER_CR8);
+        case ZYDIS_MNEMONIC_INVLPG: {
+            const ZydisDecodedOperandMem& m = operands_[0].mem;
+            return z_->address_width == 64 && guestOf(m.base) >= 0 && m.index == ZYDIS_REGISTER_NONE &&
+                   !m.disp.has_displacement && !(z_->attributes & ZYDIS_ATTRIB_HAS_SEGMENT);
+        }
         default: return false;
     }
 }
@@ -416,6 +422,7 @@ uint8_t BlockEmitter::describeMove(Site& s) const {
 
 // The second operand, if that is a general register.
 uint8_t BlockEmitter::guestOperand() const {
+    if (z_->mnemonic == ZYDIS_MNEMONIC_INVLPG) return uint8_t(guestOf(operands_[0].mem.base));
     const bool is = z_->operand_count_visible > 1 && operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
     return uint8_t(is ? std::max(guestOf(operands_[1].reg.value), 0) : 0);
 }
@@ -433,7 +440,9 @@ void BlockEmitter::interpret() {
                                             : Site::Kind::Interpret);
         if (sites_[interpreted_].kind == Site::Kind::Trap) describeTrap(sites_[interpreted_]);
         if (Site& s = sites_[interpreted_]; s.kind == Site::Kind::System)
-            s.bytes = z_->length, s.wide = z_->operand_width == 64, s.guest = guestOperand();
+            s.bytes = z_->length, s.wide = z_->operand_width == 64, s.guest = guestOperand(),
+            s.taskPriority = operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                             operands_[0].reg.value == ZYDIS_REGISTER_CR8;
         moveRegisters(map_, kStandardMap);
         if (decoded_ && mayCross()) {
             const Label otherwise = a_.newLabel();

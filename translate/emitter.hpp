@@ -208,6 +208,7 @@ class BlockEmitter {
     bool clearInterrupts();
     bool setInterrupts();
     bool pushFlags();
+    bool popFlags();
     bool changeDirection(bool down);
     bool readKeys();
     bool readTsc();

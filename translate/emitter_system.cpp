@@ -1,6 +1,6 @@
 // System instructions as host code, where they do no more than move some of the processor's state: SWAPGS,
-// RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, RDPKRU, SERIALIZE, reads of control registers. What
-// would fault, or what wants a look at interrupts, is the interpreter's.
+// RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, POPF, RDPKRU, SERIALIZE, reads of control registers.
+// What would fault, or what wants a look at interrupts, is the interpreter's.
 #include "apic/clock.hpp"
 #include "cpu/state.hpp"
 #include "translate/emission.hpp"
@@ -50,6 +50,7 @@ bool BlockEmitter::system() {
         case ZYDIS_MNEMONIC_PUSHF:
         case ZYDIS_MNEMONIC_PUSHFD:
         case ZYDIS_MNEMONIC_PUSHFQ: return pushFlags();
+        case ZYDIS_MNEMONIC_POPFQ: return popFlags();
         case ZYDIS_MNEMONIC_CLD: return changeDirection(false);
         case ZYDIS_MNEMONIC_STD: return changeDirection(true);
         case ZYDIS_MNEMONIC_RDPKRU: return readKeys();
@@ -255,6 +256,39 @@ bool BlockEmitter::pushFlags() {
     a_.and_(x86::ecx, ~uint32_t(flag::RF | flag::VM));
     a_.mov(to.mem.cloneResized(bytes), sized(int(x86::rcx.id()), bytes * 8));
     addToStack(-int32_t(bytes));
+    return true;
+}
+
+// At CPL 0, of flags that differ in IF, DF and the arithmetic ones, with nothing to deliver.
+bool BlockEmitter::popFlags() {
+    constexpr auto kPlain = uint32_t(flag::IF | flag::DF),
+                   kOthers = uint32_t(flag::TF | flag::NT | flag::AC | flag::ID | flag::IOPL);
+    if (!code64_ || z_->operand_width != 64 || block_->single) return false;
+    saveFlags();
+    const Address from = stack(0, 8, false);
+    a_.mov(x86::rdx, from.mem.cloneResized(8));
+    requireCpl0();
+    const Mem flags = ofProcessor(context_.terms.places.flags, 4);
+    a_.mov(x86::ecx, flags);
+    a_.xor_(x86::ecx, x86::edx);
+    a_.test(x86::ecx, kOthers);
+    a_.jnz(slow(Site::Kind::Miss));
+    const Label quiet = a_.newLabel();
+    a_.test(x86::edx, uint32_t(flag::IF));
+    a_.jz(quiet);
+    a_.mov(x86::rcx, KILN_FRAME(attention));
+    a_.cmp(x86::dword_ptr(x86::rcx), 0);
+    a_.jne(slow(Site::Kind::Miss));
+    a_.bind(quiet);
+    countInline(TrapKind::Popf);
+    a_.mov(x86::ecx, x86::edx);
+    a_.and_(x86::ecx, kPlain);
+    a_.and_(flags, ~kPlain);
+    a_.or_(flags, x86::ecx);
+    a_.mov(x86::ecx, x86::edx);
+    toFlagsImage();
+    a_.mov(KILN_FRAME(flags), x86::rdx);
+    addToStack(8);
     return true;
 }
 

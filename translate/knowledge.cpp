@@ -84,6 +84,7 @@ constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
     {ZYDIS_MNEMONIC_PUSHF, How::System},
     {ZYDIS_MNEMONIC_PUSHFD, How::System},
     {ZYDIS_MNEMONIC_PUSHFQ, How::System},
+    {ZYDIS_MNEMONIC_POPFQ, How::System},
     {ZYDIS_MNEMONIC_CLD, How::System},
     {ZYDIS_MNEMONIC_STD, How::System},
     {ZYDIS_MNEMONIC_RDPKRU, How::System},

@@ -38,13 +38,14 @@ struct Site {
     bool usesX87 : 1 = false;                     // the interpreter will look at it
     bool spanned : 1 = false;                     // by operands that share a look-up
     bool write : 1 = false, aligned : 1 = false;  // what is wanted of the operand
-    bool pair : 1 = false;       // [rSI] and [rDI] are wanted at once: see Translator::missed
-    bool strings : 1 = false;    // which REP MOVS or STOS may find on several pages
-    bool behindSti : 1 = false;  // who leaves here leaves in the shadow of STI
-    bool wide : 1 = false;       // with an operand size of 64 bits
-    bool limited : 1 = false;    // in a loop of a trace, HostFrame::beyond is to be added to the slice
-    uint16_t mnemonic = 0;       // Zydis's, of the instruction
-    uint16_t index = 0;          // of the instruction in its block
+    bool pair : 1 = false;          // [rSI] and [rDI] are wanted at once: see Translator::missed
+    bool strings : 1 = false;       // which REP MOVS or STOS may find on several pages
+    bool behindSti : 1 = false;     // who leaves here leaves in the shadow of STI
+    bool wide : 1 = false;          // with an operand size of 64 bits
+    bool taskPriority : 1 = false;  // of System: what is written is CR8
+    bool limited : 1 = false;       // in a loop of a trace, HostFrame::beyond is to be added to the slice
+    uint16_t mnemonic = 0;          // Zydis's, of the instruction
+    uint16_t index = 0;             // of the instruction in its block
     // In a trace, from the trace's start: instructions that HostFrame::slice does not show yet, and pages up
     // to the block's.
     int16_t executed = 0;

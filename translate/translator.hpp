@@ -199,6 +199,8 @@ class Translator final : public HotCode {
     bool enterHandler(HostFrame& frame, uint8_t vector);
     const uint8_t* lookAround(HostFrame& frame, uint64_t rip);
     const uint8_t* moveToCr3(HostFrame& frame, const Site& site);
+    const uint8_t* moveToCr8(HostFrame& frame, const Site& site);
+    const uint8_t* invalidatePage(HostFrame& frame, const Site& site);
     void setFlags(HostFrame& frame, uint64_t value);
     const uint8_t* crossed(HostFrame& frame, const Site& site);
     // -- where modes, frames and faults are at play (translator_system.cpp)

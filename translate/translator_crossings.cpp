@@ -1,8 +1,8 @@
 // Changes of the privilege level and of the address space in 64-bit mode as host code has them done: SYSCALL,
-// SYSRET, interrupts of the local APIC, IRETQ and MOV to CR3 where nothing about them is out of the ordinary,
-// without the interpreter and on to the next host code at once. And RDTSC and RDTSCP. cpu/system.cpp and
-// cpu/segments.cpp tell what they do; what needs more than is here is left to them: single steps, faults,
-// descriptors that are not accessed yet, other modes, anything pending.
+// SYSRET, interrupts of the local APIC, IRETQ, INVLPG, MOV to CR3 and CR8 where nothing about them is out of
+// the ordinary, without the interpreter and on to the next host code at once. And RDTSC and RDTSCP.
+// cpu/system.cpp and cpu/segments.cpp tell what they do; what needs more than is here is left to them: single
+// steps, faults, descriptors that are not accessed yet, other modes, anything pending.
 #include "cpu/flat_segment.hpp"
 #include "translate/flag_image.hpp"
 #include "translate/translator.hpp"
@@ -35,7 +35,11 @@ const uint8_t* Translator::system(HostFrame& f, Site& s) {
             break;
         case ZYDIS_MNEMONIC_MOV:
             if (mayCross(f, s))
-                if (const uint8_t* host = moveToCr3(f, s)) return done(TrapKind::WriteControl, host);
+                if (const uint8_t* host = s.taskPriority ? moveToCr8(f, s) : moveToCr3(f, s))
+                    return done(TrapKind::WriteControl, host);
+            break;
+        case ZYDIS_MNEMONIC_INVLPG:
+            if (mayCross(f, s) && !cpu_.cpl) return done(TrapKind::Invlpg, invalidatePage(f, s));
             break;
         default: break;
     }
@@ -240,6 +244,32 @@ const uint8_t* Translator::moveToCr3(HostFrame& f, const Site& s) {
     f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     c.rip = f.rip;
     c.setCr3(value);
+    f.slice -= s.index + 1;
+    return enterNext(followContext(f));
+}
+
+// The task priority, in 64-bit mode. Null: the interpreter has to see to it.
+const uint8_t* Translator::moveToCr8(HostFrame& f, const Site& s) {
+    Cpu& c = cpu_;
+    const uint64_t value = f.gpr(s.guest);
+    if (c.cpl || value >> 4) return nullptr;
+    f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    c.slice_ = f.slice - (s.index + 1);
+    {
+        DeviceGuard guard(c.threads());
+        c.io.apic.setCr8(uint8_t(value));
+    }
+    f.slice = c.slice_;
+    if (f.slice <= 0)
+        if (const uint8_t* host = lookAround(f, f.rip)) return host;
+    return enterNext(f);
+}
+
+// INVLPG, at CPL 0 in 64-bit mode.
+const uint8_t* Translator::invalidatePage(HostFrame& f, const Site& s) {
+    const uint64_t linear = f.gpr(s.guest);
+    f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    if (cpu_.canonicalBase(linear)) cpu_.flushPage(linear);
     f.slice -= s.index + 1;
     return enterNext(followContext(f));
 }
