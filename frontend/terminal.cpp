@@ -192,14 +192,14 @@ void Terminal::lineDone() {
 
 bool KeptBack::add(std::span<const uint8_t> bytes) {
     bytes_.append(bytes.begin(), bytes.end());
-    if (bytes.back() == '\n') return std::chrono::steady_clock::now() - left_ >= kLongestKeptBack;
-    return bytes_.size() >= kMostKeptBack;
+    if (bytes.back() != '\n') return bytes_.size() >= kMostKeptBack;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - left_ < kLongestKeptBack) return false;
+    left_ = now;
+    return true;
 }
 
-std::string KeptBack::take() {
-    left_ = std::chrono::steady_clock::now();
-    return std::exchange(bytes_, {});
-}
+std::string KeptBack::take() { return std::exchange(bytes_, {}); }
 
 void Terminal::guestOutput(std::span<const uint8_t> bytes) {
     if (!keepsBack_) return write({bytes.begin(), bytes.end()});

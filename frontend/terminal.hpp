@@ -20,7 +20,7 @@ namespace kiln {
 // Bytes on their way out, of which many leave at once.
 class KeptBack {
   public:
-    // True: they are to leave, because they are many, or a line has ended and none has left for a while.
+    // True: they are to leave, because they are many, or a line has ended and none has for a while.
     bool add(std::span<const uint8_t> bytes);
     std::string take();
     bool empty() const { return bytes_.empty(); }
