@@ -31,6 +31,7 @@ struct DirectRegister {
     std::shared_ptr<const RegisterSteps> steps{};
 
     explicit operator bool() const { return form != Form::None; }
+    bool mayRefuse() const { return guard || form == Form::Steps; }  // the device is to be asked then
     static DirectRegister always(uint64_t value) { return {.form = Form::Constant, .constant = value}; }
     static DirectRegister by(RegisterSteps steps) {
         return {.form = Form::Steps, .steps = std::make_shared<const RegisterSteps>(std::move(steps))};

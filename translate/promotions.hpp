@@ -53,7 +53,7 @@ struct Promotion {
 class Promotions {
   public:
     static constexpr size_t kSlot = 384;
-    static constexpr unsigned kMostVariants = 4;  // of a site
+    static constexpr unsigned kMostVariants = 8;  // of a site: for what is direct perhaps two
 
     // Takes so many bytes of the buffer, for good.
     Promotions(CodeBuffer& buffer, size_t bytes);

@@ -268,7 +268,10 @@ const uint8_t* Translator::inPieces(HostFrame& f, Site& s, TrapKind kind, Piece 
     statistics_.deviceEntries++;
     statistics_.sequences++;
     statistics_.sequenceTraps += traps;
-    c.traps.at(ripOf(f, s), kind).promoted += traps;
+    TrapSite& t = c.traps.at(ripOf(f, s), kind);
+    t.promoted += traps;
+    if (t.state == TrapSite::State::Counted) t.state = TrapSite::State::Inline;
+    if (kind == TrapKind::In || kind == TrapKind::Out) t.target = uint16_t(f.gpr(Rdx));
     const uint64_t rip = ripOf(f.page + uint64_t(s.target));
     HostFrame& n = followContext(f);
     n.slice = c.slice_ + s.block->count;

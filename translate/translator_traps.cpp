@@ -299,10 +299,18 @@ void Translator::promotePort(uint32_t number, TrapSite& t, uint16_t port, unsign
             : ports.direct(port, size, write);
     const PortBus::Target to = ports.target(port, size);
     if (!direct && !to.handler) return;
-    Promotion p{.key = port, .access = {to.handler, to.offset, uint8_t(size), write, true}};
     auto guards = [&](PromotedCode& code) {
         code.requirePort(site, port);
         code.requirePortRights();
+    };
+    auto called = [&](std::shared_ptr<const TrapLoop> inLoop) {
+        const DeviceAccess access{to.handler, to.offset, uint8_t(size), write, true};
+        promote(number, t, {.key = port, .access = access, .loop = std::move(inLoop)},
+                [&](PromotedCode& code) {
+                    guards(code);
+                    code.callHandler(store_->promotions.nextNumber());
+                    return true;
+                });
     };
     auto inlined = [&](PromotedCode& code) {
         guards(code);
@@ -315,16 +323,10 @@ void Translator::promotePort(uint32_t number, TrapSite& t, uint16_t port, unsign
         return true;
     };
     if (direct) {
-        p.inlined = true;
-        if (promote(number, t, p, inlined) || !to.handler) return;
-        p.inlined = false;
+        if (direct.mayRefuse() && to.handler) called(nullptr);  // behind it
+        if (promote(number, t, {.key = port, .access = {}, .inlined = true}, inlined)) return;
     }
-    p.loop = std::move(loop);
-    promote(number, t, p, [&](PromotedCode& code) {
-        guards(code);
-        code.callHandler(store_->promotions.nextNumber());
-        return true;
-    });
+    if (to.handler) called(std::move(loop));
 }
 
 void Translator::promoteCpuid(uint32_t number, TrapSite& t, uint32_t leaf, uint32_t subleaf) {
@@ -371,15 +373,25 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
     DirectRegister direct = cpu_.threaded || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
                                 ? DirectRegister{}
                                 : a.handler->direct(a.offset, a.size, a.write);
-    bool anywhere = direct.form == DirectRegister::Form::Steps && direct.steps->anywhere;
-    auto guards = [&](PromotedCode& code) {
-        if (own && store_->shared) code.requireProcessor(&cpu_);
-        if (direct && !anywhere) return code.requirePage(a.write, e, at);
-        code.requireRange(a.write, e, a.size, range.begin, range.size);
-        if (anywhere) code.loadOffset(range.begin - range.base, true);
+    const bool anywhere = direct.form == DirectRegister::Form::Steps && direct.steps->anywhere;
+    auto called = [&](std::shared_ptr<const TrapLoop> inLoop) {
+        const DeviceAccess access{a.handler, 0 - range.base, a.size, a.write, false};
+        promote(number, t, {.key = whole, .access = access, .loop = std::move(inLoop)},
+                [&](PromotedCode& code) {
+                    if (own && store_->shared) code.requireProcessor(&cpu_);
+                    code.requireRange(a.write, e, a.size, range.begin, range.size);
+                    code.callHandler(store_->promotions.nextNumber());
+                    return true;
+                });
     };
     auto inlined = [&](PromotedCode& code) {
-        guards(code);
+        if (own && store_->shared) code.requireProcessor(&cpu_);
+        if (anywhere) {
+            code.requireRange(a.write, e, a.size, range.begin, range.size);
+            code.loadOffset(range.begin - range.base, true);
+        } else {
+            code.requirePage(a.write, e, at);
+        }
         if (a.write && site.guest & Site::Move::kConstant)
             code.loadConstant(uint64_t(int64_t(int32_t(site.constant))) & openBus(a.size));
         else if (a.write)
@@ -392,19 +404,12 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
         code.resume(t, true);
         return true;
     };
-    Promotion p{.key = anywhere ? whole : place, .access = {}, .inlined = true};
-    if (direct && promote(number, t, p, inlined)) return;
-    direct = {};
-    anywhere = false;
-    promote(number, t,
-            {.key = whole,
-             .access = {a.handler, 0 - range.base, a.size, a.write, false},
-             .loop = std::move(loop)},
-            [&](PromotedCode& code) {
-                guards(code);
-                code.callHandler(store_->promotions.nextNumber());
-                return true;
-            });
+    if (direct) {
+        if (direct.mayRefuse()) called(nullptr);  // behind it
+        if (promote(number, t, {.key = anywhere ? whole : place, .access = {}, .inlined = true}, inlined))
+            return;
+    }
+    called(std::move(loop));
 }
 
 }  // namespace kiln
