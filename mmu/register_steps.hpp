@@ -11,7 +11,7 @@ struct RegisterSteps {
     enum Register : uint8_t {
         Value,   // what is written, zero-extended; behind the steps of a read: what was read
         Offset,  // of the access, as IoHandler has it
-        Word,    // 0 at first, as is the next
+        Word,    // like the next, unknown at first
         Pointer,
         Device,  // the begin of the device's fields; not to be written
         Nothing,

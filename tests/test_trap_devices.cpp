@@ -271,3 +271,18 @@ TEST_CASE("traps: interrupts of the local APIC come where they would come") {
     }
     CHECK(delivered > 20'000);
 }
+
+TEST_CASE("traps: registers of a local APIC are promoted as long as its page is there") {
+    Bench b(&kWays[2]);
+    // mov eax, fee00080h; mov dword [rax], 20h; mov ebx, [rax]
+    const Bytes code = loopOf({0xb8, 0x80, 0, 0xe0, 0xfe, 0xc7, 0, 0x20, 0, 0, 0, 0x8b, 0x18}, 200);
+    b.run(code);
+    CHECK(b.cpu.gpr[Rbx] == 0x20);
+    CHECK(b.promoted() > 300);
+    b.apic.ioWrite(0x80, 4, 0x30);
+    REQUIRE(b.apic.setApicBase(0xfee00000));  // off
+    b.cpu.halted = false;
+    b.run(code);
+    CHECK(b.cpu.gpr[Rbx] == 0xffffffff);
+    CHECK(b.apic.cr8() == 0);
+}
