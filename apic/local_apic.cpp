@@ -54,12 +54,6 @@ constexpr Nanos kShortestPeriod = 10'000;
 
 }  // namespace
 
-int VectorSet::highest() const {
-    for (int i = 3; i >= 0; i--)
-        if (words_[i]) return i * 64 + 63 - std::countl_zero(words_[i]);
-    return -1;
-}
-
 LocalApic::LocalApic(Clock& clock, ApicBus& bus, uint32_t id, bool bsp, std::function<uint64_t()> readTsc,
                      uint64_t tscHz)
     : clock_(clock),
@@ -169,12 +163,11 @@ bool LocalApic::extIntLine() const {
 
 void LocalApic::updateAttention() {
     uint32_t now = 0;
-    int top = irr_.highest();
+    const int top = irr_.highest(), served = isr_.highest();
     requested_ = top >= 0;
-    const int served = isr_.highest();
     plainEoi_ =
         served < 0 || (!requested_ && isr_.atMostOne() && !tmr_.test(uint8_t(served)) && !track_.count);
-    if (top >= 0 && (top & 0xF0) > (ppr() & 0xF0)) now |= kFixed;
+    if (top >= 0 && (top & 0xF0) > std::max(tpr_ & 0xF0, served < 0 ? 0 : served & 0xF0)) now |= kFixed;
     if (extIntLine()) now |= kExtInt;
     uint32_t before = attention_;
     // Others may post meanwhile: only the two bits change.

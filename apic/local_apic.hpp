@@ -6,6 +6,7 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -26,7 +27,11 @@ class VectorSet {
     bool test(uint8_t v) const { return words_[v >> 6] >> (v & 63) & 1; }
     void set(uint8_t v) { words_[v >> 6] |= 1ull << (v & 63); }
     void clear(uint8_t v) { words_[v >> 6] &= ~(1ull << (v & 63)); }
-    int highest() const;  // -1 when empty
+    int highest() const {  // -1 when empty
+        for (int i = 3; i >= 0; i--)
+            if (words_[i]) return i * 64 + 63 - std::countl_zero(words_[i]);
+        return -1;
+    }
     bool atMostOne() const {
         bool any = false, several = false;
         for (const uint64_t w : words_) {

@@ -30,7 +30,7 @@ bool enabled(uint64_t dr7, unsigned n) { return dr7 >> (n * 2) & 3; }
 
 void Cpu::writeDr(unsigned n, uint64_t v) {
     if (n >= 6 && v >> 32) raise(kGP, 0);
-    if (n == 6) v = (v & (15 | dr6::BD | dr6::BS | dr6::BT)) | dr6::kFixed;
+    if (n == 6) v = (v & dr6::kWritable) | dr6::kFixed;
     if (n == 7) v = (v & dr7::kWritable) | dr7::kFixed;
     dr[n] = v;
     if (n != 6) debugRegistersChanged();

@@ -87,10 +87,10 @@ constexpr uint64_t AVX512 = Opmask | ZmmHi256 | Hi16Zmm;  // enabled together or
 }
 namespace dr6 {
 constexpr uint32_t BD = 1 << 13, BS = 1 << 14, BT = 1 << 15;
-constexpr uint64_t kFixed = 0xffff0ff0;
+constexpr uint64_t kFixed = 0xffff0ff0, kWritable = 15 | BD | BS | BT;
 }  // namespace dr6
 namespace dr7 {
-constexpr uint64_t GD = 1 << 13, kFixed = 0x400, kWritable = 0xffff23ff;
+constexpr uint64_t kEnables = 0xff, GD = 1 << 13, kFixed = 0x400, kWritable = 0xffff23ff;
 }
 namespace debugctl {
 constexpr uint64_t LBR = 1, BTF = 2;

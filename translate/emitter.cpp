@@ -305,6 +305,7 @@ size_t BlockEmitter::addSite(Site::Kind kind) {
     s.mnemonic = insn_ && decoded_ ? uint16_t(z_->mnemonic) : uint16_t(ZYDIS_MNEMONIC_INVALID);
     s.target = (insn_ ? offset() : pageOffset_) - step_->page;
     s.usesX87 = insn_ && usesX87();
+    s.raises = insn_ ? raises() : uint8_t(Site::Nothing);
     s.spanned = plan_.spans(index_);
     sites_.push_back(s);
     return sites_.size() - 1;
@@ -342,16 +343,15 @@ bool BlockEmitter::isCrossing() const {
         case ZYDIS_MNEMONIC_SYSRET:
         case ZYDIS_MNEMONIC_IRETQ:
         case ZYDIS_MNEMONIC_RDTSC:
-        case ZYDIS_MNEMONIC_RDTSCP: return true;
+        case ZYDIS_MNEMONIC_RDTSCP:
+        case ZYDIS_MNEMONIC_INT:
+        case ZYDIS_MNEMONIC_INT3: return true;
         case ZYDIS_MNEMONIC_MOV:
             return operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
                    (operands_[0].reg.value == ZYDIS_REGISTER_CR3 ||
                     operands_[0].reg.value == ZYDIS_REGISTER_CR8);
-        case ZYDIS_MNEMONIC_INVLPG: {
-            const ZydisDecodedOperandMem& m = operands_[0].mem;
-            return z_->address_width == 64 && guestOf(m.base) >= 0 && m.index == ZYDIS_REGISTER_NONE &&
-                   !m.disp.has_displacement && !(z_->attributes & ZYDIS_ATTRIB_HAS_SEGMENT);
-        }
+        case ZYDIS_MNEMONIC_INVLPG:
+        case ZYDIS_MNEMONIC_INVPCID: return hasFlatOperand();
         default: return false;
     }
 }
@@ -420,11 +420,12 @@ uint8_t BlockEmitter::describeMove(Site& s) const {
     return uint8_t(Site::Move::kIs | (merges ? Site::Move::kMerges : 0) | unsigned(guest));
 }
 
-// The second operand, if that is a general register.
-uint8_t BlockEmitter::guestOperand() const {
-    if (z_->mnemonic == ZYDIS_MNEMONIC_INVLPG) return uint8_t(guestOf(operands_[0].mem.base));
-    const bool is = z_->operand_count_visible > 1 && operands_[1].type == ZYDIS_OPERAND_TYPE_REGISTER;
-    return uint8_t(is ? std::max(guestOf(operands_[1].reg.value), 0) : 0);
+// Whether the last operand is in memory, of 64-bit code without a segment of its own.
+bool BlockEmitter::hasFlatOperand() const {
+    if (!code64_ || z_->address_width != 64 || z_->attributes & ZYDIS_ATTRIB_HAS_SEGMENT) return false;
+    if (!z_->operand_count_visible) return false;
+    const ZydisDecodedOperand& last = operands_[z_->operand_count_visible - 1u];
+    return last.type == ZYDIS_OPERAND_TYPE_MEMORY && addressable(last.mem);
 }
 
 void BlockEmitter::interpret() {
@@ -439,10 +440,13 @@ void BlockEmitter::interpret() {
                                : isTrap()   ? Site::Kind::Trap
                                             : Site::Kind::Interpret);
         if (sites_[interpreted_].kind == Site::Kind::Trap) describeTrap(sites_[interpreted_]);
-        if (Site& s = sites_[interpreted_]; s.kind == Site::Kind::System)
-            s.bytes = z_->length, s.wide = z_->operand_width == 64, s.guest = guestOperand(),
-            s.taskPriority = operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                             operands_[0].reg.value == ZYDIS_REGISTER_CR8;
+        if (sites_[interpreted_].kind == Site::Kind::System) {
+            describeSystem(sites_[interpreted_]);
+            if (hasFlatOperand()) {
+                linearAddress(operands_[z_->operand_count_visible - 1u].mem, kLinear);
+                a_.mov(KILN_FRAME(operand), kLinear);
+            }
+        }
         moveRegisters(map_, kStandardMap);
         if (decoded_ && mayCross()) {
             const Label otherwise = a_.newLabel();
@@ -473,7 +477,9 @@ Label BlockEmitter::slow(Site::Kind kind, bool checked) {
     unchecked_ |= !checked;
     if (slowTail_ == ~size_t(0)) {
         slowTail_ = tails_.size();
-        addTail(a_.newLabel(), addSite(kind), inFrame_ ? Recipe{} : recipe_);
+        const size_t site = addSite(kind);
+        if (kind == Site::Kind::System) describeSystem(sites_[site]);
+        addTail(a_.newLabel(), site, inFrame_ ? Recipe{} : recipe_);
     }
     return tails_[slowTail_].label;
 }
@@ -519,7 +525,7 @@ void BlockEmitter::resumeSlow() {
     for (const size_t n : missTails_) {
         Tail& t = tails_[n];
         Site& s = sites_[t.site];
-        if (s.kind != Site::Kind::Miss) continue;
+        if (s.kind != Site::Kind::Miss && s.kind != Site::Kind::System) continue;
         if (t.operand.hasBase()) s.guest = describeMove(s);
         if (!resume.isValid()) resume = a_.newLabel();
         t.resume = resume;

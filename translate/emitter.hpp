@@ -199,7 +199,9 @@ class BlockEmitter {
     bool system();
     void toProcessor();
     Mem ofProcessor(const void* place, unsigned bytes, const Gp& base = asmjit::x86::rax) const;
-    void requireCpl0();
+    void requireCpl0(Site::Kind otherwise = Site::Kind::Miss);
+    void describeSystem(Site& site) const;
+    uint8_t raises() const;  // a Site::Raises
     void requireFsGsBase();
     void setBase(bool gs, const Gp& value);
     bool swapGs();
@@ -213,10 +215,15 @@ class BlockEmitter {
     bool readKeys();
     bool readTsc();
     bool mayCross() const;
-    uint8_t guestOperand() const;
+    bool hasFlatOperand() const;
     void cross(const asmjit::Label& slow);
     void toFlagsImage();
     bool readControl();
+    bool writeControl();
+    bool clearTaskSwitched();
+    bool loadMachineStatus();
+    bool readDebug();
+    bool writeDebug();
     bool changeAc();
     bool stringInstruction();
 

@@ -125,7 +125,10 @@ bool BlockEmitter::plain(InstId id) {
         if (operands_[n].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
         if (highByteOf(operands_[n].reg.value) >= 0) return highByte(id);
         if (ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_SEGMENT) return moveSegment();
-        if (ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_CONTROL) return readControl();
+        if (ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_CONTROL)
+            return n ? readControl() : writeControl();
+        if (ZydisRegisterGetClass(operands_[n].reg.value) == ZYDIS_REGCLASS_DEBUG)
+            return n ? readDebug() : writeDebug();
     }
     if (!operandsUsable()) return false;
     const unsigned count = z_->operand_count_visible;

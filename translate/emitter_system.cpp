@@ -1,7 +1,10 @@
 // System instructions as host code, where they do no more than move some of the processor's state: SWAPGS,
-// RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, POPF, RDPKRU, SERIALIZE, reads of control registers.
-// What would fault, or what wants a look at interrupts, is the interpreter's.
+// RDFSBASE and relatives, CLI, STI, CLD, STD, PUSHF, POPF, RDPKRU, SERIALIZE, reads of control registers and
+// writes of what they have already, debug registers without breakpoints.
+// What would fault, or what wants a look at interrupts, is the interpreter's or Translator::system's.
 #include "apic/clock.hpp"
+#include "cpu/fault.hpp"
+#include "cpu/handlers.hpp"
 #include "cpu/state.hpp"
 #include "translate/emission.hpp"
 
@@ -30,10 +33,65 @@ void BlockEmitter::countInline(TrapKind kind, const Gp& processor) {
     a_.add(ofProcessor(context_.terms.places.inlineTraps + number, 8, processor), 1);
 }
 
-void BlockEmitter::requireCpl0() {
+void BlockEmitter::requireCpl0(Site::Kind otherwise) {
     toProcessor();
     a_.cmp(ofProcessor(context_.terms.places.cpl, 4), 0);
-    a_.jne(slow(Site::Kind::Miss));
+    a_.jne(slow(otherwise));
+}
+
+// What Translator::system and Translator::faultAhead want to know of the instruction.
+void BlockEmitter::describeSystem(Site& s) const {
+    s.bytes = z_->length;
+    s.wide = z_->operand_width == 64;
+    auto general = [&](unsigned n) {
+        const bool is = z_->operand_count_visible > n && operands_[n].type == ZYDIS_OPERAND_TYPE_REGISTER;
+        return uint8_t(is ? std::max(guestOf(operands_[n].reg.value), 0) : 0);
+    };
+    s.guest = general(1);
+    switch (z_->mnemonic) {
+        case ZYDIS_MNEMONIC_MOV: s.control = uint32_t(ZydisRegisterGetId(operands_[0].reg.value)); break;
+        case ZYDIS_MNEMONIC_INT: s.constant = uint8_t(operands_[0].imm.value.u); break;
+        case ZYDIS_MNEMONIC_INT3: s.constant = kBP; break;
+        case ZYDIS_MNEMONIC_LMSW:
+        case ZYDIS_MNEMONIC_INVPCID: s.guest = general(0); break;
+        default: break;
+    }
+}
+
+uint8_t BlockEmitter::raises() const {
+    if (insn_->run == undefinedOpcode) return Site::Undefined;
+    if (!decoded_) return Site::Nothing;
+    switch (z_->mnemonic) {
+        case ZYDIS_MNEMONIC_MOV:
+            for (unsigned n = 0; n < 2; n++) {
+                if (operands_[n].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+                const ZydisRegister r = operands_[n].reg.value;
+                if (ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_CONTROL) return Site::WantsCpl0;
+                if (ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_DEBUG && r != ZYDIS_REGISTER_DR4 &&
+                    r != ZYDIS_REGISTER_DR5)
+                    return Site::WantsCpl0;
+            }
+            return Site::Nothing;
+        case ZYDIS_MNEMONIC_LMSW:
+        case ZYDIS_MNEMONIC_CLTS:
+        case ZYDIS_MNEMONIC_HLT:
+        case ZYDIS_MNEMONIC_INVLPG:
+        case ZYDIS_MNEMONIC_INVD:
+        case ZYDIS_MNEMONIC_WBINVD:
+        case ZYDIS_MNEMONIC_RDMSR:
+        case ZYDIS_MNEMONIC_WRMSR:
+        case ZYDIS_MNEMONIC_SWAPGS: return Site::WantsCpl0;
+        case ZYDIS_MNEMONIC_CLI:
+        case ZYDIS_MNEMONIC_STI: return Site::WantsIopl;
+        case ZYDIS_MNEMONIC_INT:
+        case ZYDIS_MNEMONIC_IRET:
+        case ZYDIS_MNEMONIC_IRETD:
+        case ZYDIS_MNEMONIC_PUSHF:
+        case ZYDIS_MNEMONIC_PUSHFD:
+        case ZYDIS_MNEMONIC_POPF:
+        case ZYDIS_MNEMONIC_POPFD: return Site::WantsIoplInV86;
+        default: return Site::Nothing;
+    }
 }
 
 bool BlockEmitter::system() {
@@ -43,6 +101,8 @@ bool BlockEmitter::system() {
         case ZYDIS_MNEMONIC_RDGSBASE: return readBase(true);
         case ZYDIS_MNEMONIC_WRFSBASE: return writeBase(false);
         case ZYDIS_MNEMONIC_WRGSBASE: return writeBase(true);
+        case ZYDIS_MNEMONIC_CLTS: return clearTaskSwitched();
+        case ZYDIS_MNEMONIC_LMSW: return loadMachineStatus();
         case ZYDIS_MNEMONIC_CLI: return clearInterrupts();
         case ZYDIS_MNEMONIC_STI: return setInterrupts();
         case ZYDIS_MNEMONIC_STAC:
@@ -185,6 +245,104 @@ bool BlockEmitter::readControl() {
     else
         a_.mov(x86::ecx, ofProcessor(from, 4));
     storeGuest(unsigned(guest), x86::rcx);
+    return true;
+}
+
+// MOV to CR0 or CR4 of what they have already.
+bool BlockEmitter::writeControl() {
+    const ProcessorPlaces& p = context_.terms.places;
+    const bool is0 = operands_[0].reg.value == ZYDIS_REGISTER_CR0;
+    const int guest = guestOf(operands_[1].reg.value);
+    if ((!is0 && operands_[0].reg.value != ZYDIS_REGISTER_CR4) || guest < 0) return false;
+    requireCpl0(Site::Kind::System);
+    loadGuest(x86::rcx, unsigned(guest));
+    const uint64_t* now = is0 ? p.cr0 : p.cr4;
+    if (operands_[1].size == 64)
+        a_.cmp(x86::rcx, ofProcessor(now, 8));
+    else
+        a_.cmp(x86::ecx, ofProcessor(now, 4));
+    a_.jne(slow(Site::Kind::System));
+    countInline(TrapKind::WriteControl);
+    if (context_.terms.threaded) a_.mfence();
+    return true;
+}
+
+bool BlockEmitter::clearTaskSwitched() {
+    requireCpl0(Site::Kind::System);
+    a_.test(ofProcessor(context_.terms.places.cr0, 4), uint32_t(cr0::TS));
+    a_.jnz(slow(Site::Kind::System));
+    countInline(TrapKind::WriteControl);
+    return true;
+}
+
+// LMSW of what is there: it may leave PE away.
+bool BlockEmitter::loadMachineStatus() {
+    const int guest = operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER ? guestOf(operands_[0].reg.value) : -1;
+    if (guest < 0) return false;
+    requireCpl0(Site::Kind::System);
+    const Mem now = ofProcessor(context_.terms.places.cr0, 4);
+    loadGuest(x86::rcx, unsigned(guest));
+    a_.mov(x86::edx, now);
+    a_.and_(x86::edx, uint32_t(cr0::PE));
+    a_.or_(x86::ecx, x86::edx);
+    a_.xor_(x86::ecx, now);
+    a_.test(x86::ecx, 15);
+    a_.jnz(slow(Site::Kind::System));
+    countInline(TrapKind::WriteControl);
+    if (context_.terms.threaded) a_.mfence();
+    return true;
+}
+
+// The number of a debug register other than the aliases DR4 and DR5.
+static int debugNumber(ZydisRegister r) {
+    const int n = ZydisRegisterGetId(r);
+    return n == 4 || n == 5 || n > 7 ? -1 : n;
+}
+
+// MOV from DRn, without DR7.GD.
+bool BlockEmitter::readDebug() {
+    uint64_t* const debug = context_.terms.places.debug;
+    const int n = debugNumber(operands_[1].reg.value), guest = guestOf(operands_[0].reg.value);
+    if (n < 0 || guest < 0) return false;
+    requireCpl0(Site::Kind::Miss);
+    a_.test(ofProcessor(debug + 7, 4), uint32_t(dr7::GD));
+    a_.jnz(slow(Site::Kind::Miss));
+    countInline(TrapKind::Debug);
+    if (operands_[0].size == 64)
+        a_.mov(x86::rcx, ofProcessor(debug + n, 8));
+    else
+        a_.mov(x86::ecx, ofProcessor(debug + n, 4));
+    storeGuest(unsigned(guest), x86::rcx);
+    return true;
+}
+
+// MOV to DRn while no breakpoint is enabled; to DR7, of what it has already.
+bool BlockEmitter::writeDebug() {
+    uint64_t* const debug = context_.terms.places.debug;
+    const int n = debugNumber(operands_[0].reg.value), guest = guestOf(operands_[1].reg.value);
+    if (n < 0 || guest < 0) return false;
+    requireCpl0(Site::Kind::Miss);
+    const Mem control = ofProcessor(debug + 7, 4), it = ofProcessor(debug + n, 8);
+    const uint32_t stops = n == 7 ? 0 : uint32_t(dr7::kEnables);
+    a_.test(control, uint32_t(dr7::GD) | stops);
+    a_.jnz(slow(Site::Kind::Miss));
+    loadGuest(x86::rcx, unsigned(guest));
+    if (operands_[1].size == 32) a_.mov(x86::ecx, x86::ecx);
+    if (n >= 6) {
+        a_.mov(x86::edx, x86::ecx);
+        a_.cmp(x86::rdx, x86::rcx);
+        a_.jne(slow(Site::Kind::Miss));
+        a_.and_(x86::ecx, uint32_t(n == 6 ? dr6::kWritable : dr7::kWritable));
+        a_.or_(x86::ecx, uint32_t(n == 6 ? dr6::kFixed : dr7::kFixed));
+    }
+    if (n == 7) {
+        a_.cmp(x86::rcx, it);
+        a_.jne(slow(Site::Kind::Miss));
+    } else {
+        a_.mov(it, x86::rcx);
+    }
+    countInline(TrapKind::Debug);
+    if (context_.terms.threaded) a_.mfence();
     return true;
 }
 

@@ -78,6 +78,8 @@ constexpr std::pair<ZydisMnemonic, How> kKnown[] = {
     {ZYDIS_MNEMONIC_WRFSBASE, How::System},
     {ZYDIS_MNEMONIC_WRGSBASE, How::System},
     {ZYDIS_MNEMONIC_CLI, How::System},
+    {ZYDIS_MNEMONIC_CLTS, How::System},
+    {ZYDIS_MNEMONIC_LMSW, How::System},
     {ZYDIS_MNEMONIC_STI, How::System},
     {ZYDIS_MNEMONIC_STAC, How::System},
     {ZYDIS_MNEMONIC_CLAC, How::System},

@@ -28,6 +28,7 @@ struct ProcessorPlaces {
     Tlb** dataTlb;
     const uint32_t* cpuidState;
     const bool *watchesPorts, *watchesData;  // breakpoints
+    uint64_t* debug;  // DR0 to DR7
     uint64_t* inlineTraps;
 };
 

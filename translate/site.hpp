@@ -42,8 +42,10 @@ struct Site {
     bool strings : 1 = false;       // which REP MOVS or STOS may find on several pages
     bool behindSti : 1 = false;     // who leaves here leaves in the shadow of STI
     bool wide : 1 = false;          // with an operand size of 64 bits
-    bool taskPriority : 1 = false;  // of System: what is written is CR8
     bool limited : 1 = false;       // in a loop of a trace, HostFrame::beyond is to be added to the slice
+    // What the instruction may raise before it does anything else: Translator::faultAhead().
+    enum Raises : uint8_t { Nothing, Undefined, WantsCpl0, WantsIopl, WantsIoplInV86 };
+    uint8_t raises : 3 = Nothing;
     uint16_t mnemonic = 0;          // Zydis's, of the instruction
     uint16_t index = 0;             // of the instruction in its block
     // In a trace, from the trace's start: instructions that HostFrame::slice does not show yet, and pages up
@@ -63,7 +65,8 @@ struct Site {
     union {
         uint32_t again = 0;  // looks the operand up once more
         uint32_t patchSaved;
-        uint32_t port;  // of IN and OUT with a constant one; kInDx
+        uint32_t port;     // of IN and OUT with a constant one; kInDx
+        uint32_t control;  // of System: the control register that MOV writes
     };
     union {
         uint32_t mark = 0;  // behind the four bytes
@@ -75,7 +78,7 @@ struct Site {
     };
     union {
         uint32_t over = 0;
-        uint32_t constant;  // of a Miss that moves one to memory
+        uint32_t constant;  // of a Miss that moves one to memory; of System: the vector of INT n
     };
     int64_t target = 0;  // of a direct jump, from HostFrame::page; of others: the instruction's offset
     HostBlock* block = nullptr;

@@ -535,6 +535,8 @@ const Block* Translator::runsAlone(Site& s) {
 const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
     Cpu& c = cpu_;
     const HostBlock& b = *s.block;
+    if (s.raises)
+        if (const auto fault = faultAhead(s)) return raised(f, s, *fault);
     const Block* alone = runsAlone(s);
     if (!alone) return leave(f, ripOf(f.page + uint64_t(s.target)), s.index, Exit::Dead);
     toCpu(f);

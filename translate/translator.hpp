@@ -196,12 +196,19 @@ class Translator final : public HotCode {
     bool systemReturn(HostFrame& frame, const Site& site);
     uint64_t plainDescriptor(uint16_t selector) const;
     bool interruptReturn(HostFrame& frame);
-    bool enterHandler(HostFrame& frame, uint8_t vector);
+    bool enterHandler(HostFrame& frame, uint8_t vector, Cpu::Source source, const Fault* fault = nullptr);
+    bool softwareInterrupt(HostFrame& frame, const Site& site);
+    const uint8_t* enterFaultHandler(HostFrame& frame, const Site& site, const Fault& fault);
+    std::optional<Fault> faultAhead(const Site& site) const;
     const uint8_t* lookAround(HostFrame& frame, uint64_t rip);
     const uint8_t* moveToCr3(HostFrame& frame, const Site& site);
     const uint8_t* moveToCr8(HostFrame& frame, const Site& site);
+    const uint8_t* writeControl(HostFrame& frame, const Site& site);
     const uint8_t* invalidatePage(HostFrame& frame, const Site& site);
+    bool invalidatePcid(HostFrame& frame, const Site& site);
+    const uint8_t* behind(HostFrame& frame, const Site& site);
     void setFlags(HostFrame& frame, uint64_t value);
+    void levelChanged();
     const uint8_t* crossed(HostFrame& frame, const Site& site);
     // -- where modes, frames and faults are at play (translator_system.cpp)
     void notePlaces();

@@ -1,11 +1,13 @@
 // Changes of the privilege level and of the address space in 64-bit mode as host code has them done: SYSCALL,
-// SYSRET, interrupts of the local APIC, IRETQ, INVLPG, MOV to CR3 and CR8 where nothing about them is out of
-// the ordinary, without the interpreter and on to the next host code at once. And RDTSC and RDTSCP.
+// SYSRET, interrupts of the local APIC, INT n, faults, IRETQ, INVLPG, INVPCID, writes of control registers
+// where nothing about them is out of the ordinary, without the interpreter and on to the next host code at
+// once. And RDTSC and RDTSCP.
 // cpu/system.cpp and cpu/segments.cpp tell what they do; what needs more than is here is left to them: single
 // steps, faults, descriptors that are not accessed yet, other modes, anything pending.
 #include "cpu/flat_segment.hpp"
 #include "translate/flag_image.hpp"
 #include "translate/translator.hpp"
+#include "translate/vector_state.hpp"
 
 namespace kiln {
 
@@ -34,12 +36,20 @@ const uint8_t* Translator::system(HostFrame& f, Site& s) {
             if (mayCross(f, s) && interruptReturn(f)) return done(TrapKind::Iret, crossed(f, s));
             break;
         case ZYDIS_MNEMONIC_MOV:
-            if (mayCross(f, s))
-                if (const uint8_t* host = s.taskPriority ? moveToCr8(f, s) : moveToCr3(f, s))
-                    return done(TrapKind::WriteControl, host);
+        case ZYDIS_MNEMONIC_LMSW:
+        case ZYDIS_MNEMONIC_CLTS:
+            if (mayCross(f, s) && !cpu_.cpl)
+                if (const uint8_t* host = writeControl(f, s)) return done(TrapKind::WriteControl, host);
             break;
         case ZYDIS_MNEMONIC_INVLPG:
             if (mayCross(f, s) && !cpu_.cpl) return done(TrapKind::Invlpg, invalidatePage(f, s));
+            break;
+        case ZYDIS_MNEMONIC_INVPCID:
+            if (mayCross(f, s) && invalidatePcid(f, s)) return done(TrapKind::Invpcid, behind(f, s));
+            break;
+        case ZYDIS_MNEMONIC_INT:
+        case ZYDIS_MNEMONIC_INT3:
+            if (mayCross(f, s) && softwareInterrupt(f, s)) return done(TrapKind::Interrupt, crossed(f, s));
             break;
         default: break;
     }
@@ -161,7 +171,7 @@ static uint8_t* inTlb(const Tlb& tlb, uint64_t linear, unsigned bytes, bool writ
 
 // As Cpu::enterHandlerLong(), through an interrupt or trap gate without a stack of its own to CPL 0, onto a
 // stack and by tables that the TLB knows. False: nothing has been done.
-bool Translator::enterHandler(HostFrame& f, uint8_t vector) {
+bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, const Fault* fault) {
     Cpu& c = cpu_;
     const Tlb& tables = c.tlbFor(false, true);
     if (c.idtr.limit < vector * 16u + 15) return false;
@@ -173,6 +183,7 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector) {
     const uint64_t target = (low & 0xffff) | (low >> 32 & 0xffff0000) | high << 32;
     const auto selector = uint16_t(low >> 16);
     if (!(low & kPresent) || (low & kKind) != kInterrupt || low & kIst || !c.canonical(target)) return false;
+    if (source == Cpu::Source::SoftwareInt && (low >> 45 & 3) < c.cpl) return false;
 
     Segment cs = Cpu::unpack(uint16_t(selector & ~3), plainDescriptor(selector));
     if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() || !cs.longMode() || cs.big())
@@ -187,12 +198,15 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector) {
         sp = loadGuest<uint64_t>(place);
     }
     constexpr unsigned kItems = 5;
-    sp = (sp & ~15ull) - kItems * 8;
-    uint8_t* stack = inTlb(tables, sp, kItems * 8, true);
+    const bool hasError = fault && fault->hasError;
+    sp = (sp & ~15ull) - (kItems + hasError) * 8;
+    uint8_t* stack = inTlb(tables, sp, (kItems + hasError) * 8, true);
     if (!stack) return false;
 
     const uint64_t flags = c.flags.others() | arithmeticFlags(f.flags) | 2;
-    const uint64_t items[kItems] = {f.rip, c.seg[Cs].selector, flags, f.gpr(Rsp), c.seg[Ss].selector};
+    const uint64_t items[kItems] = {f.rip, c.seg[Cs].selector, flags | (fault ? flag::RF : 0), f.gpr(Rsp),
+                                    c.seg[Ss].selector};
+    if (hasError) storeGuest(stack, uint64_t(fault->error)), stack += 8;
     for (unsigned n = kItems; n--;) storeGuest(stack + n * 8, items[n]);
     f.gpr(Rsp) = sp;
     if (newStack) c.seg[Ss] = Segment{.selector = 0, .rights = 0, .unusable = true};
@@ -203,6 +217,34 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector) {
     constexpr uint64_t kTrapGate = 1ull << 40;
     setFlags(f, flags & ~(flag::TF | flag::NT | flag::RF | flag::VM | (low & kTrapGate ? 0 : flag::IF)));
     return true;
+}
+
+// INT n and INT3, in 64-bit mode. False: nothing has been done.
+bool Translator::softwareInterrupt(HostFrame& f, const Site& s) {
+    if (cpu_.io.log.on(LogCategory::Int)) return false;
+    f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    return enterHandler(f, uint8_t(s.constant), Cpu::Source::SoftwareInt);
+}
+
+// A fault of the site's instruction in 64-bit mode, in front of which everything is as it should be. Null: the
+// processor has to see to it.
+const uint8_t* Translator::enterFaultHandler(HostFrame& f, const Site& s, const Fault& fault) {
+    Cpu& c = cpu_;
+    if (!mayCross(f, s) || c.io.log.on(LogCategory::Int) || f.x87 != X87Place::InCpu || c.patience_ < 2)
+        return nullptr;
+    f.rip = ripOf(f.page + uint64_t(s.target));
+    const uint64_t at = f.rip;
+    if (!enterHandler(f, fault.vector, Cpu::Source::Exception, &fault)) return nullptr;
+    if (fault.vector == kPF) c.cr2 = fault.cr2;
+    c.patience_--;
+    statistics_.faults++;
+    TrapSite& t = c.traps.at(at, TrapKind::Fault);
+    t.state = TrapSite::State::Inline;
+    t.target = fault.vector;
+    t.promoted++;
+    levelChanged();
+    f.slice -= s.index;
+    return enterNext(followContext(f));
 }
 
 // The slice is over at the end of a block because somebody wants the run loop to look around
@@ -221,10 +263,9 @@ const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
         const int vector = apic.onlyFixed();
         if (vector < 0) return nullptr;
         if (c.flags.test(flag::IF)) {
-            if (!enterHandler(f, uint8_t(vector))) return nullptr;
+            if (!enterHandler(f, uint8_t(vector), Cpu::Source::External)) return nullptr;
             apic.acknowledge();
-            c.alignmentChecks_ = false;
-            c.translationsChanged();
+            levelChanged();
             statistics_.interrupts++;
         }
     }
@@ -236,16 +277,54 @@ const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
     return exit_;
 }
 
+// MOV to a control register, LMSW and CLTS, in 64-bit mode. Null: the interpreter has to see to it.
+const uint8_t* Translator::writeControl(HostFrame& f, const Site& s) {
+    Cpu& c = cpu_;
+    constexpr uint64_t kOfTheFpu = cr0::MP | cr0::EM | cr0::TS | cr0::NE;
+    uint64_t v = f.gpr(s.guest);
+    switch (s.mnemonic) {
+        case ZYDIS_MNEMONIC_CLTS: v = c.cr0 & ~cr0::TS; break;
+        case ZYDIS_MNEMONIC_LMSW: v = (c.cr0 & ~14ull) | (v & 15); break;
+        default:
+            switch (s.control) {
+                case 0: break;
+                case 3: return moveToCr3(f, s);
+                case 4:
+                    if ((v ^ c.cr4) & ~cr4::PGE) return nullptr;
+                    c.setCr4(v);
+                    return behind(f, s);
+                default: return moveToCr8(f, s);
+            }
+    }
+    if ((v ^ c.cr0) & ~kOfTheFpu) return nullptr;
+    c.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    c.setCr0(v);
+    f.refused = VectorState::refused(c, c.x87Trap_, c.sseTrap_, c.avxTrap_, c.avx512Trap_);
+    return s.mnemonic == ZYDIS_MNEMONIC_CLTS ? resume(f, s) : behind(f, s);
+}
+
+// INVPCID, in 64-bit mode, by a descriptor that the TLB knows. False: nothing has been done.
+bool Translator::invalidatePcid(HostFrame& f, const Site& s) {
+    Cpu& c = cpu_;
+    const uint8_t* descriptor = c.cpl ? nullptr : inTlb(*c.dataTlb_, f.operand, 16, false);
+    if (!descriptor) return false;
+    const auto pcid = loadGuest<uint64_t>(descriptor), linear = loadGuest<uint64_t>(descriptor + 8);
+    const uint64_t type = f.gpr(s.guest);
+    const bool ofOne = type < 2;
+    if (type > 3 || pcid >> 12 || (ofOne && pcid && !(c.cr4 & cr4::PCIDE))) return false;
+    if (type == 0 && !c.canonicalBase(linear)) return false;
+    c.invalidatePcid(unsigned(type), uint16_t(pcid), linear);
+    return true;
+}
+
 // To CR3, in 64-bit mode. Null: the interpreter has to see to it.
 const uint8_t* Translator::moveToCr3(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
     const uint64_t value = f.gpr(s.guest), keeps = c.cr4 & cr4::PCIDE ? 1ull << 63 : 0;
     if (c.cpl || (value & ~keeps) >> c.model.physicalBits) return nullptr;
-    f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
-    c.rip = f.rip;
+    c.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     c.setCr3(value);
-    f.slice -= s.index + 1;
-    return enterNext(followContext(f));
+    return behind(f, s);
 }
 
 // The task priority, in 64-bit mode. Null: the interpreter has to see to it.
@@ -267,11 +346,38 @@ const uint8_t* Translator::moveToCr8(HostFrame& f, const Site& s) {
 
 // INVLPG, at CPL 0 in 64-bit mode.
 const uint8_t* Translator::invalidatePage(HostFrame& f, const Site& s) {
-    const uint64_t linear = f.gpr(s.guest);
+    if (cpu_.canonicalBase(f.operand)) cpu_.flushPage(f.operand);
+    return behind(f, s);
+}
+
+// On with what comes next, on the TLB that is the right one now.
+const uint8_t* Translator::behind(HostFrame& f, const Site& s) {
     f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
-    if (cpu_.canonicalBase(linear)) cpu_.flushPage(linear);
     f.slice -= s.index + 1;
     return enterNext(followContext(f));
+}
+
+// What the instruction raises before it does anything else; a handler of the interpreter's would throw it.
+std::optional<Fault> Translator::faultAhead(const Site& s) const {
+    const Cpu& c = cpu_;
+    constexpr Fault kUndefined{kUD}, kForbidden{kGP, true, 0};
+    switch (s.raises) {
+        case Site::Undefined: return kUndefined;
+        case Site::WantsCpl0:
+            if (c.cpl) return kForbidden;
+            break;
+        case Site::WantsIopl: {
+            if (c.real() || c.cpl <= c.flags.iopl()) break;
+            const bool virtualised = c.v86() ? c.cr4 & cr4::VME : c.cpl == 3 && c.cr4 & cr4::PVI;
+            if (!virtualised) return kForbidden;
+            break;
+        }
+        case Site::WantsIoplInV86:
+            if (c.v86() && c.flags.iopl() < 3 && !(c.cr4 & cr4::VME)) return kForbidden;
+            break;
+        default: break;
+    }
+    return {};
 }
 
 void Translator::setFlags(HostFrame& f, uint64_t v) {
@@ -279,11 +385,18 @@ void Translator::setFlags(HostFrame& f, uint64_t v) {
     cpu_.flags.others() = uint32_t(v & (0x3f7fd5 & ~flag::Arithmetic));
 }
 
-// On with the host code at HostFrame::rip, on the TLB that is the right one now.
-const uint8_t* Translator::crossed(HostFrame& f, const Site& s) {
+// CPL or AC may be others now; the mode is the same, 64-bit mode without checks of alignment.
+void Translator::levelChanged() {
     Cpu& c = cpu_;
     c.alignmentChecks_ = false;
-    c.translationsChanged();
+    constexpr uint64_t kMode = 15;
+    const uint64_t mode = uint64_t(c.cpl == 3) << 2 | uint64_t(c.codeMode_);
+    (c.lookupTag_ & kMode) == mode ? c.smapChanged() : c.translationsChanged();
+}
+
+// On with the host code at HostFrame::rip, on the TLB that is the right one now.
+const uint8_t* Translator::crossed(HostFrame& f, const Site& s) {
+    levelChanged();
     f.slice -= s.index + 1;
     return enterNext(followContext(f));
 }

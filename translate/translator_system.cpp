@@ -41,6 +41,7 @@ void Translator::notePlaces() {
                &c.cpuidState_,
                &c.breakpoints_.io,
                &c.breakpoints_.data,
+               c.dr.data(),
                c.inlineTraps.data()};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
@@ -93,6 +94,7 @@ const uint8_t* Translator::withoutHandles(HostFrame& f, const Site& s, unsigned 
 
 // A fault of the site's instruction, in front of which everything is as it should be.
 const uint8_t* Translator::raised(HostFrame& f, const Site& s, const Fault& fault) {
+    if (const uint8_t* host = enterFaultHandler(f, s, fault)) return host;
     Cpu& c = cpu_;
     toCpu(f);
     c.rip = ripOf(f.page + uint64_t(s.target));
