@@ -56,6 +56,9 @@ struct CpuPorts {
     CpuTopology topology{};
     std::shared_ptr<const CpuModel> model = kilnModel();
     std::function<uint64_t()> entropy{};  // for RDRAND; without, it reports that there is none
+    // For a processor that halts: calls timers that are due now or in a moment. False: there is more to
+    // waiting, and nothing was done.
+    std::function<bool()> runDueTimers{};
 };
 
 class Cpu : public CpuState {
@@ -74,8 +77,9 @@ class Cpu : public CpuState {
     // -- running (execute.cpp)
     // Executes about `instructions` of them, less when the processor halts or somebody calls leave().
     void run(int64_t instructions);
-    void leave();       // stop where the current block ends or is left
-    void lookAround();  // for interrupts there: the slice goes on behind them
+    void leave();                // stop where the current block ends or is left
+    void shorten(int64_t most);  // stop there after so many at most
+    void lookAround();           // for interrupts there: the slice goes on behind them
     uint64_t executed() const { return executedBefore_ + uint64_t(sliceLength_ - slice_ - held_); }
     bool idle() const { return halted || waitingForSipi; }
     bool wakeable() const;     // an interrupt, NMI, INIT or SIPI would be taken or ends HLT

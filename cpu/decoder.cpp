@@ -210,6 +210,13 @@ bool Decoder::decodeAnew(std::span<const uint8_t> bytes, CodeMode mode, uint16_t
     return decodeByZydis(bytes, mode, offset, out, ends, z);
 }
 
+// Whose effects on what follows end a block, like those of rows with kEndsBlock.
+static bool movesToSystemRegister(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* operands) {
+    if (z.mnemonic != ZYDIS_MNEMONIC_MOV || operands[0].type != ZYDIS_OPERAND_TYPE_REGISTER) return false;
+    const ZydisRegisterClass to = ZydisRegisterGetClass(operands[0].reg.value);
+    return to == ZYDIS_REGCLASS_CONTROL || to == ZYDIS_REGCLASS_DEBUG;
+}
+
 bool Decoder::decodeByZydis(std::span<const uint8_t> bytes, CodeMode mode, uint16_t offset, Insn& out,
                             bool& ends, ZydisDecodedInstruction& z) const {
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
@@ -249,7 +256,7 @@ bool Decoder::decodeByZydis(std::span<const uint8_t> bytes, CodeMode mode, uint1
     setPrefixes(out, z, mode);
     setOperands(out, shape);
     out.run = handler;
-    ends = row->facts & kEndsBlock;
+    ends = row->facts & kEndsBlock || movesToSystemRegister(z, operands);
     return true;
 }
 

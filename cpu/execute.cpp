@@ -47,6 +47,13 @@ void Cpu::leave() {
     }
 }
 
+void Cpu::shorten(int64_t most) {
+    const int64_t over = slice_ + held_ - most;
+    if (over <= 0) return;
+    sliceLength_ -= over;
+    (held_ ? held_ : slice_) -= over;
+}
+
 void Cpu::lookAround() {
     if (slice_ <= kOver) return;
     held_ += slice_ - kOver;

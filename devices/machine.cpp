@@ -107,8 +107,10 @@ Machine::Machine(const MachineConfig& config, MachineOutputs outputs, std::uniqu
     clock_.onEarlierDeadline = [this] {
         if (config_.threads)
             gate_.wake();
-        else
+        else if (time_.counting() || this->cpus() > 1)
             interrupt();
+        else
+            running().shorten(sliceUntil(clock_.nextDeadline(), kLongestSlice));
     };
     openChannels();
     reset();
@@ -135,6 +137,7 @@ void Machine::addProcessor(unsigned n) {
     ports.topology = config_.topology;
     ports.model = config_.cpu;
     ports.entropy = [this] { return entropy(); };
+    if (config_.topology.cpus() == 1) ports.runDueTimers = [this] { return runDueTimers(); };
     p.cpu = std::make_unique<Cpu>(std::move(ports), n);
     p.cpu->pauseLeaves = config_.topology.cpus() > 1;
     // Whoever it is for: the running processor makes room, so that the other one gets its turn at once.
@@ -421,27 +424,39 @@ void Machine::serveRequests() {
     }
 }
 
-void Machine::runSlice(int64_t most) {
-    Nanos now = clock_.now(), next = clock_.nextDeadline();
+// Instructions that may run before timers and others are looked after, at most so many.
+int64_t Machine::sliceUntil(Nanos deadline, int64_t most) {
     const int64_t fast = time_.counting() ? kSlice : std::clamp(speed_ * kSliceMicros, kSlice, kLongestSlice);
     const int64_t longest = std::min(most, cpus() > 1 ? kSharedSlice : fast);
-    int64_t slice = longest;
-    if (next != kNever) {
-        Nanos distance = next > now ? next - now : 0;
-        if (time_.counting())
-            slice = std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, longest);
-        else
-            slice = int64_t(std::clamp<Nanos>(distance / 4, std::min(kShortestSlice, longest), longest));
-    }
+    if (deadline == kNever) return longest;
+    const Nanos now = clock_.now(), distance = deadline > now ? deadline - now : 0;
+    if (time_.counting()) return std::clamp<int64_t>(int64_t((distance >> time_.shift()) + 1), 1, longest);
+    return int64_t(std::clamp<Nanos>(distance / 4, std::min(kShortestSlice, longest), longest));
+}
+
+void Machine::runSlice(int64_t most) {
+    const Nanos now = clock_.now();
     Cpu& cpu = running();
     const uint64_t before = cpu.executed();
-    cpu.run(slice);
+    cpu.run(sliceUntil(clock_.nextDeadline(), most));
     if (time_.counting()) return;
     // Averaged over some slices, so that one in which the host did something else says little.
     if (const Nanos after = clock_.now(); after > now) {
         const auto speed = int64_t((cpu.executed() - before) * 1000 / (after - now));
         speed_ += (std::min(speed, kLongestSlice / kSliceMicros) - speed_) / 16;
     }
+}
+
+// In the middle of a slice, for the only processor, which halts.
+bool Machine::runDueTimers() {
+    constexpr Nanos kMoment = 500;  // about what it takes to get here by advance()
+    if (time_.counting()) return false;
+    const Nanos next = clock_.nextDeadline();
+    Nanos now = clock_.now();
+    if (next > now + kMoment) return false;
+    while (now < next) now = clock_.now();
+    clock_.runDue();
+    return true;
 }
 
 // All processors wait for an interrupt: so do we, for the next timer or a message.

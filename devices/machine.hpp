@@ -215,6 +215,7 @@ class Machine {
     void interrupt();  // ends the slice: there is something to do between slices
     void switchTo(unsigned number);
     bool switchToRunnable();
+    bool runDueTimers();
     void reset();
     void resetProcessors();
     void serveRequests();
@@ -224,6 +225,7 @@ class Machine {
     void tell(MachineEvent event, MachineCause cause = MachineCause::HostError) {
         if (onEvent) onEvent(event, cause);
     }
+    int64_t sliceUntil(Nanos deadline, int64_t most);
     void runSlice(int64_t most);
     int64_t speed_ = 0;  // instructions a microsecond, lately
     void idle();

@@ -161,11 +161,75 @@ class SystemFuzz {
     }
     void rdGsBase(Code& c) { c({0xf3, 0x48, 0x0f, 0xae, int(0xc0 | below(random_, 4) << 3)}); }
     void clearsDf(Code& c) { c({oneIn(random_, 6) ? 0xfd : 0xfc}); }
+    // #GP at CPL 3.
+    void privileged(Code& c) {
+        static constexpr int kOnes[][3] = {{0x0f, 0x06, 0x90},   // clts
+                                           {0x0f, 0x22, 0xc0},   // mov cr0, rax
+                                           {0x0f, 0x20, 0xe0},   // mov rax, cr4
+                                           {0x0f, 0x23, 0xc8},   // mov dr1, rax
+                                           {0x0f, 0x21, 0xf0},   // mov rax, dr6
+                                           {0x0f, 0x01, 0xf0},   // lmsw ax
+                                           {0x0f, 0x01, 0x3f},   // invlpg [rdi]
+                                           {0x0f, 0x32, 0x90},   // rdmsr
+                                           {0x0f, 0x30, 0x90},   // wrmsr
+                                           {0x0f, 0x09, 0x90},   // wbinvd
+                                           {0x90, 0x90, 0xfb},   // sti
+                                           {0xf4, 0x90, 0x90},   // hlt
+                                           {0xe4, 0x60, 0x90},   // in al, 60h
+                                           {0xee, 0x90, 0x90},   // out dx, al
+                                           {0xcd, 0x06, 0x90},   // int 6, through a gate that is not for it
+                                           {0xcd, 0x90, 0x90}};  // int 90h, without one
+        const auto& bytes = kOnes[below(random_, std::size(kOnes))];
+        c({bytes[0], bytes[1], bytes[2]});
+    }
+    // What the processor has of its own, written with what it has already or with something else.
+    void processor(Code& c) {
+        const bool same = oneIn(random_, 2);
+        switch (below(random_, 8)) {
+            case 0: c({0x0f, 0x06}); break;  // clts
+            case 1:
+                c({0x0f, 0x20, 0xc0});                   // mov rax, cr0
+                if (!same) c({0x48, 0x83, 0xf0, 0x08});  // xor rax, TS
+                c({0x0f, 0x22, 0xc0});                   // mov cr0, rax
+                break;
+            case 2:
+                c({0x0f, 0x20, 0xc0});
+                if (!same) c({0x34, oneIn(random_, 8) ? 4 : oneIn(random_, 3) ? 2 : 8});  // EM, MP, TS
+                c({0x0f, 0x01, 0xf0});                                   // lmsw ax
+                break;
+            case 3:
+                c({0x0f, 0x20, 0xe0});                              // mov rax, cr4
+                if (!same) c({0x48, 0x35}), c.word(cr4::PGE, 4);    // xor rax, PGE
+                if (oneIn(random_, 9)) c({0x48, 0x35, 1, 0, 0, 0});  // VME
+                c({0x0f, 0x22, 0xe0});                              // mov cr4, rax
+                break;
+            case 4: {
+                static constexpr int kNumbers[] = {0, 1, 2, 3, 5, 6, 7};
+                const int n = kNumbers[below(random_, 7)];
+                uint64_t v = n < 4 ? dataPlace() : random_() & 0xffff1700;
+                if (n == 7 && same) v = 0x400;
+                if (n == 7 && oneIn(random_, 6)) v |= 1ull << 13 | 1u << below(random_, 8);
+                c.mov(0, v);
+                c({0x0f, 0x23, 0xc0 | n << 3});
+                break;
+            }
+            case 5: c({0x0f, 0x21, int(0xc1 | below(random_, 8) << 3)}); break;  // mov rcx, drn
+            case 6:
+                c.mov(7, dataPlace());
+                c({0x48, 0xc7, 0x44, 0x24, 0xe0});  // mov qword [rsp-32], pcid
+                c.word(oneIn(random_, 4) ? below(random_, 5000) : 0, 4);
+                c({0x48, 0x89, 0x7c, 0x24, 0xe8});  // mov [rsp-24], rdi
+                c({0xb8}), c.word(below(random_, 5), 4);
+                c({0x66, 0x0f, 0x38, 0x82, 0x44, 0x24, 0xe0});  // invpcid rax, [rsp-32]
+                break;
+            default: c({0xcd, oneIn(random_, 4) ? 0x90 : 0x80});  // int
+        }
+    }
 
     void userPiece(Code& c) {
         c.begin();
         c.mov(4, kUserStack + below(random_, 8) * 8);
-        switch (below(random_, 15)) {
+        switch (below(random_, 18)) {
             case 0:
             case 1:
             case 2: c({0x0f, 0x05}); break;        // syscall
@@ -177,13 +241,15 @@ class SystemFuzz {
             case 8: rdGsBase(c); break;
             case 9: clearsDf(c); break;
             case 10: ring(c); break;
+            case 11: privileged(c); break;
+            case 12: c({0xd9, 0xe8, 0xdd, 0xd8}); break;  // fld1; fstp st0
             default: anywhere(c);
         }
         c.end();
     }
     void kernelPiece(Code& c) {
         c.begin();
-        switch (below(random_, 17)) {
+        switch (below(random_, 22)) {
             case 0: c({0xfb}); break;                                // sti
             case 1: c({0xfa}); break;                                // cli
             case 2: c({0xfa, 0xfb, 0x90, 0xfa}); break;              // cli; sti; nop; cli
@@ -202,6 +268,11 @@ class SystemFuzz {
             case 12: c({0x9c, 0x48, 0x81, 0x34, 0x24, 0, 2, 0, 0, 0x9d}); break;  // the other IF
             case 13: clearsDf(c); break;
             case 14: ring(c); break;
+            case 15:
+            case 16:
+            case 17: processor(c); break;
+            case 18: c.mov(7, dataPlace()), c({0x0f, 0x01, 0x7f, 0x10}); break;  // invlpg [rdi+16]
+            case 19: c({0x0f, 0x0b}); break;                                     // ud2
             default: anywhere(c);
         }
         c.end();
@@ -256,6 +327,8 @@ class SystemFuzz {
             c.padTo((c.here() - kKernel + kPageSize) / kPageSize * kPageSize - 1);  // over the page's end
         c({0x48, 0x0f, 0x07});                                                      // sysretq
         c.padTo(c.here() - kKernel + below(random_, 40));
+        setGate(7, c.here());
+        c({0x0f, 0x06, 0x48, 0xcf});  // clts; iretq
         for (unsigned vector : {0, 1, 3, 6, 8, 10, 11, 12, 13, 14, 17, 2, 0x40, 0x80}) {
             setGate(vector, c.here());
             const bool error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
@@ -290,6 +363,10 @@ class SystemFuzz {
             c.halted = false;
             c.pendingDebug = 0;
             c.stiShadow = c.nmiBlocked = false;
+            c.setCr0(c.cr0 & ~(cr0::TS | cr0::EM));
+            c.setCr4((c.cr4 | cr4::PGE) & ~1ull);
+            c.dr = {};
+            for (const unsigned n : {6u, 7u}) c.writeDr(n, 0);
             c.flushTlb(true);
             // SYSRET wants the user's stack segment in front of the code segment.
             const uint64_t gdt[] = {0x00cff3000000ffff, 0x00affb000000ffff};
@@ -349,6 +426,9 @@ class SystemFuzz {
         d.equal("sti shadow", a.stiShadow, b.stiShadow);
         d.equal("nmi blocked", a.nmiBlocked, b.nmiBlocked);
         d.equal("halted", a.halted, b.halted);
+        d.equal("cr0", a.cr0, b.cr0);
+        d.equal("cr4", a.cr4, b.cr4);
+        for (unsigned n = 0; n < 8; n++) d.equal(fmt::format("dr{}", n), a.dr[n], b.dr[n]);
         d.equal("rung", bells_[0].rung, bells_[1].rung);
         for (unsigned w = 0; w < 8; w++) d.equal(fmt::format("zmm0[{}]", w), a.vec[0].q[w], b.vec[0].q[w]);
         compare(d, kData, kDataPages * kPageSize);

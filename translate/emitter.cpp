@@ -235,6 +235,7 @@ bool BlockEmitter::instruction() {
 }
 
 bool BlockEmitter::isHarmless() const {
+    if (z_->mnemonic == ZYDIS_MNEMONIC_HLT) return true;  // interrupts come behind it
     switch (facts_->how) {
         case How::Nothing:
         case How::Lea: return true;
@@ -344,6 +345,7 @@ bool BlockEmitter::isCrossing() const {
         case ZYDIS_MNEMONIC_IRETQ:
         case ZYDIS_MNEMONIC_RDTSC:
         case ZYDIS_MNEMONIC_RDTSCP:
+        case ZYDIS_MNEMONIC_HLT:
         case ZYDIS_MNEMONIC_INT:
         case ZYDIS_MNEMONIC_INT3: return true;
         case ZYDIS_MNEMONIC_MOV:

@@ -200,12 +200,14 @@ class Translator final : public HotCode {
     bool softwareInterrupt(HostFrame& frame, const Site& site);
     const uint8_t* enterFaultHandler(HostFrame& frame, const Site& site, const Fault& fault);
     std::optional<Fault> faultAhead(const Site& site) const;
+    bool deniesPort(uint16_t port, unsigned size) const;
     const uint8_t* lookAround(HostFrame& frame, uint64_t rip);
     const uint8_t* moveToCr3(HostFrame& frame, const Site& site);
     const uint8_t* moveToCr8(HostFrame& frame, const Site& site);
     const uint8_t* writeControl(HostFrame& frame, const Site& site);
     const uint8_t* invalidatePage(HostFrame& frame, const Site& site);
     bool invalidatePcid(HostFrame& frame, const Site& site);
+    const uint8_t* halt(HostFrame& frame, const Site& site);
     const uint8_t* behind(HostFrame& frame, const Site& site);
     void setFlags(HostFrame& frame, uint64_t value);
     void levelChanged();

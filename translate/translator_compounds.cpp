@@ -288,6 +288,7 @@ struct Translator::StringEnd {
     uint8_t* host = nullptr;
     IoHandler* handler = nullptr;
     uint64_t offset = 0, bytes = 0;
+    bool leads() const { return host || handler; }
 };
 
 Translator::StringEnd Translator::stringEnd(uint64_t linear, unsigned size, bool write) const {
@@ -295,6 +296,7 @@ Translator::StringEnd Translator::stringEnd(uint64_t linear, unsigned size, bool
     Tlb& tlb = *c.dataTlb_;
     const uint64_t page = linear & ~kPageMask;
     auto tagOf = [&] { return write ? tlb.writeTag(linear) : tlb.readTag(linear); };
+    if (kPageSize - (linear & kPageMask) < size) return {};  // over a page's end
     Fault fault;
     if ((tagOf() & ~kPageMask) != page) c.probe(linear, size, write ? Access::Write : Access::Read, fault);
     const uint64_t tag = tagOf();
@@ -322,12 +324,12 @@ const uint8_t* Translator::stringOfRegisters(HostFrame& f, Site& s, bool copies)
         return nullptr;
     return inPieces(f, s, TrapKind::MemoryWrite, [&](uint64_t most) -> uint64_t {
         std::array<uint8_t, kPageSize> same;
-        const StringEnd d = stringEnd(to, size, true),
-                        o = copies ? stringEnd(from, size, false) : StringEnd{.bytes = kPageSize};
+        // The source first: when it faults, nobody has looked at the destination.
+        const StringEnd o = copies ? stringEnd(from, size, false) : StringEnd{.bytes = kPageSize};
+        if (copies && !o.leads()) return 0;
+        const StringEnd d = stringEnd(to, size, true);
         uint64_t n = std::min({most, d.bytes / size, o.bytes / size});
-        if (!n || (!d.host && !d.handler) || (copies && !o.host && !o.handler) ||
-            (d.host && (!copies || o.host)))
-            return 0;
+        if (!n || !d.leads() || (d.host && (!copies || o.host))) return 0;
         if (!copies) {
             fillElements(size, same.data(), f.gpr(Rax), n);
             n = d.handler->ioWriteBlock(d.offset, size, n, true, same.data());

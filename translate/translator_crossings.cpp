@@ -47,6 +47,10 @@ const uint8_t* Translator::system(HostFrame& f, Site& s) {
         case ZYDIS_MNEMONIC_INVPCID:
             if (mayCross(f, s) && invalidatePcid(f, s)) return done(TrapKind::Invpcid, behind(f, s));
             break;
+        case ZYDIS_MNEMONIC_HLT:
+            if (mayCross(f, s) && !cpu_.cpl && cpu_.flags.test(flag::IF))
+                if (const uint8_t* host = halt(f, s)) return done(TrapKind::Hlt, host);
+            break;
         case ZYDIS_MNEMONIC_INT:
         case ZYDIS_MNEMONIC_INT3:
             if (mayCross(f, s) && softwareInterrupt(f, s)) return done(TrapKind::Interrupt, crossed(f, s));
@@ -303,6 +307,24 @@ const uint8_t* Translator::writeControl(HostFrame& f, const Site& s) {
     return s.mnemonic == ZYDIS_MNEMONIC_CLTS ? resume(f, s) : behind(f, s);
 }
 
+// HLT with interrupts on. Null: the processor has to wait for one, and the run loop for the processor.
+const uint8_t* Translator::halt(HostFrame& f, const Site& s) {
+    Cpu& c = cpu_;
+    if (!c.io.runDueTimers) return nullptr;
+    beforeAccess(f.slice - (s.index + 1));
+    const bool ran = c.io.runDueTimers();
+    c.block = nullptr;
+    if (!ran) return nullptr;
+    f.slice = c.slice_;
+    f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    if (const uint8_t* host = lookAround(f, f.rip)) return host;
+    c.halted = true;
+    c.mwaiting = false;
+    noteExit(Exit::Events);
+    outcome_ = Outcome::Left;
+    return exit_;
+}
+
 // INVPCID, in 64-bit mode, by a descriptor that the TLB knows. False: nothing has been done.
 bool Translator::invalidatePcid(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
@@ -378,6 +400,20 @@ std::optional<Fault> Translator::faultAhead(const Site& s) const {
         default: break;
     }
     return {};
+}
+
+// As Cpu::checkIo(): whether it forbids the access for sure.
+bool Translator::deniesPort(uint16_t port, unsigned size) const {
+    Cpu& c = cpu_;
+    if (c.real() || !(c.v86() || c.cpl > c.flags.iopl())) return false;
+    if (c.tr.unusable || !(c.tr.type() & 8) || c.tr.limit < 103) return true;
+    const Tlb& tables = c.tlbFor(false, true);
+    const uint8_t* offset = inTlb(tables, c.tr.base + 102, 2, false);
+    if (!offset) return false;
+    const uint32_t place = loadGuest<uint16_t>(offset) + port / 8u;
+    if (place + 1 > c.tr.limit) return true;
+    const uint8_t* bits = inTlb(tables, c.tr.base + place, 2, false);
+    return bits && loadGuest<uint16_t>(bits) >> (port & 7) & ((1u << size) - 1);
 }
 
 void Translator::setFlags(HostFrame& f, uint64_t v) {

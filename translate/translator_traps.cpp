@@ -71,6 +71,7 @@ const uint8_t* Translator::trap(HostFrame& f, Site& s, uint32_t number) {
             const uint16_t port = s.port == Site::kInDx ? uint16_t(f.gpr(Rdx)) : uint16_t(s.port);
             const PortBus::Target to = cpu_.io.ports.target(port, s.bytes);
             if (!mayUsePort() || !to.handler) {
+                if (deniesPort(port, s.bytes)) return raised(f, s, {kGP, true, 0});
                 if (hot && mayUsePort()) promotePort(number, t, port, s.bytes, s.write);
                 return interpreted();
             }
