@@ -63,7 +63,7 @@ start:  mov esp, STACK
 gdt:    dq 0, 0x00209a0000000000, 0x0000920000000000
 gdtr:   dw 23
         dd gdt
-idtr:   dw 0x41 * 16 - 1
+idtr:   dw 0x42 * 16 - 1
         dq idt
 test:   dd 0
 rounds: dd 0
@@ -73,18 +73,22 @@ wide:   mov ax, 16
         mov ds, ax
         mov es, ax
         mov ss, ax
-        ; Only IRQ 0x40 is expected; the 8259s are silent, the local APIC is on.
+        ; Of interrupts only 0x40 is expected; the 8259s are silent, the local APIC is on.
         mov al, 0xff
         out 0x21, al
         out 0xa1, al
         mov eax, interrupt
         mov edi, idt + 0x40 * 16
-        mov [rdi], ax
-        mov word [rdi + 2], CODE
-        mov word [rdi + 4], 0x8e00
-        shr eax, 16
-        mov [rdi + 6], ax
-        mov qword [rdi + 8], 0
+        call gate
+        mov eax, counted
+        mov edi, idt + 0x41 * 16
+        call gate
+        mov eax, undefined
+        mov edi, idt + 6 * 16
+        call gate
+        mov eax, absent
+        mov edi, idt + 14 * 16
+        call gate
         lidt [idtr]
         mov r8d, APIC
         mov dword [r8 + 0xf0], 0x1ff
@@ -414,12 +418,83 @@ timers: mov r8d, APIC
         mov dword [r8 + 0x320], 0x10040
         ret
 
+; Control and debug registers: written with what they have, and TS as a kernel does that keeps the
+; x87 registers for whom they belong to.
+controls:
+        mov ecx, r13d
+        mov rax, cr0
+        mov r9, rax
+        bts rax, 3
+        mov r11, rax
+        mov rax, cr4
+        mov r10, rax
+.next:  mov cr0, r11
+        clts
+        mov cr0, r9
+        mov cr4, r10
+        lmsw r9w
+        mov dr0, rcx
+        mov rax, dr0
+        add rbx, rax
+        dec ecx
+        jnz .next
+        ret
+
+; Translations are flushed, and wanted again.
+flushes:
+        mov ecx, r13d
+        mov r9d, BUFFER
+        mov qword [r9], 0
+        mov [r9 + 8], r9
+        xor eax, eax
+.next:  invlpg [r9]
+        add rbx, [r9 + 8]
+        invpcid rax, [r9]
+        add rbx, [r9 + 8]
+        dec ecx
+        jnz .next
+        ret
+
+ints:   mov ecx, r13d
+.next:  int 0x41
+        dec ecx
+        jnz .next
+        ret
+
+; An undefined opcode, and a page that is not there.
+faults: mov ecx, r13d
+        mov r9, 1 << 32
+.next:  ud2
+        mov al, [r9]
+        dec ecx
+        jnz .next
+        ret
+
+; The gate at EDI leads to EAX.
+gate:   mov [rdi], ax
+        mov word [rdi + 2], CODE
+        mov word [rdi + 4], 0x8e00
+        shr eax, 16
+        mov [rdi + 6], ax
+        mov qword [rdi + 8], 0
+        ret
+
 interrupt:
-        inc ebx
         mov dword [r8 + 0xb0], 0
+counted:
+        inc ebx
+        iretq
+undefined:
+        inc ebx
+        add qword [rsp], 2
+        iretq
+absent: inc ebx
+        add rsp, 8
+        add qword [rsp], 3      ; the MOV
         iretq
 
 %include "bare64.inc"
         align 8
 tests:  dq ports, cpuids, msrs, apics, hpets, pmtimers, uarts, vgas, vgaloops, vgapoints, ides, ideloops, ipis, timers
-idt:    times 0x41 * 16 db 0
+        dq controls, flushes, ints, faults
+idt:    times 0x42 * 16 db 0
