@@ -186,7 +186,7 @@ ROWS = [
         Trap("vga-fill", 7, 120), Trap("vga-fill-mov", 8, 120), Trap("vga-points", 9, 250),
         Trap("ide-pio", 10, 1024, disk=True), Trap("ide-pio-loop", 11, 1024, disk=True),
         Trap("self-ipi", 12, 800_000, lambda n: n), Trap("timer", 13, 100_000, lambda n: n),
-        Trap("control", 14, 2_000_000, lambda n: n * (n + 1) // 2), Trap("flush", 15, 1_500_000, lambda n: 0x800000 * n),
+        Trap("control", 14, 2_000_000, lambda n: n * (n + 1) // 2), Trap("flush", 15, 2_000_000, lambda n: 0x400000 * n),
         Trap("int", 16, 2_000_000, lambda n: n), Trap("fault", 17, 500_000, lambda n: 2 * n),
     ], 3),
     Row("boot", "Linux boot to shell", [Boot("boot"), Boot("boot-cd", cd=True)], 2),

@@ -440,17 +440,13 @@ controls:
         jnz .next
         ret
 
-; Translations are flushed, and wanted again.
+; A translation is flushed, and wanted again.
 flushes:
         mov ecx, r13d
         mov r9d, BUFFER
-        mov qword [r9], 0
-        mov [r9 + 8], r9
-        xor eax, eax
+        mov [r9], r9
 .next:  invlpg [r9]
-        add rbx, [r9 + 8]
-        invpcid rax, [r9]
-        add rbx, [r9 + 8]
+        add rbx, [r9]
         dec ecx
         jnz .next
         ret
