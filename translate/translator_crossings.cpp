@@ -304,7 +304,7 @@ const uint8_t* Translator::writeControl(HostFrame& f, const Site& s) {
     c.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     c.setCr0(v);
     f.refused = VectorState::refused(c, c.x87Trap_, c.sseTrap_, c.avxTrap_, c.avx512Trap_);
-    return resume(f, s);
+    return refuses(f, s) ? behind(f, s) : resume(f, s);
 }
 
 // HLT with interrupts on. Null: the processor has to wait for one, and the run loop for the processor.
