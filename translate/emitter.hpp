@@ -217,6 +217,12 @@ class BlockEmitter {
     bool mayCross() const;
     bool hasFlatOperand() const;
     void cross(const asmjit::Label& slow);
+    void crossBySystemCall(const asmjit::Label& slow, int32_t executed);
+    void crossByReturn(const asmjit::Label& slow, int32_t executed);
+    void returnTo(unsigned level, const asmjit::Label& slow, int32_t executed);
+    void findCrossed(const asmjit::Label& slow, const asmjit::x86::Mem* otherFrame);
+    void loadSegment(unsigned segment, size_t known);
+    void enterCrossed(const asmjit::x86::Mem* otherFrame, int32_t executed);
     void toFlagsImage();
     bool readControl();
     bool writeControl();

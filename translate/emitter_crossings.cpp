@@ -1,4 +1,4 @@
-// SYSCALL and SYSRET between 64-bit code of both sides as host code: the ordinary case that
+// SYSCALL, SYSRET and IRETQ between 64-bit code of both sides as host code: the ordinary case that
 // translator_crossings.cpp knows, when the frame of the other side is known to be up to date and the target
 // is in its table. Everything else goes there.
 #include <cstring>
@@ -28,41 +28,43 @@ uint64_t firstWord(unsigned dpl, bool code) {
 
 bool BlockEmitter::mayCross() const {
     if (!code64_ || segmented() || context_.trace || block_->single) return false;
-    return z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL ||
+    return z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL || z_->mnemonic == ZYDIS_MNEMONIC_IRETQ ||
            (z_->mnemonic == ZYDIS_MNEMONIC_SYSRET && z_->operand_width == 64);
 }
 
 // With guest registers in their standard places and flags in the frame. rcx and rdx hold what is of the
 // moment; rax the processor, once nothing is in the way any more.
 void BlockEmitter::cross(const Label& slow) {
-    const bool calls = z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL;
     const ProcessorPlaces& p = context_.terms.places;
     const int32_t executed = sites_[interpreted_].executed + int32_t(index_ - stepBegin_) + 1;
-    const Mem otherFrame = calls ? KILN_FRAME(withoutAc) : KILN_FRAME(user);
-    const Mem r11 = inFrameAt(HostFrame::gprAt(11));
-    const Gp guestRcx = x86::gpq(uint32_t(kStandardMap.host[1]));
-    static_assert(kStandardMap.pinned(1) && !kStandardMap.pinned(11));
-    auto other = [](size_t offset, unsigned bytes = 8) { return x86::ptr(x86::rdx, at(offset), bytes); };
-    auto of = [&](const void* place, unsigned bytes) { return ofProcessor(place, bytes, x86::rax); };
-    auto part = [&](const void* place, unsigned from, unsigned bytes) {
-        return of(static_cast<const char*>(place) + from, bytes);
-    };
-
     // What Translator::mayCross looks at; a recording shortens the slice.
     a_.mov(x86::rcx, KILN_FRAME(attention));
     a_.cmp(x86::dword_ptr(x86::rcx), 0);
     a_.jne(slow);
     a_.cmp(KILN_FRAME(slice), executed);
     a_.jle(slow);
-    a_.cmp(KILN_FRAME(x87), unsigned(X87Place::InCpu));
-    a_.jne(slow);
     a_.mov(x86::rax, KILN_FRAME(processor));
-    a_.cmp(of(p.pendingDebug, 4), 0);
+    a_.cmp(ofProcessor(p.pendingDebug, 4), 0);
     a_.jne(slow);
+    a_.test(ofProcessor(p.flags, 4), uint32_t(flag::TF | flag::VM | flag::NT | flag::AC));
+    a_.jnz(slow);
+    z_->mnemonic == ZYDIS_MNEMONIC_IRETQ ? crossByReturn(slow, executed) : crossBySystemCall(slow, executed);
+}
+
+void BlockEmitter::crossBySystemCall(const Label& slow, int32_t executed) {
+    const bool calls = z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL;
+    const ProcessorPlaces& p = context_.terms.places;
+    const Mem otherFrame = calls ? KILN_FRAME(withoutAc) : KILN_FRAME(user);
+    const Mem r11 = inFrameAt(HostFrame::gprAt(11));
+    const Gp guestRcx = x86::gpq(uint32_t(kStandardMap.host[1]));
+    static_assert(kStandardMap.pinned(1) && !kStandardMap.pinned(11));
+    auto of = [&](const void* place, unsigned bytes) { return ofProcessor(place, bytes); };
+    auto part = [&](const void* place, unsigned from, unsigned bytes) {
+        return of(static_cast<const char*>(place) + from, bytes);
+    };
+
     a_.test(of(p.efer, 4), uint32_t(efer::SCE));
     a_.jz(slow);
-    a_.test(of(p.flags, 4), uint32_t(flag::TF | flag::VM | flag::NT | flag::AC));
-    a_.jnz(slow);
     if (calls) {
         a_.mov(x86::rcx, of(p.lstar, 8));
     } else {
@@ -72,23 +74,7 @@ void BlockEmitter::cross(const Label& slow) {
         a_.jnz(slow);
         a_.mov(x86::rcx, guestRcx);
     }
-    // The target, which is canonical when it is in the table.
-    a_.mov(x86::rdx, otherFrame);
-    toJumpTarget(a_, x86::rcx);
-    a_.cmp(x86::rcx, jumpPart(offsetof(JumpTarget, rip), x86::rdx));
-    a_.jne(slow);
-    a_.mov(x86::rax, jumpPart(offsetof(JumpTarget, host), x86::rdx));
-    a_.mov(KILN_FRAME(hostTarget), x86::rax);
-    a_.and_(x86::rcx, -4096);
-    a_.mov(KILN_FRAME(target), x86::rcx);
-    for (const size_t tag : {offsetof(HostFrame, lookupTag), offsetof(HostFrame, globalTag),
-                             offsetof(HostFrame, forgotten), offsetof(HostFrame, generation)}) {
-        a_.mov(x86::rcx, inFrameAt(tag));
-        if (tag == offsetof(HostFrame, lookupTag) || tag == offsetof(HostFrame, globalTag))
-            a_.xor_(x86::rcx, kUserTag);
-        a_.cmp(x86::rcx, other(tag));
-        a_.jne(slow);
-    }
+    findCrossed(slow, &otherFrame);
 
     a_.mov(x86::rax, KILN_FRAME(processor));
     countInline(calls ? TrapKind::SystemCall : TrapKind::SystemReturn);
@@ -147,26 +133,174 @@ void BlockEmitter::cross(const Label& slow) {
     }
     load(Ss, false);
     a_.mov(of(p.cpl, 4), dpl);
-    a_.mov(of(p.committed, 1), 0);
-    a_.mov(of(p.alignmentChecks, 1), 0);
-    if (context_.terms.threaded) a_.mfence();  // as the run loop has it between such blocks
+    enterCrossed(&otherFrame, executed);
+}
 
+// IRETQ to a code segment and a stack that it has returned to before (HostFrame::KnownReturn).
+void BlockEmitter::crossByReturn(const Label& slow, int32_t executed) {
+    const Label outer = a_.newLabel();
+    a_.cmp(ofProcessor(context_.terms.places.cpl, 4), 0);
+    a_.jne(slow);
+    loadGuest(x86::rdx, Rsp);
+    a_.lea(kTag, x86::ptr(x86::rdx, 39));
+    a_.mov(kIndex.r32(), x86::edx);
+    toEntry(a_);
+    a_.and_(kTag, -4096);
+    a_.cmp(kTag, entryPart(Tlb::kReadTag));
+    a_.jne(slow);
+    a_.add(x86::rdx, entryPart(Tlb::kAddend));
+    a_.mov(KILN_FRAME(operand), x86::rdx);
+    a_.test(x86::dword_ptr(x86::rdx, 16), uint32_t(flag::TF | flag::AC));
+    a_.jnz(slow);
+    a_.movzx(x86::eax, x86::word_ptr(x86::rdx, 8));
+    a_.movzx(x86::ecx, x86::word_ptr(x86::rdx, 32));
+    a_.shl(x86::ecx, 16);
+    a_.or_(x86::eax, x86::ecx);
+    a_.jz(slow);
+    a_.cmp(x86::eax, KILN_FRAME(returns[1].selectors));
+    a_.je(outer);
+    a_.cmp(x86::eax, KILN_FRAME(returns[0].selectors));
+    a_.jne(slow);
+    returnTo(0, slow, executed);
+    a_.bind(outer);
+    returnTo(3, slow, executed);
+}
+
+// With the host's address of what is popped in HostFrame::operand.
+void BlockEmitter::returnTo(unsigned level, const Label& slow, int32_t executed) {
+    using Known = HostFrame::KnownReturn;
+    const ProcessorPlaces& p = context_.terms.places;
+    const size_t known = offsetof(HostFrame, returns) + (level ? sizeof(Known) : 0);
+    auto knownPart = [&](size_t offset, uint32_t bytes = 8) { return inFrameAt(known + offset, bytes); };
+    const Mem user = KILN_FRAME(user), *otherFrame = level ? &user : nullptr;
+
+    // The descriptors are the same.
+    a_.mov(kIndex, knownPart(offsetof(Known, entry)));
+    a_.mov(x86::rdx, knownPart(offsetof(Known, linear)));
+    a_.mov(kTag, x86::rdx);
+    a_.and_(kTag, -4096);
+    a_.cmp(kTag, entryPart(Tlb::kReadTag));
+    a_.jne(slow);
+    a_.add(x86::rdx, entryPart(Tlb::kAddend));
+    a_.mov(x86::rcx, x86::qword_ptr(x86::rdx));
+    a_.cmp(x86::rcx, knownPart(offsetof(Known, csDescriptor)));
+    a_.jne(slow);
+    a_.add(x86::rdx, knownPart(offsetof(Known, toSs)));
+    a_.mov(x86::rcx, x86::qword_ptr(x86::rdx));
+    a_.cmp(x86::rcx, knownPart(offsetof(Known, ssDescriptor)));
+    a_.jne(slow);
+    a_.mov(x86::rax, KILN_FRAME(processor));
+    a_.mov(x86::rcx, knownPart(offsetof(Known, gdtBase)));
+    a_.cmp(x86::rcx, ofProcessor(&p.gdtr->base, 8));
+    a_.jne(slow);
+    a_.movzx(x86::ecx, ofProcessor(&p.gdtr->limit, 2));
+    a_.cmp(x86::ecx, knownPart(offsetof(Known, gdtLimit), 4));
+    a_.jne(slow);
+    // Nor is there a segment that an outer level must not keep.
+    if (level) {
+        for (const SegReg r : {Es, Ds, Fs, Gs}) {
+            const Label usable = a_.newLabel(), next = a_.newLabel();
+            a_.mov(x86::ecx, ofProcessor(p.segment[r], 4));  // selector and rights
+            static_assert(offsetof(Segment, rights) == 2);
+            a_.cmp(ofProcessor(&p.segment[r]->unusable, 1), 0);
+            a_.je(usable);
+            a_.test(x86::ecx, 0xffff);
+            a_.jnz(slow);
+            a_.jmp(next);
+            a_.bind(usable);
+            a_.not_(x86::ecx);
+            a_.test(x86::ecx, uint32_t(3 << 5) << 16);
+            a_.jnz(slow);
+            a_.bind(next);
+        }
+    }
+    a_.mov(x86::rcx, KILN_FRAME(operand));
+    a_.mov(x86::rcx, x86::qword_ptr(x86::rcx));
+    findCrossed(slow, otherFrame);
+
+    a_.mov(x86::rax, KILN_FRAME(processor));
+    countInline(TrapKind::Iret);
+    a_.mov(x86::rdx, KILN_FRAME(operand));
+    a_.mov(x86::rcx, x86::qword_ptr(x86::rdx, 24));
+    storeGuest(Rsp, x86::rcx);
+    a_.mov(x86::ecx, x86::dword_ptr(x86::rdx, 16));
+    toFlagsImage();
+    a_.mov(KILN_FRAME(flags), x86::rdx);
+    a_.mov(x86::rdx, KILN_FRAME(operand));
+    a_.mov(x86::ecx, x86::dword_ptr(x86::rdx, 16));
+    // RF is over behind the next instruction, and there is no breakpoint for it.
+    constexpr uint64_t kLoaded =
+        flag::IF | flag::DF | flag::IOPL | flag::NT | flag::VIF | flag::VIP | flag::ID;
+    a_.and_(x86::ecx, uint32_t(kLoaded));
+    a_.mov(ofProcessor(p.flags, 4), x86::ecx);
+    loadSegment(Cs, known + offsetof(Known, cs));
+    loadSegment(Ss, known + offsetof(Known, ss));
+    a_.mov(ofProcessor(p.nmiBlocked, 1), 0);
+    if (level) a_.mov(ofProcessor(p.cpl, 4), level);
+    enterCrossed(otherFrame, executed);
+}
+
+// From a place in the frame.
+void BlockEmitter::loadSegment(unsigned segment, size_t known) {
+    const auto* to = reinterpret_cast<const char*>(context_.terms.places.segment[segment]);
+    for (size_t n = 0; n < sizeof(Segment); n += 8) {
+        a_.mov(x86::rcx, inFrameAt(known + n));
+        a_.mov(ofProcessor(to + n, 8), x86::rcx);
+    }
+}
+
+// The target in rcx, which is canonical when it is in the table of the other frame (null: the same one), and
+// that frame is up to date.
+void BlockEmitter::findCrossed(const Label& slow, const Mem* otherFrame) {
+    if (otherFrame) {
+        a_.cmp(KILN_FRAME(x87), unsigned(X87Place::InCpu));  // its image would have to move
+        a_.jne(slow);
+        a_.mov(x86::rdx, *otherFrame);
+    }
+    const Gp frame = otherFrame ? x86::rdx : x86::rsp;
+    toJumpTarget(a_, x86::rcx);
+    a_.cmp(x86::rcx, jumpPart(offsetof(JumpTarget, rip), frame));
+    a_.jne(slow);
+    a_.mov(x86::rax, jumpPart(offsetof(JumpTarget, host), frame));
+    a_.mov(KILN_FRAME(hostTarget), x86::rax);
+    a_.and_(x86::rcx, -4096);
+    a_.mov(KILN_FRAME(target), x86::rcx);
+    if (!otherFrame) return;
+    for (const size_t tag : {offsetof(HostFrame, lookupTag), offsetof(HostFrame, globalTag),
+                             offsetof(HostFrame, forgotten), offsetof(HostFrame, generation)}) {
+        a_.mov(x86::rcx, inFrameAt(tag));
+        if (tag == offsetof(HostFrame, lookupTag) || tag == offsetof(HostFrame, globalTag))
+            a_.xor_(x86::rcx, kUserTag);
+        a_.cmp(x86::rcx, x86::qword_ptr(x86::rdx, at(tag)));
+        a_.jne(slow);
+    }
+}
+
+// What findCrossed() found, with everything loaded and the processor in rax.
+void BlockEmitter::enterCrossed(const Mem* otherFrame, int32_t executed) {
+    const ProcessorPlaces& p = context_.terms.places;
+    auto other = [](size_t offset) { return x86::qword_ptr(x86::rdx, at(offset)); };
+    a_.mov(ofProcessor(p.committed, 1), 0);
+    a_.mov(ofProcessor(p.alignmentChecks, 1), 0);
+    if (context_.terms.threaded) a_.mfence();  // as the run loop has it between such blocks
     a_.mov(x86::rcx, KILN_FRAME(target));
     a_.mov(KILN_FRAME(page), x86::rcx);
     a_.sub(KILN_FRAME(slice), executed);
-    a_.mov(x86::rdx, otherFrame);
-    eachMovingWord([&](size_t word) {
-        a_.mov(x86::rcx, inFrameAt(word));
-        a_.mov(other(word), x86::rcx);
-    });
-    a_.mov(x86::rcx, other(offsetof(HostFrame, lookupTag)));
-    a_.mov(of(p.lookupTag, 8), x86::rcx);
-    a_.mov(x86::rcx, other(offsetof(HostFrame, globalTag)));
-    a_.mov(of(p.globalTag, 8), x86::rcx);
-    a_.mov(x86::rcx, other(offsetof(HostFrame, tlb)));
-    a_.mov(of(p.dataTlb, 8), x86::rcx);
+    if (otherFrame) {
+        a_.mov(x86::rdx, *otherFrame);
+        eachMovingWord([&](size_t word) {
+            a_.mov(x86::rcx, inFrameAt(word));
+            a_.mov(other(word), x86::rcx);
+        });
+        a_.mov(x86::rcx, other(offsetof(HostFrame, lookupTag)));
+        a_.mov(ofProcessor(p.lookupTag, 8), x86::rcx);
+        a_.mov(x86::rcx, other(offsetof(HostFrame, globalTag)));
+        a_.mov(ofProcessor(p.globalTag, 8), x86::rcx);
+        a_.mov(x86::rcx, other(offsetof(HostFrame, tlb)));
+        a_.mov(ofProcessor(p.dataTlb, 8), x86::rcx);
+    }
     a_.mov(x86::rcx, KILN_FRAME(hostTarget));
-    a_.mov(x86::rsp, x86::rdx);
+    if (otherFrame) a_.mov(x86::rsp, x86::rdx);
     a_.jmp(x86::rcx);
 }
 

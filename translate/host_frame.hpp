@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/state.hpp"
 #include "mmu/sparse_bits.hpp"
 #include "mmu/tlb.hpp"
 #include "translate/registers.hpp"
@@ -146,6 +147,18 @@ struct HostFrame {
     Tlb* tlb;                           // that the frame belongs to
     HostFrame *withAc, *withoutAc;      // where STAC and CLAC lead to; the latter is SYSCALL's as well
     HostFrame* user;                    // SYSRET's
+    // What IRETQ loaded last, to CPL 0 and to CPL 3, and by which descriptors, both in one page: host code
+    // does it again when these are the same.
+    struct KnownReturn {
+        uint32_t selectors;  // CS, and SS in the upper half; 0: nothing is known
+        uint32_t gdtLimit;
+        uint64_t gdtBase;
+        uint64_t csDescriptor, ssDescriptor;  // a null SS has CS's
+        uint64_t linear, entry;               // CS's descriptor is there, its TLB entry so far from the first
+        int64_t toSs;                         // from CS's descriptor to SS's
+        kiln::Segment cs, ss;
+    };
+    KnownReturn returns[2];
     FilledBits<kJumpTargets> jumps;     // by jumpIndex()
     uint64_t touched[kJumpPages / 64];  // of the table's pages
     FilledList<uint32_t, 8192> marks;

@@ -6,6 +6,7 @@
 namespace kiln {
 
 struct CounterTime;
+struct DescriptorTable;
 struct Segment;
 class Tlb;
 
@@ -30,6 +31,8 @@ struct ProcessorPlaces {
     const bool *watchesPorts, *watchesData;  // breakpoints
     uint64_t* debug;  // DR0 to DR7
     uint64_t* inlineTraps;
+    const DescriptorTable* gdtr;
+    bool* nmiBlocked;
 };
 
 }  // namespace kiln

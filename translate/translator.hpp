@@ -156,6 +156,7 @@ class Translator final : public HotCode {
     };
     BeforeAccess beforeAccess(int64_t slice);
     bool stillAs(const BeforeAccess& before, const HostFrame& frame, const Site& site) const;
+    bool sameAround(const BeforeAccess& before, const HostFrame& frame, const Site& site) const;
     static void readDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
     static void writeDevice(HostFrame& frame, const Site& site, const DeviceAccess& access);
     const uint8_t* behindAccess(HostFrame& frame, Site& site, const DeviceAccess& access);
@@ -196,6 +197,7 @@ class Translator final : public HotCode {
     bool systemReturn(HostFrame& frame, const Site& site);
     uint64_t plainDescriptor(uint16_t selector) const;
     bool interruptReturn(HostFrame& frame);
+    void rememberReturn(HostFrame& frame, const Segment& cs, const Segment& ss) const;
     bool enterHandler(HostFrame& frame, uint8_t vector, Cpu::Source source, const Fault* fault = nullptr);
     bool softwareInterrupt(HostFrame& frame, const Site& site);
     const uint8_t* enterFaultHandler(HostFrame& frame, const Site& site, const Fault& fault);
@@ -296,6 +298,11 @@ class Translator final : public HotCode {
     bool reachedEnd_ = false;
     std::exception_ptr thrown_;
     Statistics statistics_;
+    // The code segment of the last handler that was entered, and what it was unpacked from.
+    struct {
+        uint64_t descriptor = 0;
+        Segment segment;
+    } handlers_;
     std::array<uint64_t, ZYDIS_MNEMONIC_MAX_VALUE + 1> interpreted_{};  // calls by instruction
 };
 

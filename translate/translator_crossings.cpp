@@ -147,6 +147,7 @@ bool Translator::interruptReturn(HostFrame& f) {
         return false;
     }
 
+    rememberReturn(f, cs, ss);
     f.gpr(Rsp) = item(3);
     c.nmiBlocked = false;
     c.seg[Cs] = cs;
@@ -162,6 +163,28 @@ bool Translator::interruptReturn(HostFrame& f) {
                                  flag::RF | flag::AC | flag::VIF | flag::VIP | flag::ID;
     setFlags(f, image & kLoaded);
     return true;
+}
+
+// What IRETQ is about to load, for host code to load it again.
+void Translator::rememberReturn(HostFrame& f, const Segment& cs, const Segment& ss) const {
+    const Cpu& c = cpu_;
+    const unsigned level = cs.dpl();
+    const auto place = [&](const Segment& s) { return c.gdtr.base + (s.selector & ~7u); };
+    const uint64_t toSs = ss.unusable ? 0 : place(ss) - place(cs);
+    const bool apart = ((place(cs) + toSs) ^ place(cs)) & ~(kPageSize - 1);
+    HostFrame::KnownReturn& known = f.returns[level != 0];
+    known.selectors = 0;
+    if ((level && level != 3) || apart) return;
+    known = {.selectors = uint32_t(ss.selector) << 16 | cs.selector,
+             .gdtLimit = c.gdtr.limit,
+             .gdtBase = c.gdtr.base,
+             .csDescriptor = plainDescriptor(cs.selector),
+             .ssDescriptor = plainDescriptor(ss.unusable ? cs.selector : ss.selector),
+             .linear = place(cs),
+             .entry = uint64_t(uint32_t(place(cs)) >> 12) << Tlb::kEntryBits,
+             .toSs = int64_t(toSs),
+             .cs = cs,
+             .ss = ss};
 }
 
 // -- interrupts
@@ -189,9 +212,15 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, 
     if (!(low & kPresent) || (low & kKind) != kInterrupt || low & kIst || !c.canonical(target)) return false;
     if (source == Cpu::Source::SoftwareInt && (low >> 45 & 3) < c.cpl) return false;
 
-    Segment cs = Cpu::unpack(uint16_t(selector & ~3), plainDescriptor(selector));
-    if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() || !cs.longMode() || cs.big())
-        return false;
+    const uint64_t descriptor = plainDescriptor(selector);
+    if (!descriptor) return false;
+    if (const auto wanted = uint16_t(selector & ~3);
+        descriptor != handlers_.descriptor || wanted != handlers_.segment.selector) {
+        const Segment cs = Cpu::unpack(wanted, descriptor);
+        if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() || !cs.longMode() || cs.big())
+            return false;
+        handlers_ = {descriptor, cs};
+    }
 
     const bool newStack = c.cpl;
     uint64_t sp = f.gpr(Rsp);
@@ -201,20 +230,22 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, 
         if (!place) return false;
         sp = loadGuest<uint64_t>(place);
     }
-    constexpr unsigned kItems = 5;
+    constexpr unsigned kItems = 5;  // RIP, CS, RFLAGS, RSP, SS
     const bool hasError = fault && fault->hasError;
     sp = (sp & ~15ull) - (kItems + hasError) * 8;
     uint8_t* stack = inTlb(tables, sp, (kItems + hasError) * 8, true);
     if (!stack) return false;
 
     const uint64_t flags = c.flags.others() | arithmeticFlags(f.flags) | 2;
-    const uint64_t items[kItems] = {f.rip, c.seg[Cs].selector, flags | (fault ? flag::RF : 0), f.gpr(Rsp),
-                                    c.seg[Ss].selector};
     if (hasError) storeGuest(stack, uint64_t(fault->error)), stack += 8;
-    for (unsigned n = kItems; n--;) storeGuest(stack + n * 8, items[n]);
+    storeGuest(stack + 32, uint64_t(c.seg[Ss].selector));
+    storeGuest(stack + 24, f.gpr(Rsp));
+    storeGuest(stack + 16, uint64_t(flags | (fault ? flag::RF : 0)));
+    storeGuest(stack + 8, uint64_t(c.seg[Cs].selector));
+    storeGuest(stack, f.rip);
     f.gpr(Rsp) = sp;
     if (newStack) c.seg[Ss] = Segment{.selector = 0, .rights = 0, .unusable = true};
-    c.seg[Cs] = cs;
+    c.seg[Cs] = handlers_.segment;
     c.cpl = 0;
     c.untraced = c.committed_ = true;
     f.rip = target;
@@ -230,8 +261,8 @@ bool Translator::softwareInterrupt(HostFrame& f, const Site& s) {
     return enterHandler(f, uint8_t(s.constant), Cpu::Source::SoftwareInt);
 }
 
-// A fault of the site's instruction in 64-bit mode, in front of which everything is as it should be. Null: the
-// processor has to see to it.
+// A fault of the site's instruction in 64-bit mode, in front of which everything is as it should be. Null:
+// the processor has to see to it.
 const uint8_t* Translator::enterFaultHandler(HostFrame& f, const Site& s, const Fault& fault) {
     Cpu& c = cpu_;
     if (!mayCross(f, s) || c.io.log.on(LogCategory::Int) || f.x87 != X87Place::InCpu || c.patience_ < 2)

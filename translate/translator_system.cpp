@@ -42,7 +42,9 @@ void Translator::notePlaces() {
                &c.breakpoints_.io,
                &c.breakpoints_.data,
                c.dr.data(),
-               c.inlineTraps.data()};
+               c.inlineTraps.data(),
+               &c.gdtr,
+               &c.nmiBlocked};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
         places_.fastBase[r] = &c.fast_[r].base;

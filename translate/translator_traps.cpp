@@ -122,7 +122,7 @@ Continuation Translator::callPromoted(Translator& self, uint32_t number, HostFra
 }
 
 // Has the device do what the site is about; nothing of it can fault. `slice`: what there is in front of the
-// block. True: nothing else has come of it, and host code can go on at once.
+// block. True: nothing else has come of it but perhaps another slice, and host code can go on at once.
 bool Translator::reach(HostFrame& f, const Site& s, const DeviceAccess& a, int64_t slice) {
     statistics_.deviceEntries++;
     const BeforeAccess before = beforeAccess(slice - s.block->count);
@@ -130,7 +130,11 @@ bool Translator::reach(HostFrame& f, const Site& s, const DeviceAccess& a, int64
         DeviceGuard guard(cpu_.threads());
         a.write ? writeDevice(f, s, a) : readDevice(f, s, a);
     }
-    const bool same = stillAs(before, f, s) && !(a.port && before.slice <= 0);
+    bool same = sameAround(before, f, s) && !(a.port && before.slice <= 0);
+    if (same && cpu_.slice_ != before.slice) {
+        same = !a.port && !s.trace;
+        if (same) f.slice += cpu_.slice_ - before.slice;
+    }
     cpu_.block = nullptr;
     return same;
 }
@@ -145,10 +149,15 @@ Translator::BeforeAccess Translator::beforeAccess(int64_t slice) {
 
 // Whether nothing has come of them for the processor.
 bool Translator::stillAs(const BeforeAccess& before, const HostFrame& f, const Site& s) const {
+    return cpu_.slice_ == before.slice && sameAround(before, f, s);
+}
+
+// But perhaps that less or more is left of the slice.
+bool Translator::sameAround(const BeforeAccess& before, const HostFrame& f, const Site& s) const {
     const Cpu& c = cpu_;
-    return c.block && c.slice_ == before.slice && c.dataTlb_ == before.tlb &&
-           before.tlb->generation() == before.generation && f.lookupTag == frameTag(c.lookupTag_) &&
-           f.globalTag == frameTag(c.globalTag_) && f.forgotten == c.ways_->forgotten && !store_->isDead(s);
+    return c.block && c.dataTlb_ == before.tlb && before.tlb->generation() == before.generation &&
+           f.lookupTag == frameTag(c.lookupTag_) && f.globalTag == frameTag(c.globalTag_) &&
+           f.forgotten == c.ways_->forgotten && !store_->isDead(s);
 }
 
 void Translator::readDevice(HostFrame& f, const Site& s, const DeviceAccess& a) {
