@@ -1,13 +1,12 @@
 // The machine protocol: devices, the screen, and memory as a file.
 #include <fmt/format.h>
 
-#include <map>
-
 #include "devices/board.hpp"
 #include "frontend/memory_file.hpp"
 #include "frontend/monitor_values.hpp"
 #include "frontend/qmp_tables.hpp"
 #include "frontend/screenshot.hpp"
+#include "pci/pci_bridge.hpp"
 #include "pci/pci_function.hpp"
 
 namespace kiln {
@@ -30,9 +29,39 @@ Json regionOf(PciFunction& f, unsigned bar) {
     return region;
 }
 
-Json functionOf(PciFunction& f) {
-    const uint32_t id = f.configRead(0, 4), interrupt = f.configRead(0x3c, 4),
-                   subsystem = f.configRead(0x2c, 4);
+Json range(uint64_t base, uint64_t limit) { return {{"base", base}, {"limit", limit}}; }
+
+Json devicesBelow(Monitor& monitor, const PciBridge* bridge);
+
+Json bridgeOf(Monitor& monitor, PciBridge& b) {
+    const uint32_t buses = b.configRead(0x18, 4), io = b.configRead(0x1c, 2), memory = b.configRead(0x20, 4),
+                   prefetchable = b.configRead(0x24, 4);
+    auto edge = [](uint32_t v) { return uint64_t(v & 0xfff0) << 16; };
+    auto upper = [&](uint16_t at) { return uint64_t(b.configRead(at, 4)) << 32; };
+    Json out = {
+        {"bus",
+         {{"number", buses & 0xff},
+          {"secondary", buses >> 8 & 0xff},
+          {"subordinate", buses >> 16 & 0xff},
+          {"io_range", range((io & 0xf0) << 8, (io & 0xf000) | 0xfff)},
+          {"memory_range", range(edge(memory), edge(memory >> 16) | 0xfffff)},
+          {"prefetchable_range", range(edge(prefetchable) | upper(0x28),
+                                       edge(prefetchable >> 16) | upper(0x2c) | 0xfffff)}}}};
+    if (b.secondaryBus()) out["devices"] = devicesBelow(monitor, &b);
+    return out;
+}
+
+// As -device has it.
+std::string idOf(Monitor& monitor, const PciFunction& f) {
+    for (const PciDeviceConfig& device : monitor.machine.config().pciDevices)
+        if (const std::string& id = device.place.id;
+            !id.empty() && monitor.machine.board().pciFunction(id) == &f)
+            return id;
+    return "";
+}
+
+Json functionOf(Monitor& monitor, PciFunction& f) {
+    const uint32_t id = f.configRead(0, 4), interrupt = f.configRead(0x3c, 4);
     const unsigned pin = interrupt >> 8 & 7;
     Json regions = Json::array();
     for (unsigned bar = 0; bar < 6; bar++)
@@ -41,25 +70,31 @@ Json functionOf(PciFunction& f) {
                 {"slot", f.bdf().device()},
                 {"function", f.bdf().function()},
                 {"class_info", {{"desc", f.name()}, {"class", f.configRead(0x0a, 2)}}},
-                {"id",
-                 {{"vendor", id & 0xffff},
-                  {"device", id >> 16},
-                  {"subsystem-vendor", subsystem & 0xffff},
-                  {"subsystem", subsystem >> 16}}},
+                {"id", {{"vendor", id & 0xffff}, {"device", id >> 16}}},
                 {"irq_pin", pin},
-                {"qdev_id", ""},
+                {"qdev_id", idOf(monitor, f)},
                 {"regions", regions}};
     if (pin) out["irq"] = interrupt & 0xff;
+    if (PciBridge* bridge = f.asBridge()) {
+        out["pci_bridge"] = bridgeOf(monitor, *bridge);
+    } else {
+        const uint32_t subsystem = f.configRead(0x2c, 4);
+        out["id"]["subsystem-vendor"] = subsystem & 0xffff;
+        out["id"]["subsystem"] = subsystem >> 16;
+    }
+    return out;
+}
+
+// Null: on bus 0.
+Json devicesBelow(Monitor& monitor, const PciBridge* bridge) {
+    Json out = Json::array();
+    for (PciFunction* f : monitor.machine.board().pci().functions())
+        if (f->parent() == bridge) out.push_back(functionOf(monitor, *f));
     return out;
 }
 
 Json queryPci(Monitor& monitor, const Json&) {
-    std::map<unsigned, Json> buses;
-    for (PciFunction* f : monitor.machine.board().pci().functions())
-        buses.try_emplace(f->bdf().bus(), Json::array()).first->second.push_back(functionOf(*f));
-    Json out = Json::array();
-    for (const auto& [number, functions] : buses) out.push_back({{"bus", number}, {"devices", functions}});
-    return out;
+    return Json::array({{{"bus", 0}, {"devices", devicesBelow(monitor, nullptr)}}});
 }
 
 // -- drives and streams

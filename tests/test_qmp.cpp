@@ -10,6 +10,7 @@
 
 #include "frontend/qmp.hpp"
 #include "frontend/qmp_tables.hpp"
+#include "pci/pci_bus.hpp"
 #include "tests/board_bench.hpp"
 
 using namespace kiln;
@@ -27,15 +28,16 @@ std::string split(std::string_view stream, size_t atOnce = 1000) {
 }
 
 struct Session {
-    Session()
-        : machine(configFor(firmware), {}),
+    explicit Session(std::vector<PciDeviceConfig> pciDevices = {})
+        : machine(configFor(firmware, std::move(pciDevices)), {}),
           monitor(machine, {.name = "test"}),
           qmp(monitor, false, sender()) {
         machine.onEvent = [this](MachineEvent e, MachineCause c) { qmp.happened(e, c); };
         qmp.connected();
     }
-    static MachineConfig configFor(const ScratchFile& firmware) {
+    static MachineConfig configFor(const ScratchFile& firmware, std::vector<PciDeviceConfig> pciDevices) {
         MachineConfig config;
+        config.pciDevices = std::move(pciDevices);
         config.memory = 4 << 20;
         config.firmware = firmware.path();
         config.topology.cores = 2;
@@ -185,6 +187,46 @@ TEST_CASE("qmp: id comes back, with errors, too") {
     CHECK(lines[0]["id"] == Json{{"a", {1, "\u00e4"}}});
     CHECK(lines[0]["return"]["name"] == "test");
     CHECK(lines[1]["id"] == 7);
+}
+
+TEST_CASE("qmp: query-pci shows what is behind bridges there") {
+    Session s({{{.id = "port", .device = 5}, RootPortConfig{}},
+               {{.id = "bridge", .bus = "port"}, BridgeConfig{}},
+               {{.id = "below", .bus = "bridge", .device = 3}, EduConfig{}}});
+    s.negotiate();
+    s.machine.stop();
+    auto functions = [](const Json& of, const std::string& id) {
+        Json found;
+        for (const Json& f : of["devices"])
+            if (f["qdev_id"] == id) found = f;
+        return found;
+    };
+    const Json unset = s.call("query-pci")["return"];
+    CHECK(unset.size() == 1);
+    CHECK(!functions(unset[0], "port")["pci_bridge"].contains("devices"));  // no bus number yet
+    PciBus& pci = s.machine.board().pci();
+    pci.configWrite({0, 5, 0}, 0x18, 4, 0x020100);
+    pci.configWrite({1, 0, 0}, 0x18, 4, 0x020201);
+    pci.configWrite({0, 5, 0}, 0x1c, 2, 0x2010);
+    pci.configWrite({0, 5, 0}, 0x20, 4, 0xe110e000);
+    pci.configWrite({0, 5, 0}, 0x24, 4, 0x00110000);
+    pci.configWrite({0, 5, 0}, 0x28, 4, 8);
+    pci.configWrite({0, 5, 0}, 0x2c, 4, 9);
+    const Json port = functions(s.call("query-pci")["return"][0], "port");
+    CHECK(port["class_info"]["class"] == 0x604);
+    CHECK(!port["id"].contains("subsystem"));
+    const Json bus = port["pci_bridge"]["bus"];
+    CHECK(bus == Json{{"number", 0},
+                      {"secondary", 1},
+                      {"subordinate", 2},
+                      {"io_range", {{"base", 0x1000}, {"limit", 0x2fff}}},
+                      {"memory_range", {{"base", 0xe0000000}, {"limit", 0xe11fffff}}},
+                      {"prefetchable_range", {{"base", 8ull << 32}, {"limit", 0x9001fffffull}}}});
+    const Json below = functions(functions(port["pci_bridge"], "bridge")["pci_bridge"], "below");
+    CHECK(below["bus"] == 2);
+    CHECK(below["slot"] == 3);
+    CHECK(below["regions"][0]["size"] == 1 << 20);
+    CHECK(below["id"]["vendor"] == 0x1234);
 }
 
 TEST_CASE("qmp: every command answers") {
