@@ -108,10 +108,13 @@ void Cpu::setCr0(uint64_t v) {
     cr0 = (v & kStored) | cr0::ET;
     if (turnsOn && efer & efer::LME) efer |= efer::LMA;
     if (turnsOff) efer &= ~efer::LMA;
-    if ((old ^ cr0) & (cr0::PE | cr0::PG | cr0::WP))
+    const uint64_t changed = old ^ cr0;
+    if (changed & (cr0::PE | cr0::PG | cr0::WP))
         modesChanged();
-    else
+    else if (changed & cr0::AM)
         segmentsChanged();
+    else
+        fpuTrapsChanged();
 }
 
 // SDM vol. 3, 4.10.4.1: only the new PCID's translations go, and not even those when bit 63 says so.

@@ -218,6 +218,7 @@ class Cpu : public CpuState {
     }                            // RFLAGS.AC changed at CPL 0
     void translationsChanged();  // another translation context, or another epoch
     void segmentsChanged();      // recomputes what is derived from segments, modes and CPL
+    void fpuTrapsChanged();      // and what from CR0.TS and EM, and what CR4 and XCR0 enable
 
     // -- exceptions and interrupts (exceptions.cpp)
     enum class Source : uint8_t { External, Exception, SoftwareInt, Int3OrInto, Int1 };

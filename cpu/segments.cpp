@@ -77,6 +77,10 @@ void Cpu::segmentsChanged() {
     }
     alignmentChecks_ = (cr0 & cr0::AM) && flags.test(flag::AC) && cpl == 3;
     translationsChanged();
+    fpuTrapsChanged();
+}
+
+void Cpu::fpuTrapsChanged() {
     const bool em = cr0 & cr0::EM, ts = cr0 & cr0::TS;
     x87Trap_ = em || ts;
     mmxTrap_ = em || ts;

@@ -242,10 +242,19 @@ class SystemFuzz {
             case 9: clearsDf(c); break;
             case 10: ring(c); break;
             case 11: privileged(c); break;
-            case 12: c({0xd9, 0xe8, 0xdd, 0xd8}); break;  // fld1; fstp st0
+            case 12: needsFpu(c); break;
             default: anywhere(c);
         }
         c.end();
+    }
+    void needsFpu(Code& c) {
+        switch (below(random_, 6)) {
+            case 0: c({0x66, 0x0f, 0xfe, 0xc9}); break;   // paddd xmm1, xmm1
+            case 1: c({0x0f, 0xfe, 0xc9}); break;         // paddd mm1, mm1
+            case 2: c({0x9b}); break;                     // fwait
+            case 3: c({0xc5, 0xf5, 0xfe, 0xc9}); break;   // vpaddd ymm1, ymm1, ymm1
+            default: c({0xd9, 0xe8, 0xdd, 0xd8}); break;  // fld1; fstp st0
+        }
     }
     void kernelPiece(Code& c) {
         c.begin();

@@ -499,8 +499,22 @@ bool Translator::refuses(const HostFrame& f, const Site& s) const {
 }
 
 const uint8_t* Translator::vectors(HostFrame& f, Site& s) {
-    if (refuses(f, s)) return leaveInBlock(f, s, Exit::Vectors);
-    return resume(f, s);
+    if (!refuses(f, s)) return resume(f, s);
+    return notAvailable(s) ? raised(f, s, {kNM}) : leaveInBlock(f, s, Exit::Vectors);
+}
+
+// Whether the instruction that wants registers raises #NM for sure (SDM vol. 3, 6.15).
+bool Translator::notAvailable(const Site& s) const {
+    const Cpu& c = cpu_;
+    if (!(c.cr0 & cr0::TS) || c.cr0 & cr0::EM || s.mnemonic == ZYDIS_MNEMONIC_FWAIT) return false;
+    switch (s.level) {
+        case VectorLevel::None: return true;
+        case VectorLevel::Sse: return c.cr4 & cr4::OSFXSR;
+        case VectorLevel::Avx:
+        case VectorLevel::AvxWide: return c.avxEnabled();
+        case VectorLevel::Avx512: return c.avx512Enabled();
+    }
+    return false;
 }
 
 // Some instructions by the interpreter's own handlers, in a block of their own that counts like the rest of
