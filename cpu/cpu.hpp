@@ -61,6 +61,11 @@ struct CpuPorts {
     std::function<bool()> runDueTimers{};
 };
 
+// Whether instructions of each kind raise an exception before they do anything: a byte each, in one word.
+struct alignas(8) FpuTraps {
+    bool x87 = false, mmx = false, sse = false, avx = false, avx512 = false;
+};
+
 class Cpu : public CpuState {
   public:
     static constexpr uint64_t kTscHz = 1'000'000'000;
@@ -320,25 +325,25 @@ class Cpu : public CpuState {
     // -- x87, SSE and AVX availability: one test each on the fast path
     // Throws #NM (CR0.EM or TS) and pending #MF when `waits`.
     void checkX87(bool waits = true) {
-        if (x87Trap_ | (waits && (fpu.status & 0x80))) x87Fault(waits);
+        if (fpuTraps_.x87 | (waits && (fpu.status & 0x80))) x87Fault(waits);
     }
     // The same after #NM has been ruled out: FWAIT.
     void checkX87Error() {
         if (fpu.status & 0x80) x87Error();
     }
     void checkMmx() {
-        if (mmxTrap_ | (fpu.status & 0x80)) mmxFault();
+        if (fpuTraps_.mmx | (fpu.status & 0x80)) mmxFault();
     }
     void checkSse() {
-        if (sseTrap_) sseFault();
+        if (fpuTraps_.sse) sseFault();
     }
     // #UD in real and virtual-8086 mode, or when the system hasn't enabled SSE and AVX state; then #NM.
     void checkAvx() {
-        if (avxTrap_) avxFault();
+        if (fpuTraps_.avx) avxFault();
     }
     // EVEX and the opmask instructions want the three components of AVX-512 as well.
     void checkAvx512() {
-        if (avx512Trap_) avx512Fault();
+        if (fpuTraps_.avx512) avx512Fault();
     }
     bool avx512Enabled() const { return avxEnabled() && (xcr0 & xfeature::AVX512) == xfeature::AVX512; }
     bool avxEnabled() const {
@@ -576,7 +581,7 @@ class Cpu : public CpuState {
     uint64_t lookupTag_ = 0, globalTag_ = 0;
     CodeMode codeMode_ = CodeMode::Code16;
     bool alignmentChecks_ = false;
-    uint8_t x87Trap_ = 0, mmxTrap_ = 0, sseTrap_ = 0, avxTrap_ = 0, avx512Trap_ = 0;
+    FpuTraps fpuTraps_, fpuTrapsWithoutTs_;
 
     int64_t slice_ = 0;  // instructions left; a block's are taken off when it is entered
     int64_t sliceLength_ = 0;

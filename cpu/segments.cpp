@@ -81,12 +81,13 @@ void Cpu::segmentsChanged() {
 }
 
 void Cpu::fpuTrapsChanged() {
-    const bool em = cr0 & cr0::EM, ts = cr0 & cr0::TS;
-    x87Trap_ = em || ts;
-    mmxTrap_ = em || ts;
-    sseTrap_ = em || ts || !(cr4 & cr4::OSFXSR);
-    avxTrap_ = ts || !avxEnabled();
-    avx512Trap_ = ts || !avx512Enabled();
+    const bool em = cr0 & cr0::EM;
+    fpuTrapsWithoutTs_ = {.x87 = em,
+                          .mmx = em,
+                          .sse = em || !(cr4 & cr4::OSFXSR),
+                          .avx = !avxEnabled(),
+                          .avx512 = !avx512Enabled()};
+    fpuTraps_ = cr0 & cr0::TS ? FpuTraps{true, true, true, true, true} : fpuTrapsWithoutTs_;
 }
 
 void Cpu::segmentsDiffer(bool is64) {

@@ -13,7 +13,7 @@ using namespace float80;
 
 // Table 2-3 of SDM vol. 3: what CR0.EM, MP and TS do.
 void Cpu::x87Fault(bool waits) {
-    if (x87Trap_) raise(kNM);
+    if (fpuTraps_.x87) raise(kNM);
     if (waits) x87Error();
 }
 

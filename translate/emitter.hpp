@@ -226,6 +226,8 @@ class BlockEmitter {
     void toFlagsImage();
     bool readControl();
     bool writeControl();
+    void toggleTs();
+    void clearTs();
     bool clearTaskSwitched();
     bool loadMachineStatus();
     bool readDebug();

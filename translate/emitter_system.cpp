@@ -248,37 +248,82 @@ bool BlockEmitter::readControl() {
     return true;
 }
 
-// MOV to CR0 or CR4 of what they have already.
+// MOV to CR0 or CR4 of what they have already, and to CR0 of another TS.
 bool BlockEmitter::writeControl() {
     const ProcessorPlaces& p = context_.terms.places;
-    const bool is0 = operands_[0].reg.value == ZYDIS_REGISTER_CR0;
+    const bool is0 = operands_[0].reg.value == ZYDIS_REGISTER_CR0, wide = operands_[1].size == 64;
     const int guest = guestOf(operands_[1].reg.value);
     if ((!is0 && operands_[0].reg.value != ZYDIS_REGISTER_CR4) || guest < 0) return false;
+    const Label same = a_.newLabel();
     requireCpl0(Site::Kind::System);
     loadGuest(x86::rcx, unsigned(guest));
-    const uint64_t* now = is0 ? p.cr0 : p.cr4;
-    if (operands_[1].size == 64)
-        a_.cmp(x86::rcx, ofProcessor(now, 8));
+    const Mem now = ofProcessor(is0 ? p.cr0 : p.cr4, wide ? 8 : 4);
+    if (wide)
+        a_.xor_(x86::rcx, now);
     else
-        a_.cmp(x86::ecx, ofProcessor(now, 4));
-    a_.jne(slow(Site::Kind::System));
+        a_.xor_(x86::ecx, now);
+    if (is0) {
+        a_.jz(same);
+        if (wide)
+            a_.cmp(x86::rcx, uint32_t(cr0::TS));
+        else
+            a_.cmp(x86::ecx, uint32_t(cr0::TS));
+    }
+    a_.jnz(slow(Site::Kind::System));
+    if (is0) toggleTs();
+    a_.bind(same);
     countInline(TrapKind::WriteControl);
     if (context_.terms.threaded) a_.mfence();
     return true;
 }
 
+// With the processor in rax.
+void BlockEmitter::toggleTs() {
+    const Mem now = ofProcessor(context_.terms.places.cr0, 4);
+    const Label sets = a_.newLabel(), done = a_.newLabel();
+    a_.test(now, uint32_t(cr0::TS));
+    a_.jz(sets);
+    clearTs();
+    a_.jmp(done);
+    a_.bind(sets);
+    // Nothing may be loaded then.
+    a_.cmp(KILN_FRAME(vectors), uint8_t(VectorLevel::None));
+    a_.jne(slow(Site::Kind::System));
+    a_.cmp(KILN_FRAME(x87), uint8_t(X87Place::InHost));
+    a_.je(slow(Site::Kind::System));
+    a_.or_(now, uint32_t(cr0::TS));
+    constexpr uint64_t kAll = 0x01'01010101;
+    a_.mov(x86::rcx, kAll);
+    a_.mov(ofProcessor(context_.terms.places.fpuTraps, 8), x86::rcx);
+    a_.mov(KILN_FRAME(refused), 0xff);
+    a_.bind(done);
+}
+
+void BlockEmitter::clearTs() {
+    const ProcessorPlaces& p = context_.terms.places;
+    a_.and_(ofProcessor(p.cr0, 4), ~uint32_t(cr0::TS));
+    a_.mov(x86::rcx, ofProcessor(p.fpuTrapsWithoutTs, 8));
+    a_.mov(ofProcessor(p.fpuTraps, 8), x86::rcx);
+    a_.movzx(x86::ecx, KILN_FRAME(refusedWithoutTs));
+    a_.mov(KILN_FRAME(refused), x86::cl);
+}
+
 bool BlockEmitter::clearTaskSwitched() {
+    const Label clear = a_.newLabel();
     requireCpl0(Site::Kind::System);
     a_.test(ofProcessor(context_.terms.places.cr0, 4), uint32_t(cr0::TS));
-    a_.jnz(slow(Site::Kind::System));
+    a_.jz(clear);
+    clearTs();
+    a_.bind(clear);
     countInline(TrapKind::WriteControl);
     return true;
 }
 
-// LMSW of what is there: it may leave PE away.
+// LMSW of what is there, or of another TS: it may leave PE away.
 bool BlockEmitter::loadMachineStatus() {
     const int guest = operands_[0].type == ZYDIS_OPERAND_TYPE_REGISTER ? guestOf(operands_[0].reg.value) : -1;
     if (guest < 0) return false;
+    const Label same = a_.newLabel();
     requireCpl0(Site::Kind::System);
     const Mem now = ofProcessor(context_.terms.places.cr0, 4);
     loadGuest(x86::rcx, unsigned(guest));
@@ -286,8 +331,12 @@ bool BlockEmitter::loadMachineStatus() {
     a_.and_(x86::edx, uint32_t(cr0::PE));
     a_.or_(x86::ecx, x86::edx);
     a_.xor_(x86::ecx, now);
-    a_.test(x86::ecx, 15);
-    a_.jnz(slow(Site::Kind::System));
+    a_.and_(x86::ecx, 15);
+    a_.jz(same);
+    a_.cmp(x86::ecx, uint32_t(cr0::TS));
+    a_.jne(slow(Site::Kind::System));
+    toggleTs();
+    a_.bind(same);
     countInline(TrapKind::WriteControl);
     if (context_.terms.threaded) a_.mfence();
     return true;

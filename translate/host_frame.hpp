@@ -115,6 +115,7 @@ struct HostFrame {
     VectorLevel vectorsNext;  // what is to be loaded when host code goes on
     bool x87Next;
     uint8_t refused;  // what must not be loaded: bits by VectorLevel, and VectorState::kX87
+    uint8_t refusedWithoutTs;  // the same if CR0.TS were clear
     uint32_t mxcsr, hostMxcsr;
     uint16_t hostX87Control;
     void *vectorState, *opmasks;  // CpuState's

@@ -31,7 +31,7 @@ constexpr FrameMember kMembers[] = {
     KILN_MEMBER(processor),    KILN_MEMBER(attention),
     KILN_MEMBER(hostStack),    KILN_MEMBER(fsBase),
     KILN_MEMBER(gsBase),       KILN_MEMBER(vectors),
-    KILN_MEMBER(x87),          KILN_MEMBER(refused),
+    KILN_MEMBER(x87),          KILN_MEMBER(refused),    KILN_MEMBER(refusedWithoutTs),
     KILN_MEMBER(vectorsNext),  KILN_MEMBER(mxcsr),
     KILN_MEMBER(x87Offset),    KILN_MEMBER(x87Data),
     KILN_MEMBER(x87Page),      KILN_MEMBER(x87DataSegment),

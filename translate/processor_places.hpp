@@ -7,6 +7,7 @@ namespace kiln {
 
 struct CounterTime;
 struct DescriptorTable;
+struct FpuTraps;
 struct Segment;
 class Tlb;
 
@@ -33,6 +34,7 @@ struct ProcessorPlaces {
     uint64_t* inlineTraps;
     const DescriptorTable* gdtr;
     bool* nmiBlocked;
+    FpuTraps *fpuTraps, *fpuTrapsWithoutTs;
 };
 
 }  // namespace kiln

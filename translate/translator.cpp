@@ -325,11 +325,16 @@ void Translator::toCpu(HostFrame& f) {
     cpu_.mxcsr = f.mxcsr;
 }
 
+void Translator::noteRefused(HostFrame& f) const {
+    f.refused = VectorState::refused(cpu_, cpu_.fpuTraps_);
+    f.refusedWithoutTs = VectorState::refused(cpu_, cpu_.fpuTrapsWithoutTs_);
+}
+
 void Translator::toFrame(HostFrame& f) {
     for (unsigned n = 0; n < 16; n++) f.gpr(n) = cpu_.gpr.slot[n];
     f.flags = flagsImage(cpu_.flags.arithmetic());
     f.mxcsr = cpu_.mxcsr;
-    f.refused = VectorState::refused(cpu_, cpu_.x87Trap_, cpu_.sseTrap_, cpu_.avxTrap_, cpu_.avx512Trap_);
+    noteRefused(f);
     f.fsBase = cpu_.fast_[Fs].base;
     f.gsBase = cpu_.fast_[Gs].base;
     noteSurroundings();

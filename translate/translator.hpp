@@ -254,6 +254,7 @@ class Translator final : public HotCode {
     const uint8_t* leaveInBlock(HostFrame& frame, const Site& site, Exit why, unsigned behind = 0);
     void noteExit(Exit why) { statistics_.exits[size_t(why)]++; }
     bool notAvailable(const Site& site) const;
+    void noteRefused(HostFrame& frame) const;
     const uint8_t* vectors(HostFrame& frame, Site& site);
     bool refuses(const HostFrame& frame, const Site& site) const;
     const Block* findTarget(HostFrame& frame, uint64_t rip, bool runsNext = false);

@@ -334,7 +334,7 @@ const uint8_t* Translator::writeControl(HostFrame& f, const Site& s) {
     if ((v ^ c.cr0) & ~kOfTheFpu) return nullptr;
     c.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     c.setCr0(v);
-    f.refused = VectorState::refused(c, c.x87Trap_, c.sseTrap_, c.avxTrap_, c.avx512Trap_);
+    noteRefused(f);
     return refuses(f, s) ? behind(f, s) : resume(f, s);
 }
 

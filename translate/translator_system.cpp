@@ -44,7 +44,9 @@ void Translator::notePlaces() {
                c.dr.data(),
                c.inlineTraps.data(),
                &c.gdtr,
-               &c.nmiBlocked};
+               &c.nmiBlocked,
+               &c.fpuTraps_,
+               &c.fpuTrapsWithoutTs_};
     for (unsigned r = 0; r < 6; r++) {
         places_.segment[r] = &c.seg[r];
         places_.fastBase[r] = &c.fast_[r].base;

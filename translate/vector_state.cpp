@@ -52,15 +52,14 @@ bool VectorState::hostHasXsave() {
     return has;
 }
 
-uint8_t VectorState::refused(const Cpu& c, uint8_t x87Trap, uint8_t sseTrap, uint8_t avxTrap,
-                             uint8_t avx512Trap) {
+uint8_t VectorState::refused(const Cpu& c, const FpuTraps& traps) {
     const bool unmasked = (c.mxcsr & kMxcsrMasks) != kMxcsrMasks;
     auto bit = [](VectorLevel level, bool set) { return unsigned(set) << unsigned(level); };
-    unsigned bits = bit(VectorLevel::Sse, unmasked || sseTrap);
-    bits |= bit(VectorLevel::Avx, unmasked || avxTrap);
-    bits |= bit(VectorLevel::Avx512, unmasked || avx512Trap);
+    unsigned bits = bit(VectorLevel::Sse, unmasked || traps.sse);
+    bits |= bit(VectorLevel::Avx, unmasked || traps.avx);
+    bits |= bit(VectorLevel::Avx512, unmasked || traps.avx512);
     const bool raises = ~c.fpu.control & float80::kExceptions || c.fpu.status & float80::kErrorSummary;
-    if (raises || x87Trap) bits |= kX87;
+    if (raises || traps.x87) bits |= kX87;
     return uint8_t(bits);
 }
 

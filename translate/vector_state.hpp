@@ -23,8 +23,7 @@ struct VectorState {
     static bool hostHasXsave();
 
     static constexpr uint8_t kX87 = 1 << 7;  // in HostFrame::refused, beside a bit for each VectorLevel
-    static uint8_t refused(const Cpu& cpu, uint8_t x87Trap, uint8_t sseTrap, uint8_t avxTrap,
-                           uint8_t avx512Trap);
+    static uint8_t refused(const Cpu& cpu, const FpuTraps& traps);
     // Bits 511:256 of registers 0 to 15, which a host without AVX-512 can't take.
     static bool beyondYmm(const Cpu& cpu);
 
