@@ -258,9 +258,14 @@ void BlockEmitter::findCrossed(const Label& slow, const Mem* otherFrame) {
         a_.mov(x86::rdx, *otherFrame);
     }
     const Gp frame = otherFrame ? x86::rdx : x86::rsp;
+    const Label found = a_.newLabel();
     toJumpTarget(a_, x86::rcx);
     a_.cmp(x86::rcx, jumpPart(offsetof(JumpTarget, rip), frame));
+    a_.je(found);
+    toNeighbour(a_);
+    a_.cmp(x86::rcx, jumpPart(offsetof(JumpTarget, rip), frame));
     a_.jne(slow);
+    a_.bind(found);
     a_.mov(x86::rax, jumpPart(offsetof(JumpTarget, host), frame));
     a_.mov(KILN_FRAME(hostTarget), x86::rax);
     a_.and_(x86::rcx, -4096);

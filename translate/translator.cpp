@@ -643,8 +643,10 @@ const uint8_t* Translator::enterNext(HostFrame& f) {
         c.committed_ = false;
         c.flags.change(flag::RF, false);
         const uint64_t linear = linearOf(f.rip);
-        const JumpTarget& t = jumpTargets(f)[jumpIndex(linear)];
-        const void* host = t.rip == (linear | now_.key) ? t.host : nullptr;
+        const JumpTarget* targets = jumpTargets(f);
+        const void* host = nullptr;
+        for (const uint32_t n : {jumpIndex(linear), neighbourOf(jumpIndex(linear))})
+            if (!host && targets[n].rip == (linear | now_.key)) host = targets[n].host;
         if (!host)
             if (const Block* b = findTarget(f, f.rip, true)) host = hostOf(b);
         f.page = linear & ~kPageMask;

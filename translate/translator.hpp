@@ -197,7 +197,8 @@ class Translator final : public HotCode {
     bool systemReturn(HostFrame& frame, const Site& site);
     uint64_t plainDescriptor(uint16_t selector) const;
     bool interruptReturn(HostFrame& frame);
-    void rememberReturn(HostFrame& frame, const Segment& cs, const Segment& ss) const;
+    void rememberReturn(HostFrame& frame, const Segment& cs, uint64_t csDescriptor, const Segment& ss,
+                        uint64_t ssDescriptor) const;
     bool enterHandler(HostFrame& frame, uint8_t vector, Cpu::Source source, const Fault* fault = nullptr);
     bool softwareInterrupt(HostFrame& frame, const Site& site);
     const uint8_t* enterFaultHandler(HostFrame& frame, const Site& site, const Fault& fault);

@@ -135,19 +135,22 @@ bool Translator::interruptReturn(HostFrame& f) {
     const unsigned level = csSelector & 3;
     if (!c.canonical(target) || image & flag::TF || (level && image & flag::AC)) return false;
 
-    Segment cs = Cpu::unpack(csSelector, plainDescriptor(csSelector));
+    const uint64_t csDescriptor = plainDescriptor(csSelector);
+    const Segment cs = Cpu::unpack(csSelector, csDescriptor);
     if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() != level || !cs.longMode() || cs.big())
         return false;
+    uint64_t ssDescriptor = csDescriptor;
     Segment ss{.selector = ssSelector, .rights = uint16_t(level << 5), .unusable = true};
     if ((ssSelector & 3) != level) return false;
     if (ssSelector & ~3) {
-        ss = Cpu::unpack(ssSelector, plainDescriptor(ssSelector));
+        ssDescriptor = plainDescriptor(ssSelector);
+        ss = Cpu::unpack(ssSelector, ssDescriptor);
         if (!ss.present() || !ss.writable() || ss.dpl() != level) return false;
     } else if (level == 3) {
         return false;
     }
 
-    rememberReturn(f, cs, ss);
+    rememberReturn(f, cs, csDescriptor, ss, ssDescriptor);
     f.gpr(Rsp) = item(3);
     c.nmiBlocked = false;
     c.seg[Cs] = cs;
@@ -166,7 +169,8 @@ bool Translator::interruptReturn(HostFrame& f) {
 }
 
 // What IRETQ is about to load, for host code to load it again.
-void Translator::rememberReturn(HostFrame& f, const Segment& cs, const Segment& ss) const {
+void Translator::rememberReturn(HostFrame& f, const Segment& cs, uint64_t csDescriptor, const Segment& ss,
+                                uint64_t ssDescriptor) const {
     const Cpu& c = cpu_;
     const unsigned level = cs.dpl();
     const auto place = [&](const Segment& s) { return c.gdtr.base + (s.selector & ~7u); };
@@ -178,8 +182,8 @@ void Translator::rememberReturn(HostFrame& f, const Segment& cs, const Segment& 
     known = {.selectors = uint32_t(ss.selector) << 16 | cs.selector,
              .gdtLimit = c.gdtr.limit,
              .gdtBase = c.gdtr.base,
-             .csDescriptor = plainDescriptor(cs.selector),
-             .ssDescriptor = plainDescriptor(ss.unusable ? cs.selector : ss.selector),
+             .csDescriptor = csDescriptor,
+             .ssDescriptor = ssDescriptor,
              .linear = place(cs),
              .entry = uint64_t(uint32_t(place(cs)) >> 12) << Tlb::kEntryBits,
              .toSs = int64_t(toSs),
