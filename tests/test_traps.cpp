@@ -287,7 +287,7 @@ TEST_CASE("traps: loops that only move data do the same in large pieces") {
         const uint64_t from = places[below(random, 2)] + offset,
                        to = places[below(random, 2)] + offset / 2 * 2;
         uint64_t count = 1 + below(random, below(random, 2) ? 2000 : 60);
-        const uint64_t last = (end[2] == 0xde ? from : to) + count * 4;
+        const uint64_t last = (end.size() > 2 && end[2] == 0xde ? from : to) + count * 4;
         if (end[0] == 0x83) count = count * end[2] + oneIn(random, 8);
         if (end[0] == 0xff && end[1] == 0xc1) count = 0 - count;
         std::vector<uint8_t> code;

@@ -64,7 +64,7 @@ CodeBuffer::~CodeBuffer() {
 const uint8_t* CodeBuffer::append(std::span<const uint8_t> code, std::span<const uint8_t> cold) {
     assert(code.size() + cold.size() + 32 <= left());
     const uint8_t* at = next();
-    std::memcpy(writable(at), code.data(), code.size());
+    if (!code.empty()) std::memcpy(writable(at), code.data(), code.size());
     now_->used = (now_->used + code.size() + 15) & ~size_t(15);
     now_->cold = coldStart(cold.size());
     if (!cold.empty()) std::memcpy(write_ + now_->cold, cold.data(), cold.size());
