@@ -7,6 +7,7 @@
 #include "cpu/handlers.hpp"
 #include "cpu/state.hpp"
 #include "translate/emission.hpp"
+#include "translate/vector_state.hpp"
 
 namespace kiln {
 
@@ -295,7 +296,7 @@ void BlockEmitter::toggleTs() {
     constexpr uint64_t kAll = 0x01'01010101;
     a_.mov(x86::rcx, kAll);
     a_.mov(ofProcessor(context_.terms.places.fpuTraps, 8), x86::rcx);
-    a_.mov(KILN_FRAME(refused), 0xff);
+    a_.mov(KILN_FRAME(refused), VectorState::kAll);
     a_.bind(done);
 }
 
@@ -310,7 +311,7 @@ void BlockEmitter::clearTs() {
 
 bool BlockEmitter::clearTaskSwitched() {
     const Label clear = a_.newLabel();
-    requireCpl0(Site::Kind::System);
+    requireCpl0();
     a_.test(ofProcessor(context_.terms.places.cr0, 4), uint32_t(cr0::TS));
     a_.jz(clear);
     clearTs();

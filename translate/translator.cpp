@@ -326,8 +326,8 @@ void Translator::toCpu(HostFrame& f) {
 }
 
 void Translator::noteRefused(HostFrame& f) const {
-    f.refused = VectorState::refused(cpu_, cpu_.fpuTraps_);
     f.refusedWithoutTs = VectorState::refused(cpu_, cpu_.fpuTrapsWithoutTs_);
+    f.refused = cpu_.cr0 & cr0::TS ? VectorState::kAll : f.refusedWithoutTs;
 }
 
 void Translator::toFrame(HostFrame& f) {

@@ -37,7 +37,6 @@ const uint8_t* Translator::system(HostFrame& f, Site& s) {
             break;
         case ZYDIS_MNEMONIC_MOV:
         case ZYDIS_MNEMONIC_LMSW:
-        case ZYDIS_MNEMONIC_CLTS:
             if (mayCross(f, s) && !cpu_.cpl)
                 if (const uint8_t* host = writeControl(f, s)) return done(TrapKind::WriteControl, host);
             break;
@@ -122,6 +121,11 @@ uint64_t Translator::plainDescriptor(uint16_t selector) const {
     return d & kAccessed ? d : 0;
 }
 
+// A present segment of 64-bit code, for that level alone.
+static bool isCodeOf(const Segment& s, unsigned level) {
+    return s.present() && s.isCode() && !s.conforming() && s.dpl() == level && s.longMode() && !s.big();
+}
+
 bool Translator::interruptReturn(HostFrame& f) {
     Cpu& c = cpu_;
     const uint64_t sp = f.gpr(Rsp);
@@ -137,8 +141,7 @@ bool Translator::interruptReturn(HostFrame& f) {
 
     const uint64_t csDescriptor = plainDescriptor(csSelector);
     const Segment cs = Cpu::unpack(csSelector, csDescriptor);
-    if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() != level || !cs.longMode() || cs.big())
-        return false;
+    if (!isCodeOf(cs, level)) return false;
     uint64_t ssDescriptor = csDescriptor;
     Segment ss{.selector = ssSelector, .rights = uint16_t(level << 5), .unusable = true};
     if ((ssSelector & 3) != level) return false;
@@ -177,9 +180,13 @@ void Translator::rememberReturn(HostFrame& f, const Segment& cs, uint64_t csDesc
     const uint64_t toSs = ss.unusable ? 0 : place(ss) - place(cs);
     const bool apart = ((place(cs) + toSs) ^ place(cs)) & ~(kPageSize - 1);
     HostFrame::KnownReturn& known = f.returns[level != 0];
+    const uint32_t selectors = uint32_t(ss.selector) << 16 | cs.selector;
+    if (known.selectors == selectors && known.csDescriptor == csDescriptor &&
+        known.ssDescriptor == ssDescriptor && known.gdtBase == c.gdtr.base && known.gdtLimit == c.gdtr.limit)
+        return;
     known.selectors = 0;
     if ((level && level != 3) || apart) return;
-    known = {.selectors = uint32_t(ss.selector) << 16 | cs.selector,
+    known = {.selectors = selectors,
              .gdtLimit = c.gdtr.limit,
              .gdtBase = c.gdtr.base,
              .csDescriptor = csDescriptor,
@@ -221,8 +228,7 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, 
     if (const auto wanted = uint16_t(selector & ~3);
         descriptor != handlers_.descriptor || wanted != handlers_.segment.selector) {
         const Segment cs = Cpu::unpack(wanted, descriptor);
-        if (!cs.present() || !cs.isCode() || cs.conforming() || cs.dpl() || !cs.longMode() || cs.big())
-            return false;
+        if (!isCodeOf(cs, 0)) return false;
         handlers_ = {descriptor, cs};
     }
 
@@ -316,13 +322,12 @@ const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
     return exit_;
 }
 
-// MOV to a control register, LMSW and CLTS, in 64-bit mode. Null: the interpreter has to see to it.
+// MOV to a control register and LMSW, in 64-bit mode. Null: the interpreter has to see to it.
 const uint8_t* Translator::writeControl(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
     constexpr uint64_t kOfTheFpu = cr0::MP | cr0::EM | cr0::TS | cr0::NE;
     uint64_t v = f.gpr(s.guest);
     switch (s.mnemonic) {
-        case ZYDIS_MNEMONIC_CLTS: v = c.cr0 & ~cr0::TS; break;
         case ZYDIS_MNEMONIC_LMSW: v = (c.cr0 & ~14ull) | (v & 15); break;
         default:
             switch (s.control) {

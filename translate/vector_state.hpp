@@ -23,6 +23,7 @@ struct VectorState {
     static bool hostHasXsave();
 
     static constexpr uint8_t kX87 = 1 << 7;  // in HostFrame::refused, beside a bit for each VectorLevel
+    static constexpr uint8_t kAll = 0xff;     // with CR0.TS
     static uint8_t refused(const Cpu& cpu, const FpuTraps& traps);
     // Bits 511:256 of registers 0 to 15, which a host without AVX-512 can't take.
     static bool beyondYmm(const Cpu& cpu);
