@@ -83,6 +83,13 @@ class Tlb {
     uint64_t readTag(uint64_t linear) const { return entries_[indexOf(linear)].readTag; }
     uint64_t writeTag(uint64_t linear) const { return entries_[indexOf(linear)].writeTag; }
     uintptr_t addend(uint64_t linear) const { return entries_[indexOf(linear)].addend; }
+    // The host's address of so many bytes in one page, at most 4096; null: the entry does not know them.
+    uint8_t* find(uint64_t linear, unsigned bytes, bool write) const {
+        const Entry& e = entries_[indexOf(linear)];
+        const uint64_t tag = write ? e.writeTag : e.readTag, page = ~uint64_t(kPageSize - 1);
+        const bool there = tag == (linear & page) && tag == ((linear + bytes - 1) & page);
+        return there ? reinterpret_cast<uint8_t*>(linear + e.addend) : nullptr;
+    }
 
     // Room of kRoom bytes for who runs code against this TLB and wants to reach it and the entries from one
     // address. The 64 KiB below belong to it as well: a stack may grow there.

@@ -342,6 +342,10 @@ bool BlockEmitter::isCrossing() const {
     switch (z_->mnemonic) {
         case ZYDIS_MNEMONIC_SYSCALL:
         case ZYDIS_MNEMONIC_SYSRET:
+        case ZYDIS_MNEMONIC_SYSENTER:
+        case ZYDIS_MNEMONIC_SYSEXIT:
+        case ZYDIS_MNEMONIC_IRET:
+        case ZYDIS_MNEMONIC_IRETD:
         case ZYDIS_MNEMONIC_IRETQ:
         case ZYDIS_MNEMONIC_RDTSC:
         case ZYDIS_MNEMONIC_RDTSCP:
@@ -422,9 +426,9 @@ uint8_t BlockEmitter::describeMove(Site& s) const {
     return uint8_t(Site::Move::kIs | (merges ? Site::Move::kMerges : 0) | unsigned(guest));
 }
 
-// Whether the last operand is in memory, of 64-bit code without a segment of its own.
+// Whether the last operand is in memory, of code without segments that matter.
 bool BlockEmitter::hasFlatOperand() const {
-    if (!code64_ || z_->address_width != 64 || z_->attributes & ZYDIS_ATTRIB_HAS_SEGMENT) return false;
+    if (segmented() || z_->address_width != bits() || z_->attributes & ZYDIS_ATTRIB_HAS_SEGMENT) return false;
     if (!z_->operand_count_visible) return false;
     const ZydisDecodedOperand& last = operands_[z_->operand_count_visible - 1u];
     return last.type == ZYDIS_OPERAND_TYPE_MEMORY && addressable(last.mem);

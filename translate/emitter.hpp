@@ -217,6 +217,8 @@ class BlockEmitter {
     bool mayCross() const;
     bool hasFlatOperand() const;
     void cross(const asmjit::Label& slow);
+    void crossBySysenter(const asmjit::Label& slow, int32_t executed);
+    void loadFlatSegment(unsigned segment, unsigned dpl, bool code);
     void crossBySystemCall(const asmjit::Label& slow, int32_t executed);
     void crossByReturn(const asmjit::Label& slow, int32_t executed);
     void returnTo(unsigned level, const asmjit::Label& slow, int32_t executed);

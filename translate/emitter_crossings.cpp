@@ -1,6 +1,7 @@
-// SYSCALL, SYSRET and IRETQ between 64-bit code of both sides as host code: the ordinary case that
-// translator_crossings.cpp knows, when the frame of the other side is known to be up to date and the target
-// is in its table. Everything else goes there.
+// SYSCALL, SYSRET and IRETQ between 64-bit code of both sides as host code, SYSENTER and SYSEXIT between
+// 32-bit code of flat segments: the ordinary case that translator_crossings.cpp and translator_legacy.cpp
+// know, when the frame of the other side is known to be up to date and the target is in its table. Everything
+// else goes there.
 #include <cstring>
 
 #include "cpu/flat_segment.hpp"
@@ -15,10 +16,10 @@ namespace {
 
 constexpr uint64_t kUserTag = 4;  // in which Cpu's tags of both sides differ
 
-// All of a segment that SYSCALL and SYSRET load but the selector, which is in the lowest word.
-uint64_t firstWord(unsigned dpl, bool code) {
+// All of a segment that system calls load but the selector, which is in the lowest word.
+uint64_t firstWord(unsigned dpl, bool code, bool is64) {
     uint64_t v;
-    const Segment s = flatSegment(0, dpl, code, code);
+    const Segment s = flatSegment(0, dpl, code, is64);
     static_assert(offsetof(Segment, selector) == 0 && offsetof(Segment, limit) == 4);
     std::memcpy(&v, &s, sizeof v);
     return v;
@@ -27,9 +28,15 @@ uint64_t firstWord(unsigned dpl, bool code) {
 }  // namespace
 
 bool BlockEmitter::mayCross() const {
-    if (!code64_ || segmented() || context_.trace || block_->single) return false;
-    return z_->mnemonic == ZYDIS_MNEMONIC_SYSCALL || z_->mnemonic == ZYDIS_MNEMONIC_IRETQ ||
-           (z_->mnemonic == ZYDIS_MNEMONIC_SYSRET && z_->operand_width == 64);
+    if (segmented() || context_.trace || block_->single) return false;
+    switch (z_->mnemonic) {
+        case ZYDIS_MNEMONIC_SYSCALL:
+        case ZYDIS_MNEMONIC_IRETQ: return code64_;
+        case ZYDIS_MNEMONIC_SYSRET: return code64_ && z_->operand_width == 64;
+        case ZYDIS_MNEMONIC_SYSENTER:
+        case ZYDIS_MNEMONIC_SYSEXIT: return !code64_;
+        default: return false;
+    }
 }
 
 // With guest registers in their standard places and flags in the frame. rcx and rdx hold what is of the
@@ -48,7 +55,12 @@ void BlockEmitter::cross(const Label& slow) {
     a_.jne(slow);
     a_.test(ofProcessor(p.flags, 4), uint32_t(flag::TF | flag::VM | flag::NT | flag::AC));
     a_.jnz(slow);
-    z_->mnemonic == ZYDIS_MNEMONIC_IRETQ ? crossByReturn(slow, executed) : crossBySystemCall(slow, executed);
+    switch (z_->mnemonic) {
+        case ZYDIS_MNEMONIC_IRETQ: return crossByReturn(slow, executed);
+        case ZYDIS_MNEMONIC_SYSENTER:
+        case ZYDIS_MNEMONIC_SYSEXIT: return crossBySysenter(slow, executed);
+        default: return crossBySystemCall(slow, executed);
+    }
 }
 
 void BlockEmitter::crossBySystemCall(const Label& slow, int32_t executed) {
@@ -112,15 +124,7 @@ void BlockEmitter::crossBySystemCall(const Label& slow, int32_t executed) {
         a_.movzx(x86::ecx, x86::cx);
     }
     const unsigned dpl = calls ? 0 : 3;
-    auto load = [&](unsigned segment, bool code) {
-        const Segment* s = p.segment[segment];
-        a_.mov(x86::rdx, firstWord(dpl, code));
-        a_.or_(x86::rdx, x86::rcx);
-        a_.mov(of(s, 8), x86::rdx);
-        a_.mov(of(&s->base, 8), 0);
-        a_.mov(of(&s->unusable, 1), 0);
-    };
-    load(Cs, true);
+    loadFlatSegment(Cs, dpl, true);
     // SS is the descriptor behind CS's, or the one in front of it.
     if (calls) {
         a_.add(x86::ecx, 8);
@@ -131,8 +135,72 @@ void BlockEmitter::crossBySystemCall(const Label& slow, int32_t executed) {
         a_.or_(x86::ecx, 3);
         a_.movzx(x86::ecx, x86::cx);
     }
-    load(Ss, false);
+    loadFlatSegment(Ss, dpl, false);
     a_.mov(of(p.cpl, 4), dpl);
+    enterCrossed(&otherFrame, executed);
+}
+
+// With the selector in rcx and the processor in rax.
+void BlockEmitter::loadFlatSegment(unsigned segment, unsigned dpl, bool code) {
+    const Segment* s = context_.terms.places.segment[segment];
+    a_.mov(x86::rdx, firstWord(dpl, code, code && code64_));
+    a_.or_(x86::rdx, x86::rcx);
+    a_.mov(ofProcessor(s, 8), x86::rdx);
+    a_.mov(ofProcessor(&s->base, 8), 0);
+    a_.mov(ofProcessor(&s->unusable, 1), 0);
+}
+
+// SYSENTER and SYSEXIT of 32-bit code, in 32-bit protected mode: CS and SS stay as flat as they are, all the
+// other segments are the other frame's as well.
+void BlockEmitter::crossBySysenter(const Label& slow, int32_t executed) {
+    constexpr uint64_t kWhole = 1ull << 32;
+    const bool enters = z_->mnemonic == ZYDIS_MNEMONIC_SYSENTER;
+    const ProcessorPlaces& p = context_.terms.places;
+    const Mem otherFrame = enters ? KILN_FRAME(withoutAc) : KILN_FRAME(user);
+    a_.test(ofProcessor(p.cr0, 4), uint32_t(cr0::PE));
+    a_.jz(slow);
+    a_.test(ofProcessor(p.efer, 4), uint32_t(efer::LMA));
+    a_.jnz(slow);
+    a_.test(ofProcessor(p.sysenterCs, 4), 0xfffc);
+    a_.jz(slow);
+    a_.mov(x86::rcx, kWhole);
+    a_.cmp(x86::rcx, KILN_FRAME(segments[Cs].readEnd));
+    a_.jne(slow);
+    a_.mov(x86::rdx, otherFrame);
+    a_.mov(x86::rcx, KILN_FRAME(segmentsVersion));
+    a_.cmp(x86::rcx, x86::qword_ptr(x86::rdx, at(offsetof(HostFrame, segmentsVersion))));
+    a_.jne(slow);
+    if (enters) {
+        a_.mov(x86::ecx, ofProcessor(p.sysenterEip, 4));
+    } else {
+        a_.cmp(ofProcessor(p.cpl, 4), 0);
+        a_.jne(slow);
+        loadGuest(x86::rcx, Rdx);
+        a_.mov(x86::ecx, x86::ecx);
+    }
+    findCrossed(slow, &otherFrame);
+
+    a_.mov(x86::rax, KILN_FRAME(processor));
+    countInline(enters ? TrapKind::SystemCall : TrapKind::SystemReturn);
+    if (enters) {
+        a_.and_(ofProcessor(p.flags, 4), ~uint32_t(flag::IF | flag::RF));
+        a_.mov(x86::ecx, ofProcessor(p.sysenterEsp, 4));
+    } else {
+        loadGuest(x86::rcx, Rcx);
+        a_.mov(x86::ecx, x86::ecx);
+    }
+    storeGuest(Rsp, x86::rcx);
+    const unsigned dpl = enters ? 0 : 3;
+    for (const unsigned segment : {Cs, Ss}) {
+        a_.movzx(x86::ecx, ofProcessor(p.sysenterCs, 2));
+        if (enters) a_.and_(x86::ecx, 0xfffc);
+        const unsigned further = (segment == Ss ? 8 : 0) + (enters ? 0 : 16);
+        if (further) a_.add(x86::ecx, further);
+        if (!enters) a_.or_(x86::ecx, 3);
+        a_.movzx(x86::ecx, x86::cx);
+        loadFlatSegment(segment, dpl, segment == Cs);
+    }
+    a_.mov(ofProcessor(p.cpl, 4), dpl);
     enterCrossed(&otherFrame, executed);
 }
 

@@ -141,6 +141,7 @@ struct HostFrame {
     };
     Downward downward[6];
     uint64_t surroundings;  // above bit 31 of what the table of jump targets knows (surroundings.hpp)
+    uint64_t segmentsVersion;  // frames with the same one have the same segments
 
     // -- the context's. Under which the jump table and the marks of pages were filled: under another
     // `lookupTag` they lose what does not belong to global pages, under another of the others everything.
@@ -196,6 +197,7 @@ static_assert(kPageMarks + Tlb::kEntries * sizeof(uint32_t) <= Tlb::kRoom);
 inline void copyWords(void* to, const void* from, size_t bytes) {
     using Word [[gnu::may_alias]] = uint64_t;
     const auto* source = static_cast<const volatile Word*>(from);
+#pragma GCC unroll 8
     for (size_t n = 0; n < bytes / 8; n++) static_cast<Word*>(to)[n] = source[n];
 }
 inline void moveProcessor(HostFrame& to, const HostFrame& from) {

@@ -24,7 +24,7 @@ struct ProcessorPlaces {
     const CounterTime* time;   // the guest's, wherever that is; null: it is not read off the host's counter
     const int64_t* tscOffset;  // from there to the processor's TSC
     const uint64_t* tscAux;
-    const uint64_t *efer, *star, *lstar, *sfmask;
+    const uint64_t *efer, *star, *lstar, *sfmask, *sysenterCs, *sysenterEsp, *sysenterEip;
     bool *committed, *alignmentChecks;
     uint64_t *lookupTag, *globalTag;
     Tlb** dataTlb;

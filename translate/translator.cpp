@@ -638,7 +638,7 @@ const uint8_t* Translator::goOn(HostFrame& f) {
 // What the run loop would do where it has nothing else to do.
 const uint8_t* Translator::enterNext(HostFrame& f) {
     Cpu& c = cpu_;
-    if (f.slice > 0) {
+    if (f.slice > 0 && !nowhere_) {
         if (c.threaded) fenceGuest();
         c.committed_ = false;
         c.flags.change(flag::RF, false);

@@ -192,7 +192,7 @@ class Translator final : public HotCode {
     // -- other privilege levels (translator_crossings.cpp)
     const uint8_t* system(HostFrame& frame, Site& site);
     bool readTsc(HostFrame& frame, const Site& site);
-    bool mayCross(const HostFrame& frame, const Site& site) const;
+    bool mayCross(const HostFrame& frame) const;
     bool systemCall(HostFrame& frame, const Site& site);
     bool systemReturn(HostFrame& frame, const Site& site);
     uint64_t plainDescriptor(uint16_t selector) const;
@@ -200,12 +200,13 @@ class Translator final : public HotCode {
     void rememberReturn(HostFrame& frame, const Segment& cs, uint64_t csDescriptor, const Segment& ss,
                         uint64_t ssDescriptor) const;
     bool enterHandler(HostFrame& frame, uint8_t vector, Cpu::Source source, const Fault* fault = nullptr);
+    bool enterHandlerLong(HostFrame& frame, uint8_t vector, Cpu::Source source, const Fault* fault);
     bool softwareInterrupt(HostFrame& frame, const Site& site);
     const uint8_t* enterFaultHandler(HostFrame& frame, const Site& site, const Fault& fault);
     std::optional<Fault> faultAhead(const Site& site) const;
     bool deniesPort(uint16_t port, unsigned size) const;
     const uint8_t* lookAround(HostFrame& frame, uint64_t rip);
-    const uint8_t* moveToCr3(HostFrame& frame, const Site& site);
+    const uint8_t* moveToCr3(HostFrame& frame, const Site& site, uint64_t value);
     const uint8_t* moveToCr8(HostFrame& frame, const Site& site);
     const uint8_t* writeControl(HostFrame& frame, const Site& site);
     const uint8_t* invalidatePage(HostFrame& frame, const Site& site);
@@ -215,6 +216,16 @@ class Translator final : public HotCode {
     void setFlags(HostFrame& frame, uint64_t value);
     void levelChanged();
     const uint8_t* crossed(HostFrame& frame, const Site& site);
+    // -- outside 64-bit mode (translator_legacy.cpp)
+    bool enterHandlerProtected(HostFrame& frame, uint8_t vector, Cpu::Source source, const Fault* fault);
+    bool enterHandlerReal(HostFrame& frame, uint8_t vector);
+    bool interruptReturnLegacy(HostFrame& frame, const Site& site);
+    bool returnToV86(HostFrame& frame, const uint8_t* items);
+    bool systemEnter(HostFrame& frame);
+    bool systemExit(HostFrame& frame, const Site& site);
+    bool staysFlat() const;
+    HostFrame& followSegments(HostFrame& frame);
+    HostFrame& behindCrossing(HostFrame& frame);
     // -- where modes, frames and faults are at play (translator_system.cpp)
     void notePlaces();
     bool mayBothHit(uint64_t source, uint64_t destination) const;
@@ -291,7 +302,11 @@ class Translator final : public HotCode {
     const Block* wanted_ = nullptr;  // to be recorded from when it is entered next
     int64_t withheld_ = 0;           // of HostFrame::slice
     Surroundings now_;               // as of the last look
+    Surroundings lastSegmented_;     // the segmented ones that were looked up last
     bool nowhere_ = false;           // in none that host code can be for
+    std::array<Cpu::FastSegment, 6> segments_{};  // as frames of this version have them
+    uint64_t segmentsVersion_ = 0;
+    bool segmentsDownward_ = false;  // one of them expands down
     uint64_t generation_ = 0;        // of the store, when it was looked at last
     bool wantsRoom_ = false;
     HostFrame* frame_ = nullptr;  // while host code runs

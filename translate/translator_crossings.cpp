@@ -21,38 +21,49 @@ const uint8_t* Translator::system(HostFrame& f, Site& s) {
         t.promoted++;
         return host;
     };
+    const bool free = mayCross(f), in64 = s.block->mode == CodeMode::Code64;
     switch (s.mnemonic) {
         case ZYDIS_MNEMONIC_RDTSC:
         case ZYDIS_MNEMONIC_RDTSCP:
             if (readTsc(f, s)) return done(TrapKind::Rdtsc, resume(f, s));
             break;
         case ZYDIS_MNEMONIC_SYSCALL:
-            if (mayCross(f, s) && systemCall(f, s)) return done(TrapKind::SystemCall, crossed(f, s));
+            if (free && in64 && systemCall(f, s)) return done(TrapKind::SystemCall, crossed(f, s));
             break;
         case ZYDIS_MNEMONIC_SYSRET:
-            if (mayCross(f, s) && systemReturn(f, s)) return done(TrapKind::SystemReturn, crossed(f, s));
+            if (free && in64 && systemReturn(f, s)) return done(TrapKind::SystemReturn, crossed(f, s));
+            break;
+        case ZYDIS_MNEMONIC_SYSENTER:
+            if (free && systemEnter(f)) return done(TrapKind::SystemCall, crossed(f, s));
+            break;
+        case ZYDIS_MNEMONIC_SYSEXIT:
+            if (free && systemExit(f, s)) return done(TrapKind::SystemReturn, crossed(f, s));
+            break;
+        case ZYDIS_MNEMONIC_IRET:
+        case ZYDIS_MNEMONIC_IRETD:
+            if (free && !in64 && interruptReturnLegacy(f, s)) return done(TrapKind::Iret, crossed(f, s));
             break;
         case ZYDIS_MNEMONIC_IRETQ:
-            if (mayCross(f, s) && interruptReturn(f)) return done(TrapKind::Iret, crossed(f, s));
+            if (free && interruptReturn(f)) return done(TrapKind::Iret, crossed(f, s));
             break;
         case ZYDIS_MNEMONIC_MOV:
         case ZYDIS_MNEMONIC_LMSW:
-            if (mayCross(f, s) && !cpu_.cpl)
+            if (free && !cpu_.cpl)
                 if (const uint8_t* host = writeControl(f, s)) return done(TrapKind::WriteControl, host);
             break;
         case ZYDIS_MNEMONIC_INVLPG:
-            if (mayCross(f, s) && !cpu_.cpl) return done(TrapKind::Invlpg, invalidatePage(f, s));
+            if (free && !cpu_.cpl) return done(TrapKind::Invlpg, invalidatePage(f, s));
             break;
         case ZYDIS_MNEMONIC_INVPCID:
-            if (mayCross(f, s) && invalidatePcid(f, s)) return done(TrapKind::Invpcid, behind(f, s));
+            if (free && in64 && invalidatePcid(f, s)) return done(TrapKind::Invpcid, behind(f, s));
             break;
         case ZYDIS_MNEMONIC_HLT:
-            if (mayCross(f, s) && !cpu_.cpl && cpu_.flags.test(flag::IF))
+            if (free && !cpu_.cpl && cpu_.flags.test(flag::IF))
                 if (const uint8_t* host = halt(f, s)) return done(TrapKind::Hlt, host);
             break;
         case ZYDIS_MNEMONIC_INT:
         case ZYDIS_MNEMONIC_INT3:
-            if (mayCross(f, s) && softwareInterrupt(f, s)) return done(TrapKind::Interrupt, crossed(f, s));
+            if (free && softwareInterrupt(f, s)) return done(TrapKind::Interrupt, crossed(f, s));
             break;
         default: break;
     }
@@ -72,10 +83,9 @@ bool Translator::readTsc(HostFrame& f, const Site& s) {
 }
 
 // Whether behind the instruction there would be nothing to do but to go on.
-bool Translator::mayCross(const HostFrame& f, const Site& s) const {
+bool Translator::mayCross(const HostFrame& f) const {
     const Cpu& c = cpu_;
-    return s.block->mode == CodeMode::Code64 && !recording_ && !c.breakpoints_.code &&
-           !c.flags.test(flag::TF | flag::VM | flag::NT) && !c.pendingDebug &&
+    return !recording_ && !c.breakpoints_.code && !c.flags.test(flag::TF | flag::NT) && !c.pendingDebug &&
            !f.attention->load(std::memory_order_relaxed) && !c.io.log.on(LogCategory::Exec);
 }
 
@@ -116,8 +126,8 @@ uint64_t Translator::plainDescriptor(uint16_t selector) const {
     if (!index || selector & 4 || index + 7 > c.gdtr.limit) return 0;
     const uint64_t linear = c.gdtr.base + index;
     const Tlb& tlb = c.tlbFor(false, true);
-    if (tlb.readTag(linear) != ((linear + 7) & ~kPageMask)) return 0;
-    const auto d = loadGuest<uint64_t>(reinterpret_cast<const void*>(linear + tlb.addend(linear)));
+    const uint8_t* place = tlb.find(linear, 8, false);
+    const uint64_t d = place ? loadGuest<uint64_t>(place) : 0;
     return d & kAccessed ? d : 0;
 }
 
@@ -126,14 +136,16 @@ static bool isCodeOf(const Segment& s, unsigned level) {
     return s.present() && s.isCode() && !s.conforming() && s.dpl() == level && s.longMode() && !s.big();
 }
 
+// And of compatibility mode.
+static bool isOldCodeOf(const Segment& s, unsigned level) {
+    return s.present() && s.isCode() && !s.conforming() && s.dpl() == level && !s.longMode();
+}
+
 bool Translator::interruptReturn(HostFrame& f) {
     Cpu& c = cpu_;
-    const uint64_t sp = f.gpr(Rsp);
-    const Tlb& tlb = *c.dataTlb_;
-    if (c.cpl || tlb.readTag(sp) != ((sp + 39) & ~kPageMask)) return false;
-    auto item = [&](unsigned n) {
-        return loadGuest<uint64_t>(reinterpret_cast<const void*>(sp + 8 * n + tlb.addend(sp)));
-    };
+    const uint8_t* items = c.cpl ? nullptr : c.dataTlb_->find(f.gpr(Rsp), 40, false);
+    if (!items) return false;
+    auto item = [&](unsigned n) { return loadGuest<uint64_t>(items + 8 * n); };
     const uint64_t target = item(0), image = item(2);
     const auto csSelector = uint16_t(item(1)), ssSelector = uint16_t(item(4));
     const unsigned level = csSelector & 3;
@@ -141,20 +153,21 @@ bool Translator::interruptReturn(HostFrame& f) {
 
     const uint64_t csDescriptor = plainDescriptor(csSelector);
     const Segment cs = Cpu::unpack(csSelector, csDescriptor);
-    if (!isCodeOf(cs, level)) return false;
+    const bool to64 = isCodeOf(cs, level);
+    if (!to64 && (level != 3 || !isOldCodeOf(cs, level) || target > cs.limit)) return false;
     uint64_t ssDescriptor = csDescriptor;
     Segment ss{.selector = ssSelector, .rights = uint16_t(level << 5), .unusable = true};
     if ((ssSelector & 3) != level) return false;
     if (ssSelector & ~3) {
         ssDescriptor = plainDescriptor(ssSelector);
         ss = Cpu::unpack(ssSelector, ssDescriptor);
-        if (!ss.present() || !ss.writable() || ss.dpl() != level) return false;
+        if (!ss.present() || !ss.writable() || ss.dpl() != level || !(to64 || ss.big())) return false;
     } else if (level == 3) {
         return false;
     }
 
-    rememberReturn(f, cs, csDescriptor, ss, ssDescriptor);
-    f.gpr(Rsp) = item(3);
+    if (to64) rememberReturn(f, cs, csDescriptor, ss, ssDescriptor);
+    f.gpr(Rsp) = to64 ? item(3) : uint32_t(item(3));
     c.nmiBlocked = false;
     c.seg[Cs] = cs;
     c.seg[Ss] = ss;
@@ -200,20 +213,19 @@ void Translator::rememberReturn(HostFrame& f, const Segment& cs, uint64_t csDesc
 
 // -- interrupts
 
-// Eight bytes of a table or a stack of the system's, if the TLB knows them; null: it does not.
-static uint8_t* inTlb(const Tlb& tlb, uint64_t linear, unsigned bytes, bool write) {
-    const uint64_t tag = write ? tlb.writeTag(linear) : tlb.readTag(linear);
-    const bool there = tag == ((linear + bytes - 1) & ~kPageMask) && tag == (linear & ~kPageMask);
-    return there ? reinterpret_cast<uint8_t*>(linear + tlb.addend(linear)) : nullptr;
+// Onto a stack and by tables that the TLB knows. False: nothing has been done.
+bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, const Fault* fault) {
+    if (cpu_.real()) return enterHandlerReal(f, vector);
+    return cpu_.longMode() ? enterHandlerLong(f, vector, source, fault)
+                           : enterHandlerProtected(f, vector, source, fault);
 }
 
-// As Cpu::enterHandlerLong(), through an interrupt or trap gate without a stack of its own to CPL 0, onto a
-// stack and by tables that the TLB knows. False: nothing has been done.
-bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, const Fault* fault) {
+// As Cpu::enterHandlerLong(), through an interrupt or trap gate without a stack of its own to CPL 0.
+bool Translator::enterHandlerLong(HostFrame& f, uint8_t vector, Cpu::Source source, const Fault* fault) {
     Cpu& c = cpu_;
     const Tlb& tables = c.tlbFor(false, true);
     if (c.idtr.limit < vector * 16u + 15) return false;
-    const uint8_t* entry = inTlb(tables, c.idtr.base + vector * 16u, 16, false);
+    const uint8_t* entry = tables.find(c.idtr.base + vector * 16u, 16, false);
     if (!entry) return false;
     const auto low = loadGuest<uint64_t>(entry), high = loadGuest<uint64_t>(entry + 8);
     constexpr uint64_t kPresent = 1ull << 47, kKind = 0x1eull << 40, kInterrupt = 0xeull << 40,
@@ -236,14 +248,14 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, 
     uint64_t sp = f.gpr(Rsp);
     if (newStack) {
         constexpr unsigned kRsp0 = 4;
-        const uint8_t* place = kRsp0 + 7 <= c.tr.limit ? inTlb(tables, c.tr.base + kRsp0, 8, false) : nullptr;
+        const uint8_t* place = kRsp0 + 7 <= c.tr.limit ? tables.find(c.tr.base + kRsp0, 8, false) : nullptr;
         if (!place) return false;
         sp = loadGuest<uint64_t>(place);
     }
     constexpr unsigned kItems = 5;  // RIP, CS, RFLAGS, RSP, SS
     const bool hasError = fault && fault->hasError;
     sp = (sp & ~15ull) - (kItems + hasError) * 8;
-    uint8_t* stack = inTlb(tables, sp, (kItems + hasError) * 8, true);
+    uint8_t* stack = tables.find(sp, (kItems + hasError) * 8, true);
     if (!stack) return false;
 
     const uint64_t flags = c.flags.others() | arithmeticFlags(f.flags) | 2;
@@ -264,18 +276,18 @@ bool Translator::enterHandler(HostFrame& f, uint8_t vector, Cpu::Source source, 
     return true;
 }
 
-// INT n and INT3, in 64-bit mode. False: nothing has been done.
+// INT n and INT3. False: nothing has been done.
 bool Translator::softwareInterrupt(HostFrame& f, const Site& s) {
     if (cpu_.io.log.on(LogCategory::Int)) return false;
-    f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
+    f.rip = (ripOf(f.page + uint64_t(s.target)) + s.bytes) & cpu_.ipMask_;
     return enterHandler(f, uint8_t(s.constant), Cpu::Source::SoftwareInt);
 }
 
-// A fault of the site's instruction in 64-bit mode, in front of which everything is as it should be. Null:
+// A fault of the site's instruction, in front of which everything is as it should be. Null:
 // the processor has to see to it.
 const uint8_t* Translator::enterFaultHandler(HostFrame& f, const Site& s, const Fault& fault) {
     Cpu& c = cpu_;
-    if (!mayCross(f, s) || c.io.log.on(LogCategory::Int) || f.x87 != X87Place::InCpu || c.patience_ < 2)
+    if (!mayCross(f) || c.io.log.on(LogCategory::Int) || f.x87 != X87Place::InCpu || c.patience_ < 2)
         return nullptr;
     f.rip = ripOf(f.page + uint64_t(s.target));
     const uint64_t at = f.rip;
@@ -287,9 +299,8 @@ const uint8_t* Translator::enterFaultHandler(HostFrame& f, const Site& s, const 
     t.state = TrapSite::State::Inline;
     t.target = fault.vector;
     t.promoted++;
-    levelChanged();
     f.slice -= s.index;
-    return enterNext(followContext(f));
+    return enterNext(behindCrossing(f));
 }
 
 // The slice is over at the end of a block because somebody wants the run loop to look around
@@ -298,11 +309,12 @@ const uint8_t* Translator::enterFaultHandler(HostFrame& f, const Site& s, const 
 const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
     Cpu& c = cpu_;
     LocalApic& apic = c.io.apic;
-    if (!c.held_ || f.slice + c.held_ <= 0 || recording_ || c.codeMode_ != CodeMode::Code64 || nowhere_ ||
-        c.idle() || c.pendingDebug || c.stiShadow || c.movSsShadow || c.flags.test(flag::TF | flag::VM) ||
-        c.runAlone_ || c.breakpoints_.code || c.io.log.on(LogCategory::Exec) || c.io.log.on(LogCategory::Int))
+    if (!c.held_ || f.slice + c.held_ <= 0 || recording_ || nowhere_ || c.idle() || c.pendingDebug ||
+        c.stiShadow || c.movSsShadow || c.flags.test(flag::TF) || c.runAlone_ || c.breakpoints_.code ||
+        c.io.log.on(LogCategory::Exec) || c.io.log.on(LogCategory::Int))
         return nullptr;
     f.rip = rip;
+    bool entered = false;
     if (apic.attention()) {
         DeviceGuard guard(c.threads());
         const int vector = apic.onlyFixed();
@@ -310,31 +322,32 @@ const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
         if (c.flags.test(flag::IF)) {
             if (!enterHandler(f, uint8_t(vector), Cpu::Source::External)) return nullptr;
             apic.acknowledge();
-            levelChanged();
             statistics_.interrupts++;
+            entered = true;
         }
     }
     c.slice_ = f.slice += std::exchange(c.held_, 0);
-    HostFrame& n = followContext(f);
+    HostFrame& n = entered ? behindCrossing(f) : f;
     if (!apic.attention() || !c.flags.test(flag::IF)) return enterNext(n);
     noteExit(Exit::Events);
     outcome_ = Outcome::Left;
     return exit_;
 }
 
-// MOV to a control register and LMSW, in 64-bit mode. Null: the interpreter has to see to it.
+// MOV to a control register and LMSW, at CPL 0. Null: the interpreter has to see to it.
 const uint8_t* Translator::writeControl(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
     constexpr uint64_t kOfTheFpu = cr0::MP | cr0::EM | cr0::TS | cr0::NE;
-    uint64_t v = f.gpr(s.guest);
+    const bool in64 = c.codeMode_ == CodeMode::Code64, loadsPdptes = !in64 && c.cr4 & cr4::PAE;
+    uint64_t v = in64 ? f.gpr(s.guest) : uint32_t(f.gpr(s.guest));
     switch (s.mnemonic) {
         case ZYDIS_MNEMONIC_LMSW: v = (c.cr0 & ~14ull) | (v & 15); break;
         default:
             switch (s.control) {
                 case 0: break;
-                case 3: return moveToCr3(f, s);
+                case 3: return loadsPdptes ? nullptr : moveToCr3(f, s, v);
                 case 4:
-                    if ((v ^ c.cr4) & ~cr4::PGE) return nullptr;
+                    if (loadsPdptes || (v ^ c.cr4) & ~cr4::PGE) return nullptr;
                     c.setCr4(v);
                     return behind(f, s);
                 default: return moveToCr8(f, s);
@@ -368,7 +381,7 @@ const uint8_t* Translator::halt(HostFrame& f, const Site& s) {
 // INVPCID, in 64-bit mode, by a descriptor that the TLB knows. False: nothing has been done.
 bool Translator::invalidatePcid(HostFrame& f, const Site& s) {
     Cpu& c = cpu_;
-    const uint8_t* descriptor = c.cpl ? nullptr : inTlb(*c.dataTlb_, f.operand, 16, false);
+    const uint8_t* descriptor = c.cpl ? nullptr : c.dataTlb_->find(f.operand, 16, false);
     if (!descriptor) return false;
     const auto pcid = loadGuest<uint64_t>(descriptor), linear = loadGuest<uint64_t>(descriptor + 8);
     const uint64_t type = f.gpr(s.guest);
@@ -379,11 +392,11 @@ bool Translator::invalidatePcid(HostFrame& f, const Site& s) {
     return true;
 }
 
-// To CR3, in 64-bit mode. Null: the interpreter has to see to it.
-const uint8_t* Translator::moveToCr3(HostFrame& f, const Site& s) {
+// To CR3, where there are no PDPTEs to be loaded. Null: the interpreter has to see to it.
+const uint8_t* Translator::moveToCr3(HostFrame& f, const Site& s, uint64_t value) {
     Cpu& c = cpu_;
-    const uint64_t value = f.gpr(s.guest), keeps = c.cr4 & cr4::PCIDE ? 1ull << 63 : 0;
-    if (c.cpl || (value & ~keeps) >> c.model.physicalBits) return nullptr;
+    const uint64_t keeps = c.cr4 & cr4::PCIDE ? 1ull << 63 : 0;
+    if ((value & ~keeps) >> c.model.physicalBits) return nullptr;
     c.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     c.setCr3(value);
     return behind(f, s);
@@ -406,7 +419,7 @@ const uint8_t* Translator::moveToCr8(HostFrame& f, const Site& s) {
     return enterNext(f);
 }
 
-// INVLPG, at CPL 0 in 64-bit mode.
+// INVLPG, at CPL 0.
 const uint8_t* Translator::invalidatePage(HostFrame& f, const Site& s) {
     if (cpu_.canonicalBase(f.operand)) cpu_.flushPage(f.operand);
     return behind(f, s);
@@ -416,7 +429,7 @@ const uint8_t* Translator::invalidatePage(HostFrame& f, const Site& s) {
 const uint8_t* Translator::behind(HostFrame& f, const Site& s) {
     f.rip = ripOf(f.page + uint64_t(s.target)) + s.bytes;
     f.slice -= s.index + 1;
-    return enterNext(followContext(f));
+    return enterNext(followSegments(f));
 }
 
 // What the instruction raises before it does anything else; a handler of the interpreter's would throw it.
@@ -448,11 +461,11 @@ bool Translator::deniesPort(uint16_t port, unsigned size) const {
     if (c.real() || !(c.v86() || c.cpl > c.flags.iopl())) return false;
     if (c.tr.unusable || !(c.tr.type() & 8) || c.tr.limit < 103) return true;
     const Tlb& tables = c.tlbFor(false, true);
-    const uint8_t* offset = inTlb(tables, c.tr.base + 102, 2, false);
+    const uint8_t* offset = tables.find(c.tr.base + 102, 2, false);
     if (!offset) return false;
     const uint32_t place = loadGuest<uint16_t>(offset) + port / 8u;
     if (place + 1 > c.tr.limit) return true;
-    const uint8_t* bits = inTlb(tables, c.tr.base + place, 2, false);
+    const uint8_t* bits = tables.find(c.tr.base + place, 2, false);
     return bits && loadGuest<uint16_t>(bits) >> (port & 7) & ((1u << size) - 1);
 }
 
@@ -461,7 +474,7 @@ void Translator::setFlags(HostFrame& f, uint64_t v) {
     cpu_.flags.others() = uint32_t(v & (0x3f7fd5 & ~flag::Arithmetic));
 }
 
-// CPL or AC may be others now; the mode is the same, 64-bit mode without checks of alignment.
+// CPL or AC may be others now; the mode is the same, without checks of alignment.
 void Translator::levelChanged() {
     Cpu& c = cpu_;
     c.alignmentChecks_ = false;
@@ -472,9 +485,8 @@ void Translator::levelChanged() {
 
 // On with the host code at HostFrame::rip, on the TLB that is the right one now.
 const uint8_t* Translator::crossed(HostFrame& f, const Site& s) {
-    levelChanged();
     f.slice -= s.index + 1;
-    return enterNext(followContext(f));
+    return enterNext(behindCrossing(f));
 }
 
 }  // namespace kiln

@@ -7,7 +7,7 @@ namespace kiln {
 
 void Translator::noteSurroundings() {
     const Cpu& c = cpu_;
-    if (generation_ != store_->generation()) now_ = {};
+    if (generation_ != store_->generation()) now_ = lastSegmented_ = {};
     nowhere_ = false;
     if (c.flat_ && c.codeMode_ != CodeMode::Code16) {
         now_ = {};
@@ -21,26 +21,40 @@ void Translator::noteSurroundings() {
     for (const Cpu::FastSegment& f : c.fast_) s.whole &= f.readEnd > 0xffff && f.writeEnd > 0xffff;
     s.codeBase = c.fast_[Cs].base;
     s.codeEnd = c.codeEnd_;
-    const bool same = now_.segmented() && now_.codeBase == s.codeBase && now_.codeEnd == s.codeEnd &&
-                      now_.code32 == s.code32 && now_.bigStack == s.bigStack && now_.v86 == s.v86 &&
-                      now_.whole == s.whole;
-    if (!same) {
+    auto known = [&](const Surroundings& k) {
+        return k.segmented() && k.codeBase == s.codeBase && k.codeEnd == s.codeEnd && k.code32 == s.code32 &&
+               k.bigStack == s.bigStack && k.v86 == s.v86 && k.whole == s.whole;
+    };
+    if (known(now_)) return;
+    if (!known(lastSegmented_)) {
         const auto held = store_->lock();
-        now_ = store_->surroundings(s);
+        lastSegmented_ = store_->surroundings(s);
     }
+    now_ = lastSegmented_;
     nowhere_ = !now_.segmented();
 }
 
 void Translator::segmentsToFrame(HostFrame& f) {
+    const Cpu& c = cpu_;
     f.surroundings = now_.key;
     static_assert(sizeof(HostFrame::Segment) == sizeof(Cpu::FastSegment));
     static_assert(offsetof(HostFrame::Segment, readEnd) == offsetof(Cpu::FastSegment, readEnd));
     static_assert(offsetof(HostFrame::Segment, writeEnd) == offsetof(Cpu::FastSegment, writeEnd));
-    std::memcpy(f.segments, cpu_.fast_.data(), sizeof f.segments);
+    bool downward = false;
+    if (c.protectedMode())
+        for (const Segment& s : c.seg) downward |= s.expandDown() && !s.unusable;
+    if (downward || segmentsDownward_ || std::memcmp(&segments_, &c.fast_, sizeof segments_) != 0) {
+        segments_ = c.fast_;
+        segmentsDownward_ = downward;
+        segmentsVersion_++;
+    }
+    if (f.segmentsVersion == segmentsVersion_) return;
+    f.segmentsVersion = segmentsVersion_;
+    std::memcpy(f.segments, c.fast_.data(), sizeof f.segments);
     std::memset(f.downward, 0, sizeof f.downward);
-    if (!cpu_.protectedMode()) return;
+    if (!downward) return;
     for (unsigned r = 0; r < 6; r++) {
-        const Segment& s = cpu_.seg[r];
+        const Segment& s = c.seg[r];
         if (!s.expandDown() || s.unusable) continue;
         const uint64_t high = s.big() ? 1ull << 32 : 0x10000;
         f.downward[r] = {uint64_t(s.limit) + 1, high, s.writable() ? high : 0};

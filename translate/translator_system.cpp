@@ -33,6 +33,9 @@ void Translator::notePlaces() {
                &c.msr.star,
                &c.msr.lstar,
                &c.msr.sfmask,
+               &c.msr.sysenterCs,
+               &c.msr.sysenterEsp,
+               &c.msr.sysenterEip,
                &c.committed_,
                &c.alignmentChecks_,
                &c.lookupTag_,
@@ -154,8 +157,7 @@ const uint8_t* Translator::changeAc(HostFrame& f, Site& s) {
     if (cpu_.cpl) return interpret(f, s);
     cpu_.flags.change(flag::AC, s.mnemonic == ZYDIS_MNEMONIC_STAC);
     cpu_.smapChanged();
-    HostFrame& n = followContext(f);
-    if (cpu_.codeMode_ != CodeMode::Code64) segmentsToFrame(n);
+    HostFrame& n = followSegments(f);
     return s.spanned && &n != &f ? withoutHandles(n, s, s.index + 1) : resume(n, s);
 }
 

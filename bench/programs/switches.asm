@@ -59,7 +59,7 @@ start:  mov esp, 0x90000
         lgdt [gdtr]
         jmp 8:wide
 
-%include "bare32.inc"
+%include "bare.inc"
         align 8
 gdt:    dq 0, 0x00209a0000000000, 0x0000920000000000
 gdtr:   dw 23
@@ -163,4 +163,4 @@ wide:   mov ax, 16
         jmp stop
 changed: db 'result changed', 0
 
-%include "bare64.inc"
+%include "lines.inc"

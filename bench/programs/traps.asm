@@ -58,7 +58,7 @@ start:  mov esp, STACK
         lgdt [gdtr]
         jmp CODE:wide
 
-%include "bare32.inc"
+%include "bare.inc"
         align 8
 gdt:    dq 0, 0x00209a0000000000, 0x0000920000000000
 gdtr:   dw 23
@@ -489,7 +489,7 @@ absent: inc ebx
         add qword [rsp], 3      ; the MOV
         iretq
 
-%include "bare64.inc"
+%include "lines.inc"
         align 8
 tests:  dq ports, cpuids, msrs, apics, hpets, pmtimers, uarts, vgas, vgaloops, vgapoints, ides, ideloops, ipis, timers
         dq controls, flushes, ints, faults
