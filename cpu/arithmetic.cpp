@@ -257,25 +257,27 @@ typename TwiceOf<T>::U dividend(Cpu& c) {
 }
 
 template <class T, class Src>
-void divBody(Cpu& c, const Insn& i) {
+bool divBody(Cpu& c, const Insn& i) {
     using U = typename TwiceOf<T>::U;
     T by = Src::template load<T>(c, i);
     U n = dividend<T>(c);
-    if (by == 0 || T(n >> (sizeof(T) * 8)) >= by) raise(kDE);
+    if (by == 0 || T(n >> (sizeof(T) * 8)) >= by) return c.fails({kDE});
     setWideResult<T>(c, T(n / by), T(n % by));  // all flags undefined
+    return true;
 }
 
 template <class T, class Src>
-void idivBody(Cpu& c, const Insn& i) {
+bool idivBody(Cpu& c, const Insn& i) {
     using U = typename TwiceOf<T>::U;
     using S = typename TwiceOf<T>::S;
     using Signed = std::make_signed_t<T>;
     auto by = S(Signed(Src::template load<T>(c, i)));
     auto n = S(dividend<T>(c));
-    if (by == 0 || (by == -1 && U(n) == U(1) << (sizeof(U) * 8 - 1))) raise(kDE);
+    if (by == 0 || (by == -1 && U(n) == U(1) << (sizeof(U) * 8 - 1))) return c.fails({kDE});
     S q = S(n / by);
-    if (q != S(Signed(T(q)))) raise(kDE);
+    if (q != S(Signed(T(q)))) return c.fails({kDE});
     setWideResult<T>(c, T(q), T(n % by));  // all flags undefined
+    return true;
 }
 
 #define KILN_MULDIV(NAME, BODY)                                                   \

@@ -19,11 +19,12 @@ void asciiAdjust(Cpu& c, const Insn&) {
     c.flags.set<uint8_t>(al(c), carry, false, carry);  // OF, SF, ZF, PF undefined
 }
 
-void aam(Cpu& c, const Insn& i) {
+bool aam(Cpu& c, const Insn& i) {
     uint8_t base = uint8_t(i.imm), v = al(c);
-    if (base == 0) raise(kDE);
+    if (base == 0) return c.fails({kDE});
     setAx(c, uint16_t(uint16_t(v / base) << 8 | v % base));
     c.flags.logic<uint8_t>(v % base);  // OF, AF, CF undefined
+    return true;
 }
 
 void aad(Cpu& c, const Insn& i) {

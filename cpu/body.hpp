@@ -4,6 +4,9 @@
 //     void cmc(Cpu& c, const Insn&) { c.flags.setCf(!c.flags.cf()); }
 //     {ZYDIS_MNEMONIC_CMC, only<cmc>}
 //
+// A body raises a fault by raise(), which throws and so costs a microsecond or two; one whose faults guests
+// may want often returns bool instead, and false after Cpu::fails().
+//
 // Bodies never touch ModRM, prefixes or addresses: operands come through RegOperand, MemOperand, ImmOperand,
 // and families such as `binary<Add>` choose the form by operand kinds and width.
 #pragma once
@@ -53,17 +56,31 @@ namespace kiln {
 
 using Body = void (*)(Cpu&, const Insn&);
 
+// Whether the body has done what it is there for.
+template <auto body>
+inline bool ran(Cpu& c, const Insn& i) {
+    if constexpr (std::is_void_v<decltype(body(c, i))>) {
+        body(c, i);
+        return true;
+    } else {
+        return body(c, i);
+    }
+}
+
 // The next instruction in the block follows. Never inlined into straightLong, which would cost it a stack
 // frame.
-template <Body body>
+template <auto body>
 [[gnu::noinline]] void straight(Cpu& c, const Insn* i) {
     c.at = i;
-    body(c, *i);
+    if (!ran<body>(c, *i)) [[unlikely]] {
+        c.next = nullptr;
+        return;
+    }
     KILN_DISPATCH(c, i + 1);
 }
 
 // The body has set rip, and nothing else changed that a look-up of the next block depends on.
-template <Body body>
+template <auto body>
 void leaving(Cpu& c, const Insn* i) {
     c.at = i;
     body(c, *i);
@@ -72,12 +89,11 @@ void leaving(Cpu& c, const Insn* i) {
 
 // Goes back to the run loop behind this instruction: modes, IF or the address space may have changed. Bodies
 // that transfer control set rip themselves.
-template <Body body>
+template <auto body>
 void serializing(Cpu& c, const Insn* i) {
     c.at = i;
     c.rip = c.nextRip(*i) & c.ipMask();
-    body(c, *i);
-    c.refund(i);
+    if (ran<body>(c, *i)) c.refund(i);
     c.next = nullptr;
 }
 
@@ -91,18 +107,18 @@ uint64_t trapTarget(const Cpu& c) {
         default: return 0;
     }
 }
-template <TrapKind Kind, Body body>
-void trapping(Cpu& c, const Insn& i) {
+template <TrapKind Kind, auto body>
+auto trapping(Cpu& c, const Insn& i) {
     TrapScope scope(c.trapHere(Kind), trapTarget<Kind>(c));
-    body(c, i);
+    return body(c, i);
 }
 
 // -- selectors for rows with one form
-template <Body body>
+template <auto body>
 Handler only(const Shape&) {
     return straight<body>;
 }
-template <Body body>
+template <auto body>
 Handler onlySerializing(const Shape&) {
     return serializing<body>;
 }
@@ -196,7 +212,7 @@ struct Imm {
 
 // The quick form of a handler with a memory operand in 64-bit mode: on a TLB miss it hands over to `general`,
 // the same instruction with operand type Mem, so that the common way needs neither calls nor a stack frame.
-template <Body body, Handler general, class M, class T, bool Write>
+template <auto body, Handler general, class M, class T, bool Write>
 void straightLong(Cpu& c, const Insn* i) {
     c.at = i;
     if (!M::template hits<T, Write>(c, *i)) [[unlikely]]

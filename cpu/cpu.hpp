@@ -226,6 +226,11 @@ class Cpu : public CpuState {
     void fpuTrapsChanged();      // and what from CR0.TS and EM, and what CR4 and XCR0 enable
 
     // -- exceptions and interrupts (exceptions.cpp)
+    // The running instruction raises a fault, which is delivered when its handler has returned; false.
+    bool fails(const Fault& f) {
+        failure_ = f;
+        return false;
+    }
     enum class Source : uint8_t { External, Exception, SoftwareInt, Int3OrInto, Int1 };
     void deliver(uint8_t vector, Source source, bool hasError = false, uint32_t error = 0);
     void softwareInterrupt(uint8_t vector, Source source, uint64_t returnRip);
@@ -289,8 +294,8 @@ class Cpu : public CpuState {
     // What segment, descriptor-table and MSR bases are checked for: the widest addresses of the model,
     // whether CR4.LA57 is set or not.
     bool canonicalBase(uint64_t linear) const;
-    uint64_t readMsr(uint32_t index);  // throws #GP(0)
-    void writeMsr(uint32_t index, uint64_t v);
+    std::optional<uint64_t> readMsr(uint32_t index);  // none, and false: #GP(0)
+    bool writeMsr(uint32_t index, uint64_t v);
     MsrPlace msrPlace(uint32_t index, bool write);  // with CPL 0
     void moveTsc(int64_t by);
     struct CpuidResult {
@@ -586,6 +591,7 @@ class Cpu : public CpuState {
     int64_t slice_ = 0;  // instructions left; a block's are taken off when it is entered
     int64_t sliceLength_ = 0;
     uint64_t executedBefore_ = 0;
+    std::optional<Fault> failure_;  // see fails()
     int patience_ = 0;  // faults until others get a look at the clock
     int64_t held_ =
         0;  // the rest of the slice while a single instruction runs, or until events were looked at

@@ -241,6 +241,8 @@ void Cpu::runBlock(const Block* b) {
         i->run(*this, i);
     }
 #endif
+    if (failure_) [[unlikely]]
+        takeFault(*std::exchange(failure_, {}));
     block = nullptr;
 }
 

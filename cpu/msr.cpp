@@ -216,11 +216,11 @@ constexpr bool isX2apic(uint32_t index) { return index >= 0x800 && index <= 0x8f
 
 }  // namespace
 
-uint64_t Cpu::readMsr(uint32_t index) {
+std::optional<uint64_t> Cpu::readMsr(uint32_t index) {
     if (isX2apic(index)) {
         uint64_t v;
         DeviceGuard guard(threads());
-        if (!model.has(F::X2APIC) || !io.apic.readMsr(index, v)) raise(kGP, 0);
+        if (!model.has(F::X2APIC) || !io.apic.readMsr(index, v)) return {};
         return v;
     }
     if (const MsrRow* row = rowOf(model, index)) {
@@ -229,27 +229,26 @@ uint64_t Cpu::readMsr(uint32_t index) {
         if (row->read) return row->read(*this, n);
     }
     io.log.oddity("rdmsr of an absent register", "{:08x} at rip {:x}", index, at ? currentRip() : rip);
-    raise(kGP, 0);
+    return {};
 }
 
-void Cpu::writeMsr(uint32_t index, uint64_t v) {
+bool Cpu::writeMsr(uint32_t index, uint64_t v) {
     if (isX2apic(index)) {
         DeviceGuard guard(threads());
-        if (!model.has(F::X2APIC) || !io.apic.writeMsr(index, v)) raise(kGP, 0);
-        return;
+        return model.has(F::X2APIC) && io.apic.writeMsr(index, v);
     }
     const MsrRow* row = rowOf(model, index);
     const uint32_t n = row ? index - row->first : 0;
     if (row && row->valid && row->valid(*this, n, v)) {
         if (!row->write) {
             *row->storage(*this, n) = v;
-            return;
+            return true;
         }
-        if (row->write(*this, n, v)) return;
+        if (row->write(*this, n, v)) return true;
     }
     io.log.oddity(row ? "wrmsr of a reserved value" : "wrmsr of an absent register",
                   "{:08x} = {:x} at rip {:x}", index, v, at ? currentRip() : rip);
-    raise(kGP, 0);
+    return false;
 }
 
 MsrPlace Cpu::msrPlace(uint32_t index, bool write) {

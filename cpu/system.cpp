@@ -317,13 +317,16 @@ void rdrand(Cpu& c, const Insn& i) {
 Handler rdrandForm(const Shape& s) {
     return byWidth(s.bits(0), []<class T>() { return straight<rdrand<T>>; });
 }
-void rdmsr(Cpu& c, const Insn&) {
-    requireCpl0(c);
-    setEdxEax(c, c.readMsr(c.gpr.get<uint32_t>(Rcx * 8)));
+bool rdmsr(Cpu& c, const Insn&) {
+    const auto v = c.cpl ? std::nullopt : c.readMsr(c.gpr.get<uint32_t>(Rcx * 8));
+    if (!v) return c.fails({kGP, true, 0});
+    setEdxEax(c, *v);
+    return true;
 }
-void wrmsr(Cpu& c, const Insn&) {
-    requireCpl0(c);
-    c.writeMsr(c.gpr.get<uint32_t>(Rcx * 8), c.gpr[Rdx] << 32 | c.gpr.get<uint32_t>(Rax * 8));
+bool wrmsr(Cpu& c, const Insn&) {
+    const bool done =
+        !c.cpl && c.writeMsr(c.gpr.get<uint32_t>(Rcx * 8), c.gpr[Rdx] << 32 | c.gpr.get<uint32_t>(Rax * 8));
+    return done || c.fails({kGP, true, 0});
 }
 void rdpmc(Cpu& c, const Insn&) {  // no counters
     if (c.cpl && !(c.cr4 & cr4::PCE)) raise(kGP, 0);

@@ -144,11 +144,12 @@ class LegacyFuzz {
     void userPiece(Code& c) {
         c.begin();
         c.mov(4, (is16() ? kUserStack - kData : kUserStack) + below(random_, 4) * 4);
-        switch (below(random_, 24)) {
+        switch (below(random_, 25)) {
             case 0:
             case 1:
             case 2:
             case 3: c({0xcd, 0x80}); break;
+            case 24: c({0xd9, 0xe8, 0xdd, 0xd8}); break;                // fld1; fstp st0
             case 4: c({0xcd, oneIn(random_, 2) ? 0x06 : 0x90}); break;  // not for everybody, and none
             case 5: c({0xcc}); break;
             case 6: c({0x0f, 0x0b}); break;
@@ -171,7 +172,9 @@ class LegacyFuzz {
                 if (kind_ != Kind::Compat) c({0x9c, 0x0e}), pushEnd(c), c({oneIn(random_, 3) ? 0xcb : 0xcf});
                 break;
             case 19: c.wide({0x01, 0xc3}), c({0x9c, 0x58}); break;
-            default: c.access(oneIn(random_, 2), int(below(random_, 4)), dataPlace(), false);
+            default:
+                if (oneIn(random_, 4)) c({0x64 | int(random_() & 1)});
+                c.access(oneIn(random_, 2), int(below(random_, 4)), dataPlace(), false);
         }
         c.end();
         if (oneIn(random_, 4)) c({0x90});
@@ -190,7 +193,7 @@ class LegacyFuzz {
     void kernelPiece(Code& c) {
         const bool ss = c.bits() == 32;
         c.begin();
-        switch (below(random_, 16)) {
+        switch (below(random_, 17)) {
             case 0: c({0xfa}); break;
             case 1: c({0xfb}); break;
             case 2: c({0x9c, 0x9d}); break;
@@ -205,6 +208,9 @@ class LegacyFuzz {
             case 11: c({0x0f, 0x20, 0xe0}), c.wide({0x35}), c.word(cr4::PGE, 4), c({0x0f, 0x22, 0xe0}); break;
             case 12: c({0x0f, 0x06}); break;
             case 13: sameLevelReturn(c); break;
+            case 14:
+                if (oneIn(random_, 3)) changeDescriptor(c, ss);
+                break;
             default: c.wide({0x01, 0xc3});
         }
         c.end();
@@ -221,6 +227,16 @@ class LegacyFuzz {
         c({0x83});
         c.address(6, kTable + (kData / kPageSize + below(random_, kDataPages)) * 4);
         c({int(1 + below(random_, 7))});
+    }
+    // XOR of an access byte: accessed, type, DPL, present.
+    void changeDescriptor(Code& c, bool ss) {
+        static constexpr int kSlots[] = {kCode3, kData3, kOddUserCode, kOddUserData, kOddCode, kOddData};
+        static constexpr int kChanges[] = {0x01, 0x02, 0x04, 0x20, 0x40, 0x60, 0x80};
+        if (kind_ == Kind::Real) return;
+        if (ss) c({0x36});
+        c({0x80});
+        c.address(6, SystemGuest::kGdtAt + (kSlots[below(random_, 6)] & ~7) + 5);
+        c({kChanges[below(random_, 7)]});
     }
     void sameLevelReturn(Code& c) {
         if (c.bits() == 64) return;
@@ -292,8 +308,9 @@ class LegacyFuzz {
                                 dpl(oneIn(r, 6) ? unsigned(r() & 3) : level);
         const uint32_t base = oneIn(r, 2) ? 0 : uint32_t(below(r, 4) * 0x1000);
         const unsigned size = kind_ == Kind::Compat && code && oneIn(r, 2) ? 2 : oneIn(r, 6) ? 0 : 4;
-        uint64_t d = oneIn(r, 3) ? segment(access, base, uint32_t(0x60000 + below(r, 0x1c000)), size)
-                                 : segment(access, base, 0xfffff, 8 | size);
+        const auto limit = uint32_t(oneIn(r, 3) ? kKernel + below(r, 0x300) : 0x5000 + below(r, 0x80000));
+        uint64_t d =
+            oneIn(r, 3) ? segment(access, base, limit, size) : segment(access, base, 0xfffff, 8 | size);
         if (oneIn(r, 5)) d &= ~(1ull << 40);  // not accessed
         if (oneIn(r, 12)) d ^= 1ull << 47;    // absent
         return d;
@@ -340,13 +357,20 @@ class LegacyFuzz {
             b.put<uint64_t>(SystemGuest::kTssAt + 4, 0x6000);
         } else {
             b.put<uint32_t>(SystemGuest::kTssAt + 4, 0x6000);
-            b.put<uint16_t>(SystemGuest::kTssAt + 8, oneIn(r, 12) ? kOddData : kData0);
+            b.put<uint16_t>(SystemGuest::kTssAt + 8,
+                            uint16_t((oneIn(r, 4) ? kOddData : kData0) | oneIn(r, 20)));
         }
         b.setGdt(kOddCode, odd(r, true, 0));
         b.setGdt(kOddData, odd(r, false, 0));
         b.setGdt(kOddUserCode, odd(r, true, 3));
         b.setGdt(kOddUserData, odd(r, false, 3));
         c.segmentsChanged();
+        if (kind_ == Kind::User32 && oneIn(r, 3)) {  // with other segments
+            const uint16_t cs = oneIn(r, 3) ? kCode3 : kOddUserCode, ss = oneIn(r, 3) ? kData3 : kOddUserData;
+            c.seg[Cs] = Cpu::unpack(cs, b.gdt(cs)), c.seg[Ss] = Cpu::unpack(ss, b.gdt(ss));
+            c.rip = uint32_t(kUser - c.seg[Cs].base);
+            c.segmentsChanged();
+        }
         if (kind_ == Kind::V86) {
             c.tr.limit = 0x68 + 32 + 8192;
             b.put<uint16_t>(SystemGuest::kTssAt + 102, 0x68 + 32);
@@ -413,6 +437,8 @@ class LegacyFuzz {
         d.equal("cr0", a.cr0, b.cr0);
         d.equal("cr3", a.cr3, b.cr3);
         d.equal("cr4", a.cr4, b.cr4);
+        d.equal("fip", a.fpu.instructionPointer, b.fpu.instructionPointer);
+        d.equal("fcs", a.fpu.instructionSelector, b.fpu.instructionSelector);
         d.equal("shutdown", plain_.shutdown.empty(), translated_.shutdown.empty());
         const uint8_t *x = plain_.host(0), *y = translated_.host(0);
         if (std::memcmp(x, y, GuestBench::kLow))

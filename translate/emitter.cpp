@@ -426,6 +426,57 @@ uint8_t BlockEmitter::describeMove(Site& s) const {
     return uint8_t(Site::Move::kIs | (merges ? Site::Move::kMerges : 0) | unsigned(guest));
 }
 
+// Other instructions that operateOnDevice() does.
+uint8_t BlockEmitter::describeOperation(Site& s) const {
+    using Move = Site::Move;
+    if (s.pair || isAtomic() || s.bytes > 8 || !std::has_single_bit(s.bytes)) return 0;
+    switch (z_->mnemonic) {
+        case ZYDIS_MNEMONIC_STOSB:
+        case ZYDIS_MNEMONIC_STOSW:
+        case ZYDIS_MNEMONIC_STOSD:
+        case ZYDIS_MNEMONIC_STOSQ:
+        case ZYDIS_MNEMONIC_LODSB:
+        case ZYDIS_MNEMONIC_LODSW:
+        case ZYDIS_MNEMONIC_LODSD:
+        case ZYDIS_MNEMONIC_LODSQ:
+            if (z_->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPNE)) return 0;
+            s.constant = z_->address_width / 8;
+            return Move::kIs;
+        case ZYDIS_MNEMONIC_INC:
+        case ZYDIS_MNEMONIC_DEC:
+        case ZYDIS_MNEMONIC_NOT:
+        case ZYDIS_MNEMONIC_NEG: return Move::kIs;
+        case ZYDIS_MNEMONIC_ADD:
+        case ZYDIS_MNEMONIC_OR:
+        case ZYDIS_MNEMONIC_ADC:
+        case ZYDIS_MNEMONIC_SBB:
+        case ZYDIS_MNEMONIC_AND:
+        case ZYDIS_MNEMONIC_SUB:
+        case ZYDIS_MNEMONIC_XOR:
+        case ZYDIS_MNEMONIC_CMP:
+        case ZYDIS_MNEMONIC_TEST:
+        case ZYDIS_MNEMONIC_XCHG: break;
+        default: return 0;
+    }
+    if (z_->operand_count_visible != 2) return 0;
+    const bool reads = operands_[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    const ZydisDecodedOperand& other = operands_[reads ? 0 : 1];
+    const auto how = uint8_t(Move::kIs | (reads ? Move::kMerges : 0));
+    if (other.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        s.constant = uint32_t(other.imm.value.u);
+        return how | Move::kConstant;
+    }
+    if (other.type != ZYDIS_OPERAND_TYPE_REGISTER) return 0;
+    if (const int high = highByteOf(other.reg.value); high >= 0)
+        return uint8_t(how | Move::kHighByte | unsigned(high));
+    const int guest = guestOf(other.reg.value);
+    return guest < 0 ? 0 : uint8_t(how | unsigned(guest));
+}
+
+uint8_t BlockEmitter::describeAccess(Site& s) const {
+    return s.moves() ? describeMove(s) : describeOperation(s);
+}
+
 // Whether the last operand is in memory, of code without segments that matter.
 bool BlockEmitter::hasFlatOperand() const {
     if (segmented() || z_->address_width != bits() || z_->attributes & ZYDIS_ATTRIB_HAS_SEGMENT) return false;
@@ -532,7 +583,7 @@ void BlockEmitter::resumeSlow() {
         Tail& t = tails_[n];
         Site& s = sites_[t.site];
         if (s.kind != Site::Kind::Miss && s.kind != Site::Kind::System) continue;
-        if (t.operand.hasBase()) s.guest = describeMove(s);
+        if (t.operand.hasBase()) s.guest = describeAccess(s);
         if (!resume.isValid()) resume = a_.newLabel();
         t.resume = resume;
         s.level = vectors_, s.x87 = x87_, s.x87Page = x87Page_;

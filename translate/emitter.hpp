@@ -377,6 +377,8 @@ class BlockEmitter {
     bool isTrap() const;
     void describeTrap(Site& site) const;
     uint8_t describeMove(Site& site) const;
+    uint8_t describeOperation(Site& site) const;
+    uint8_t describeAccess(Site& site) const;
     void noteCall(size_t site);
     // The interpreter does this instruction, or all from it on. `checked`: what operands share was looked up
     // before.

@@ -132,6 +132,7 @@ void BlockEmitter::putSegment(unsigned segment) {
     a_.mov(ofProcessor(&s->base, 8), x86::rdx);
     a_.mov(ofProcessor(context_.terms.places.fastBase[segment], 8), x86::rdx);
     a_.mov(ofSegment(offsetof(HostFrame::Segment, base), segment, 8), x86::rdx);
+    a_.mov(KILN_FRAME(segmentsVersion), 0);
 }
 
 bool BlockEmitter::pushSegment(unsigned segment) {

@@ -141,7 +141,7 @@ struct HostFrame {
     };
     Downward downward[6];
     uint64_t surroundings;  // above bit 31 of what the table of jump targets knows (surroundings.hpp)
-    uint64_t segmentsVersion;  // frames with the same one have the same segments
+    uint64_t segmentsVersion;  // frames with the same one have the same segments; 0: host code loaded one
 
     // -- the context's. Under which the jump table and the marks of pages were filled: under another
     // `lookupTag` they lose what does not belong to global pages, under another of the others everything.

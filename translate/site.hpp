@@ -1,6 +1,8 @@
 // A place where host code calls the translator. There are many of them: places in code are kept as distances
 // from the start of the code buffer, 0 where there is none.
 #pragma once
+#include <Zydis/Zydis.h>
+
 #include <cstdint>
 
 #include "cpu/insn.hpp"
@@ -38,16 +40,16 @@ struct Site {
     bool usesX87 : 1 = false;                     // the interpreter will look at it
     bool spanned : 1 = false;                     // by operands that share a look-up
     bool write : 1 = false, aligned : 1 = false;  // what is wanted of the operand
-    bool pair : 1 = false;          // [rSI] and [rDI] are wanted at once: see Translator::missed
-    bool strings : 1 = false;       // which REP MOVS or STOS may find on several pages
-    bool behindSti : 1 = false;     // who leaves here leaves in the shadow of STI
-    bool wide : 1 = false;          // with an operand size of 64 bits
-    bool limited : 1 = false;       // in a loop of a trace, HostFrame::beyond is to be added to the slice
+    bool pair : 1 = false;       // [rSI] and [rDI] are wanted at once: see Translator::missed
+    bool strings : 1 = false;    // which REP MOVS or STOS may find on several pages
+    bool behindSti : 1 = false;  // who leaves here leaves in the shadow of STI
+    bool wide : 1 = false;       // with an operand size of 64 bits
+    bool limited : 1 = false;    // in a loop of a trace, HostFrame::beyond is to be added to the slice
     // What the instruction may raise before it does anything else: Translator::faultAhead().
     enum Raises : uint8_t { Nothing, Undefined, WantsCpl0, WantsIopl, WantsIoplInV86 };
     uint8_t raises : 3 = Nothing;
-    uint16_t mnemonic = 0;          // Zydis's, of the instruction
-    uint16_t index = 0;             // of the instruction in its block
+    uint16_t mnemonic = 0;  // Zydis's, of the instruction
+    uint16_t index = 0;     // of the instruction in its block
     // In a trace, from the trace's start: instructions that HostFrame::slice does not show yet, and pages up
     // to the block's.
     int16_t executed = 0;
@@ -88,11 +90,14 @@ struct Site {
     };
 
     static constexpr uint32_t kInDx = ~0u;
-    // What a MOV or MOVZX between registers in memory and a general register does, in Site::guest.
+    // What a MOV or MOVZX between registers in memory and a general register does, in Site::guest. And other
+    // instructions of a register or a constant and registers in memory: kMerges tells that those are only
+    // read, for a string instruction `constant` is the size of an address in bytes.
     struct Move {
         static constexpr uint8_t kIs = 0x80, kConstant = 0x40, kMerges = 0x20, kHighByte = 0x10,
                                  kRegister = 0x0f;
     };
+    bool moves() const { return mnemonic == ZYDIS_MNEMONIC_MOV || mnemonic == ZYDIS_MNEMONIC_MOVZX; }
 
     bool leads() const { return kind == Kind::Link || kind == Kind::OtherPage; }
 };

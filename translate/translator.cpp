@@ -586,6 +586,14 @@ const uint8_t* Translator::interpret(HostFrame& f, Site& s) {
         outcome_ = Outcome::Threw;
         return exit_;
     }
+    if (c.failure_) [[unlikely]] {
+        const Fault fault = *std::exchange(c.failure_, {});
+        if (c.at == alone->insns.data()) {  // all in front of it is as it was
+            c.block = nullptr;
+            return raised(f, s, fault);
+        }
+        return faulted(f, fault);
+    }
     const uint64_t tag = f.lookupTag, forgotten = f.forgotten, key = now_.key;
     HostFrame& n = followContext(f);
     toFrame(n);

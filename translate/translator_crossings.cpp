@@ -21,6 +21,7 @@ const uint8_t* Translator::system(HostFrame& f, Site& s) {
         t.promoted++;
         return host;
     };
+    if (f.x87 != X87Place::InCpu) VectorState::pointersToCpu(f, cpu_);  // while CS is the same
     const bool free = mayCross(f), in64 = s.block->mode == CodeMode::Code64;
     switch (s.mnemonic) {
         case ZYDIS_MNEMONIC_RDTSC:
@@ -320,6 +321,7 @@ const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
         const int vector = apic.onlyFixed();
         if (vector < 0) return nullptr;
         if (c.flags.test(flag::IF)) {
+            if (f.x87 != X87Place::InCpu) VectorState::pointersToCpu(f, c);
             if (!enterHandler(f, uint8_t(vector), Cpu::Source::External)) return nullptr;
             apic.acknowledge();
             statistics_.interrupts++;

@@ -250,7 +250,7 @@ bool Translator::staysFlat() const {
 // On the TLB that is the right one now, where the segments are the same.
 HostFrame& Translator::followSegments(HostFrame& f) {
     HostFrame& n = followContext(f);
-    // (Code of flat segments does not load any without a call.)
+    // (Host code loads none where they are flat.)
     const bool same = !now_.segmented() && n.segmentsVersion == f.segmentsVersion;
     if (&n != &f && cpu_.codeMode_ != CodeMode::Code64 && !same) segmentsToFrame(n);
     return n;

@@ -2,6 +2,7 @@
 // promoted (promotions.hpp). cpu/io.cpp, cpu/system.cpp and cpu/memory.cpp tell what they do; what may fault,
 // or is watched by a debugger, is left to them.
 #include "translate/code_store.hpp"
+#include "translate/device_operation.hpp"
 #include "translate/flag_image.hpp"
 #include "translate/promoted_code.hpp"
 #include "translate/translator.hpp"
@@ -128,7 +129,10 @@ bool Translator::reach(HostFrame& f, const Site& s, const DeviceAccess& a, int64
     const BeforeAccess before = beforeAccess(slice - s.block->count);
     {
         DeviceGuard guard(cpu_.threads());
-        a.write ? writeDevice(f, s, a) : readDevice(f, s, a);
+        if (!a.port && !s.moves())
+            operateOnDevice(f, s, *a.handler, a.offset, a.size, cpu_.flags.test(flag::DF));
+        else
+            a.write ? writeDevice(f, s, a) : readDevice(f, s, a);
     }
     bool same = sameAround(before, f, s) && !(a.port && before.slice <= 0);
     if (same && cpu_.slice_ != before.slice) {
@@ -217,7 +221,7 @@ const uint8_t* Translator::behindPort(HostFrame& f, const HostBlock& b, unsigned
     return goOn(f);
 }
 
-// A move between a general register and registers in memory; null: it is something else.
+// An instruction of registers in memory and what the processor has at hand; null: it is something else.
 const uint8_t* Translator::registersInMemory(HostFrame& f, Site& s, uint32_t number) {
     Cpu& c = cpu_;
     if (!(s.guest & Site::Move::kIs) || !options_.promote || recording_) return nullptr;
@@ -226,7 +230,9 @@ const uint8_t* Translator::registersInMemory(HostFrame& f, Site& s, uint32_t num
         return nullptr;
     const Tlb::Entry& e = c.dataTlb_->at(linear);
     const uint64_t entryTag = s.write ? e.writeTag : e.readTag;
-    if ((entryTag & ~kPageMask) != (linear & ~kPageMask) || !(entryTag & Tlb::kSlow)) return nullptr;
+    if ((entryTag & ~kPageMask) != (linear & ~kPageMask) || !(entryTag & Tlb::kSlow) ||
+        entryTag & Tlb::kBeside)
+        return nullptr;
     const PhysAddr phys((e.page & ~kPageMask) | (linear & kPageMask));
     DeviceRange range{phys.page().value, kPageSize, phys.page().value, &c.io.apic};
     if (!c.io.apic.ownsPage(phys.page())) {
@@ -380,9 +386,10 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
                    whole = range.begin | cpu | 1ull << 63;
     const unsigned guest = site.guest & Site::Move::kRegister;
     auto loop = loopOf(*site.block);
-    DirectRegister direct = cpu_.threaded || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
-                                ? DirectRegister{}
-                                : a.handler->direct(a.offset, a.size, a.write);
+    DirectRegister direct =
+        cpu_.threaded || !site.moves() || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
+            ? DirectRegister{}
+            : a.handler->direct(a.offset, a.size, a.write);
     const bool anywhere = direct.form == DirectRegister::Form::Steps && direct.steps->anywhere;
     auto called = [&](std::shared_ptr<const TrapLoop> inLoop) {
         const DeviceAccess access{a.handler, 0 - range.base, a.size, a.write, false};
