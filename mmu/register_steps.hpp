@@ -69,6 +69,12 @@ struct RegisterSteps {
         return *this;
     }
 
+    bool stores() const {
+        for (const Step& s : steps)
+            if (s.op == Op::Store) return true;
+        return false;
+    }
+
     const void* device;
     bool anywhere = false;  // they hold for every offset in the handler's memory, not for this register alone
     std::vector<Step> steps;

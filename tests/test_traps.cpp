@@ -84,7 +84,8 @@ struct PlainDevice : IoHandler {
 };
 
 struct Bench : GuestBench {
-    explicit Bench(std::optional<TranslatorOptions> options) : GuestBench(Mode::Long64) {
+    explicit Bench(std::optional<TranslatorOptions> options, bool threads = false)
+        : GuestBench(Mode::Long64, 0, kilnModel(), threads) {
         translator.reset();
         if (options) translator = std::make_unique<Translator>(cpu, *options);
         addRam(kRam, kPages * kPageSize);
@@ -197,7 +198,7 @@ const std::vector<std::vector<uint8_t>> kPieces = {
 
 // Loops of random pieces, with traps done in all ways and by the interpreter.
 struct Done {
-    uint64_t sequences = 0, promoted = 0, interpreted = 0;
+    uint64_t sequences = 0, promoted = 0;
 };
 static Done compareLoops(uint64_t seed, int loops,
                          const std::function<std::vector<uint8_t>(Random&)>& piece) {
@@ -212,14 +213,19 @@ static Done compareLoops(uint64_t seed, int loops,
         const auto code = loopOf(body, 40 + uint32_t(below(random, 700)));
         Bench reference(std::nullopt);
         reference.run(code);
-        for (const auto& options : {Bench::options(false, false), Bench::options(true, false),
-                                    Bench::options(true, true), Bench::options(true, true, 1)}) {
-            Bench b(options);
+        struct Way {
+            bool promote, compound;
+            uint32_t tier2 = 0;
+            bool threads = false;
+        };
+        for (const Way& w : {Way{false, false}, Way{true, false}, Way{true, true}, Way{true, true, 1},
+                             Way{true, true, 0, true}}) {
+            Bench b(Bench::options(w.promote, w.compound, w.tier2), w.threads);
             b.run(code);
             std::string listing;
             for (const uint8_t byte : body) listing += " " + std::to_string(byte);
-            INFO("loop ", n, ":", listing, " promote ", options.promote, " compound ", options.compound,
-                 " tier2 ", options.tier2);
+            INFO("loop ", n, ":", listing, " promote ", w.promote, " compound ", w.compound, " tier2 ",
+                 w.tier2, " threads ", w.threads);
             for (unsigned r = 0; r < 16; r++) CHECK(b.cpu.gpr.slot[r] == reference.cpu.gpr.slot[r]);
             CHECK(b.cpu.flags.value() == reference.cpu.flags.value());
             CHECK(b.cpu.rip == reference.cpu.rip);
@@ -238,7 +244,6 @@ static Done compareLoops(uint64_t seed, int loops,
             }
             CHECK(std::memcmp(b.host(kRam), reference.host(kRam), kPages * kPageSize) == 0);
             done.sequences += b.statistics().sequences;
-            if (options.promote) done.interpreted += b.statistics().calls[size_t(Site::Kind::Miss)];
             for (const TrapSite* t : b.cpu.traps.sites()) done.promoted += t->promoted;
         }
     }
@@ -438,18 +443,23 @@ TEST_CASE("traps: CPUID says what has changed since it was promoted") {
 }
 
 TEST_CASE("traps: MSRs, and values that they do not take") {
-    Bench b(Bench::options(true, true));
-    b.cpu.gpr[Rcx] = 0xc0000082;  // LSTAR
-    b.cpu.gpr[Rax] = 0x1234;
-    b.cpu.gpr[Rdx] = 0;
-    const std::vector<uint8_t> body = {0xff, 0xc0, 0x0f, 0x30, 0x0f, 0x32};  // inc eax; wrmsr; rdmsr
-    b.run(loopOf(body, 300));
-    CHECK(b.cpu.msr.lstar == 0x1234 + 300);
-    CHECK(b.hottest().promoted > 200);
-    b.cpu.gpr[Rdx] = 0x80000000;  // not canonical
-    b.run(loopOf(body, 300));
-    CHECK(b.cpu.rip == GuestBench::kHandlers + 8 * kGP + 1);
-    CHECK(b.cpu.msr.lstar == 0x1234 + 300);
+    for (const bool threads : {false, true}) {
+        CAPTURE(threads);
+        Bench b(Bench::options(true, true), threads);
+        b.cpu.gpr[Rcx] = 0xc0000082;  // LSTAR
+        b.cpu.gpr[Rax] = 0x1234;
+        b.cpu.gpr[Rdx] = 0;
+        const std::vector<uint8_t> body = {0xff, 0xc0, 0x0f, 0x30, 0x0f, 0x32};  // inc eax; wrmsr; rdmsr
+        b.run(loopOf(body, 300));
+        CHECK(b.cpu.msr.lstar == 0x1234 + 300);
+        uint64_t promoted = 0;
+        for (const TrapSite* t : b.cpu.traps.sites()) promoted += t->promoted;
+        CHECK(promoted > 400);        // both
+        b.cpu.gpr[Rdx] = 0x80000000;  // not canonical
+        b.run(loopOf(body, 300));
+        CHECK(b.cpu.rip == GuestBench::kHandlers + 8 * kGP + 1);
+        CHECK(b.cpu.msr.lstar == 0x1234 + 300);
+    }
 }
 
 TEST_CASE("traps: promoted ports are not for those without the right to them") {

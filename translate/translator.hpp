@@ -184,6 +184,7 @@ class Translator final : public HotCode {
     bool wantsDirect(uint32_t site, const TrapSite& trap, uint64_t key, uint64_t whole) const;
     bool promote(uint32_t site, TrapSite& trap, const Promotion& promotion,
                  const std::function<bool(PromotedCode&)>& how);
+    DirectRegister unlocked(DirectRegister direct, bool write) const;
     void promotePort(uint32_t number, TrapSite& trap, uint16_t port, unsigned size, bool write);
     void promoteCpuid(uint32_t number, TrapSite& trap, uint32_t leaf, uint32_t subleaf);
     void promoteMsr(uint32_t number, TrapSite& trap, uint32_t index, bool write);

@@ -305,14 +305,18 @@ std::shared_ptr<const TrapLoop> Translator::loopOf(const HostBlock& block) const
     return TrapLoop::of(cpu_.decoder().zydis(b.mode), b, bytesOf(b));
 }
 
+// What can be had without the lock that several processors' accesses to devices take: what only looks.
+DirectRegister Translator::unlocked(DirectRegister direct, bool write) const {
+    const bool changes = write || (direct.steps && direct.steps->stores());
+    return cpu_.threaded && changes ? DirectRegister{} : direct;
+}
+
 void Translator::promotePort(uint32_t number, TrapSite& t, uint16_t port, unsigned size, bool write) {
     const PortBus& ports = cpu_.io.ports;
     const Site site = store_->sites[number];
     auto loop = loopOf(*site.block);
-    const DirectRegister direct =
-        (cpu_.threaded && write) || (loop && loop->bulk) || !wantsDirect(number, t, port, port)
-            ? DirectRegister{}
-            : ports.direct(port, size, write);
+    const bool wants = !(loop && loop->bulk) && wantsDirect(number, t, port, port);
+    const DirectRegister direct = wants ? unlocked(ports.direct(port, size, write), write) : DirectRegister{};
     const PortBus::Target to = ports.target(port, size);
     if (!direct && !to.handler) return;
     auto guards = [&](PromotedCode& code) {
@@ -366,10 +370,11 @@ void Translator::promoteCpuid(uint32_t number, TrapSite& t, uint32_t leaf, uint3
 
 void Translator::promoteMsr(uint32_t number, TrapSite& t, uint32_t index, bool write) {
     const MsrPlace place = cpu_.msrPlace(index, write);
-    if (place.where == MsrPlace::Where::None || (write && cpu_.threaded)) return;
+    if (place.where == MsrPlace::Where::None) return;
     promote(number, t, {.key = index, .access = {}, .inlined = true}, [&](PromotedCode& code) {
         code.requireCpl0();
         code.requireRegister(Rcx, index);
+        if (write && cpu_.threaded) code.fence();  // it serializes
         write ? code.writeMsr(place) : code.readMsr(place);
         code.resume(t, false);
         return true;
@@ -386,10 +391,9 @@ void Translator::promoteRegister(uint32_t number, TrapSite& t, const Tlb::Entry&
                    whole = range.begin | cpu | 1ull << 63;
     const unsigned guest = site.guest & Site::Move::kRegister;
     auto loop = loopOf(*site.block);
-    DirectRegister direct =
-        cpu_.threaded || !site.moves() || (loop && loop->bulk) || !wantsDirect(number, t, place, whole)
-            ? DirectRegister{}
-            : a.handler->direct(a.offset, a.size, a.write);
+    const bool wants = site.moves() && !(loop && loop->bulk) && wantsDirect(number, t, place, whole);
+    const DirectRegister direct =
+        wants ? unlocked(a.handler->direct(a.offset, a.size, a.write), a.write) : DirectRegister{};
     const bool anywhere = direct.form == DirectRegister::Form::Steps && direct.steps->anywhere;
     auto called = [&](std::shared_ptr<const TrapLoop> inLoop) {
         const DeviceAccess access{a.handler, 0 - range.base, a.size, a.write, false};
