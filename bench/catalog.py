@@ -53,13 +53,13 @@ class Bare:
 
 @dataclasses.dataclass
 class Trap:
-    """A loop of programs/traps.asm, the `test`th of its table, so many times."""
+    """A loop of programs/traps.asm or traps32.asm, the `test`th of its table, so many times."""
     name: str
     test: int
     rounds: int
     result: object = None  # a function of the repetitions, where it is simple
     disk: bool = False     # reads the first IDE disk
-    kernel = "traps"
+    kernel: str = "traps"
 
     def append(self, scale):
         return f"kiln={self.name},{self.test},{self.repeats(scale)}"
@@ -187,7 +187,13 @@ ROWS = [
         Trap("ide-pio", 10, 1024, disk=True), Trap("ide-pio-loop", 11, 1024, disk=True),
         Trap("self-ipi", 12, 800_000, lambda n: n), Trap("timer", 13, 100_000, lambda n: n),
         Trap("control", 14, 2_000_000, lambda n: n * (n + 1) // 2), Trap("flush", 15, 2_000_000, lambda n: 0x400000 * n),
-        Trap("int", 16, 2_000_000, lambda n: n), Trap("fault", 17, 500_000, lambda n: 2 * n),
+        Trap("int", 16, 2_000_000, lambda n: n), Trap("fault", 17, 500_000, lambda n: 2 * n), Trap("vga-operations", 18, 100),
+    ], 3),
+    Row("trap32", "traps of 32-bit and virtual-8086 mode", [
+        Trap(name, test, rounds, lambda n, k=k, more=more: k * n + more, kernel="traps32")
+        for name, test, rounds, k, more in [("int-32", 0, 2_000_000, 1, 0), ("call-32", 1, 1_500_000, 1, 0),
+                                            ("sysenter-32", 2, 8_000_000, 1, 0), ("divide-32", 3, 1_000_000, 1, 0),
+                                            ("page-fault-32", 4, 1_000_000, 1, 0), ("v86", 5, 300_000, 4, 1)]
     ], 3),
     Row("boot", "Linux boot to shell", [Boot("boot"), Boot("boot-cd", cd=True)], 2),
 ]

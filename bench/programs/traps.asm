@@ -451,6 +451,26 @@ flushes:
         jnz .next
         ret
 
+; A sprite drawn by XOR, a byte exchanged, strings of one, a register tested and changed.
+vgaops: call planes
+        mov edx, 0x3ce
+.round: mov edi, 0xa0000
+        mov ecx, 8192
+.point: xor [rdi], cl
+        mov al, ch
+        xchg [rdi], al
+        add rbx, rax
+        test byte [rdi], 3
+        mov esi, edi
+        lodsb
+        stosb
+        and byte [rdi], 0x7f
+        dec ecx
+        jnz .point
+        dec r13d
+        jnz .round
+        jmp column
+
 ints:   mov ecx, r13d
 .next:  int 0x41
         dec ecx
@@ -492,5 +512,5 @@ absent: inc ebx
 %include "lines.inc"
         align 8
 tests:  dq ports, cpuids, msrs, apics, hpets, pmtimers, uarts, vgas, vgaloops, vgapoints, ides, ideloops, ipis, timers
-        dq controls, flushes, ints, faults
+        dq controls, flushes, ints, faults, vgaops
 idt:    times 0x42 * 16 db 0
