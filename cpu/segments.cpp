@@ -113,8 +113,7 @@ bool Cpu::flatSegments() const {
     constexpr uint64_t kAll = 1ull << 32;
     if (codeEnd_ != kAll || stackMask_ != kAll - 1) return false;
     for (SegReg s : {Cs, Ss, Ds, Es})
-        if (fast_[s].base || (s != Cs && (fast_[s].readEnd != kAll || fast_[s].writeEnd != kAll)))
-            return false;
+        if (fast_[s].base || fast_[s].readEnd != kAll || (s != Cs && fast_[s].writeEnd != kAll)) return false;
     return true;
 }
 

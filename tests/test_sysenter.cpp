@@ -27,8 +27,9 @@ struct Bench : SystemGuest {
         cpu.msr.sysenterCs = kCode0;
         cpu.msr.sysenterEip = kEntry;
         cpu.msr.sysenterEsp = kKernelStack;
-        // test esi, esi; jz 1f; mov fs, si; 1: sysexit
-        write(kEntry, std::vector<uint8_t>{0x85, 0xf6, 0x74, 0x02, 0x8e, 0xe6, 0x0f, 0x35});
+        // mov ebp, cs:[60000h]; test esi, esi; jz 1f; mov fs, si; 1: sysexit
+        write(kEntry, std::vector<uint8_t>{0x2e, 0x8b, 0x2d, 0, 0, 6, 0, 0x85, 0xf6, 0x74, 0x02, 0x8e, 0xe6,
+                                           0x0f, 0x35});
         write(kOtherEntry, std::vector<uint8_t>{0xbf, 1, 0, 0, 0, 0x0f, 0x35});  // mov edi, 1; sysexit
         // mov ecx, esp; mov edx, 1f; sysenter; 1: mov ebx, fs:[0]; hlt
         std::vector<uint8_t> user = {0x89, 0xe1, 0xba, 0, 0, 0, 0, 0x0f, 0x34,
@@ -127,5 +128,18 @@ TEST_CASE("SYSENTER and SYSEXIT in host code see whatever has changed") {
             CHECK(x.seg[n].base == y.seg[n].base);
             CHECK(x.seg[n].limit == y.seg[n].limit);
         }
+    }
+}
+TEST_CASE("what is flat but code to be executed only is not read through CS") {
+    for (const bool translates : {false, true}) {
+        CAPTURE(translates);
+        SystemGuest g(GuestBench::Mode::Protected32);
+        g.translator.reset();
+        if (translates) g.translator = std::make_unique<Translator>(g.cpu, TranslatorOptions{.tier1 = 1});
+        g.setGdt(0x40, segment(kCodeXo, 0, 0xfffff, 12));
+        g.cpu.seg[Cs] = Cpu::unpack(0x40, g.gdt(0x40));
+        g.cpu.segmentsChanged();
+        g.code({0x90, 0x2e, 0xa1, 0, 0, 6, 0, 0xf4});  // mov eax, cs:[60000h]
+        CHECK_RAISES(g.runToHalt(10), kGP, 0);
     }
 }

@@ -153,7 +153,6 @@ void BlockEmitter::loadFlatSegment(unsigned segment, unsigned dpl, bool code) {
 // SYSENTER and SYSEXIT of 32-bit code, in 32-bit protected mode: CS and SS stay as flat as they are, all the
 // other segments are the other frame's as well.
 void BlockEmitter::crossBySysenter(const Label& slow, int32_t executed) {
-    constexpr uint64_t kWhole = 1ull << 32;
     const bool enters = z_->mnemonic == ZYDIS_MNEMONIC_SYSENTER;
     const ProcessorPlaces& p = context_.terms.places;
     const Mem otherFrame = enters ? KILN_FRAME(withoutAc) : KILN_FRAME(user);
@@ -163,9 +162,6 @@ void BlockEmitter::crossBySysenter(const Label& slow, int32_t executed) {
     a_.jnz(slow);
     a_.test(ofProcessor(p.sysenterCs, 4), 0xfffc);
     a_.jz(slow);
-    a_.mov(x86::rcx, kWhole);
-    a_.cmp(x86::rcx, KILN_FRAME(segments[Cs].readEnd));
-    a_.jne(slow);
     a_.mov(x86::rdx, otherFrame);
     a_.mov(x86::rcx, KILN_FRAME(segmentsVersion));
     a_.cmp(x86::rcx, x86::qword_ptr(x86::rdx, at(offsetof(HostFrame, segmentsVersion))));

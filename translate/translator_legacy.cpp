@@ -10,8 +10,6 @@ namespace kiln {
 
 namespace {
 
-constexpr uint64_t kWhole = 1ull << 32;  // behind the last byte of a segment of 4 GiB
-
 // Where a stack lies: offsets of `mask` from `base` on, up to `end`.
 struct StackPlace {
     uint64_t base, end, mask;
@@ -243,8 +241,7 @@ bool Translator::staysFlat() const {
     for (const SegReg r : {Es, Ds, Fs, Gs})
         if (c.seg[r].unusable != !c.fast_[r].readEnd) return false;  // one has just been dropped
     return c.flat_ && c.codeMode_ == CodeMode::Code32 && !c.longMode() && c.protectedMode() &&
-           c.fast_[Cs].readEnd == kWhole && isFlat(c.seg[Cs]) && c.seg[Cs].readable() && isFlat(c.seg[Ss]) &&
-           c.seg[Ss].writable();
+           isFlat(c.seg[Cs]) && c.seg[Cs].readable() && isFlat(c.seg[Ss]) && c.seg[Ss].writable();
 }
 
 // On the TLB that is the right one now, where the segments are the same.
