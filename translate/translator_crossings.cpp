@@ -1,7 +1,7 @@
-// Changes of the privilege level and of the address space in 64-bit mode as host code has them done: SYSCALL,
-// SYSRET, interrupts of the local APIC, INT n, faults, IRETQ, INVLPG, INVPCID, writes of control registers
-// where nothing about them is out of the ordinary, without the interpreter and on to the next host code at
-// once. And RDTSC and RDTSCP.
+// Changes of the privilege level and of the address space as host code has them done: SYSCALL, SYSRET,
+// interrupts of the local APIC, INT n, faults, IRETQ, INVLPG, INVPCID, writes of control registers where
+// nothing about them is out of the ordinary, without the interpreter and on to the next host code at once.
+// (Those outside 64-bit mode are in translator_legacy.cpp.) And RDTSC and RDTSCP.
 // cpu/system.cpp and cpu/segments.cpp tell what they do; what needs more than is here is left to them: single
 // steps, faults, descriptors that are not accessed yet, other modes, anything pending.
 #include "cpu/flat_segment.hpp"
@@ -284,8 +284,8 @@ bool Translator::softwareInterrupt(HostFrame& f, const Site& s) {
     return enterHandler(f, uint8_t(s.constant), Cpu::Source::SoftwareInt);
 }
 
-// A fault of the site's instruction, in front of which everything is as it should be. Null:
-// the processor has to see to it.
+// A fault of the site's instruction, in front of which everything is as it should be. Null: the processor has
+// to see to it.
 const uint8_t* Translator::enterFaultHandler(HostFrame& f, const Site& s, const Fault& fault) {
     Cpu& c = cpu_;
     if (!mayCross(f) || c.io.log.on(LogCategory::Int) || f.x87 != X87Place::InCpu || c.patience_ < 2)
@@ -329,7 +329,7 @@ const uint8_t* Translator::lookAround(HostFrame& f, uint64_t rip) {
         }
     }
     c.slice_ = f.slice += std::exchange(c.held_, 0);
-    HostFrame& n = entered ? behindCrossing(f) : f;
+    HostFrame& n = entered ? behindCrossing(f) : followSegments(f);
     if (!apic.attention() || !c.flags.test(flag::IF)) return enterNext(n);
     noteExit(Exit::Events);
     outcome_ = Outcome::Left;
