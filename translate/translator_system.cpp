@@ -66,8 +66,6 @@ bool Translator::mayBothHit(uint64_t source, uint64_t destination) const {
 
 const uint8_t* Translator::missed(HostFrame& f, Site& s, uint32_t number) {
     f.operand &= cpu_.linearMask_;
-    if (s.kind == Site::Kind::Miss && s.guest & Site::Move::kIs)
-        if (const uint8_t* host = registersInMemory(f, s, number)) return host;
     const bool together = !s.pair || mayBothHit(f.gpr(Rsi), f.gpr(Rdi));
     if (s.again && together && !(s.aligned && f.operand & (s.bytes - 1u))) {
         Fault fault;
@@ -84,6 +82,8 @@ const uint8_t* Translator::missed(HostFrame& f, Site& s, uint32_t number) {
             case Cpu::Probe::Unclear: break;
         }
     }
+    if (s.kind == Site::Kind::Miss)
+        if (const uint8_t* host = registersInMemory(f, s, number)) return host;
     if (s.kind == Site::Kind::Before) return leaveInBlock(f, s, Exit::Instruction);
     if (s.strings) return strings(f, s);
     statistics_.misses++;
