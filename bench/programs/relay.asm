@@ -9,19 +9,8 @@ CODE    equ 8
 APIC    equ 0xfee00000
 CONFIG  equ 0xcf8
 
-        org 0x100000
-        bits 32
-header: dd 0x1BADB002, 0x00010000, -(0x1BADB002 + 0x00010000)
-        dd header, header, 0, 0, start
-
-start:  mov esp, STACK
-        mov esi, [ebx + 16]     ; command line
-        cld
-        call findName
-        call number
-        mov [rate], eax
-        call number
-        mov [count], eax
+%include "multiboot.inc"
+        multiboot rate, count
         call serial
         mov al, 0xff
         out 0x21, al

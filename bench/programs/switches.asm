@@ -10,20 +10,10 @@ WINDOW  equ 0x40000000          ; linear address of the pages
 TABLES  equ 0x00200000          ; PML4 with the boot's identity map
 FIRST   equ 0x01000000          ; physical: for each space PML4, PDPT, PD, PT, then its pages
 SPACE   equ (4 + PAGES) * 4096
+STACK   equ 0x90000
 
-        org 0x100000
-        bits 32
-header: dd 0x1BADB002, 0x00010000, -(0x1BADB002 + 0x00010000)
-        dd header, header, 0, 0, start
-
-start:  mov esp, 0x90000
-        mov esi, [ebx + 16]     ; command line
-        cld
-        call findName
-        call number
-        mov [spaces], eax
-        call number
-        mov [rounds], eax
+%include "multiboot.inc"
+        multiboot spaces, rounds
         call number
         mov [wanted], eax
 

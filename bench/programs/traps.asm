@@ -10,19 +10,8 @@ HPET    equ 0xfed00000
 STACK   equ 0x90000
 CODE    equ 8
 
-        org 0x100000
-        bits 32
-header: dd 0x1BADB002, 0x00010000, -(0x1BADB002 + 0x00010000)
-        dd header, header, 0, 0, start
-
-start:  mov esp, STACK
-        mov esi, [ebx + 16]     ; command line
-        cld
-        call findName
-        call number
-        mov [test], eax
-        call number
-        mov [rounds], eax
+%include "multiboot.inc"
+        multiboot test, rounds
 
         mov edi, TABLES
         mov ecx, 6 * 1024
