@@ -404,6 +404,19 @@ void BlockEmitter::noteCall(size_t site) {
     fixups_.push_back({site, call, &Site::call});
 }
 
+// The operand that is not in memory: a constant or a general register; 0: something else.
+uint8_t BlockEmitter::describeOther(Site& s, const ZydisDecodedOperand& other) const {
+    if (other.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        s.constant = uint32_t(other.imm.value.u);
+        return Site::Move::kIs | Site::Move::kConstant;
+    }
+    if (other.type != ZYDIS_OPERAND_TYPE_REGISTER) return 0;
+    if (const int high = highByteOf(other.reg.value); high >= 0)
+        return uint8_t(Site::Move::kIs | Site::Move::kHighByte | unsigned(high));
+    const int guest = guestOf(other.reg.value);
+    return guest < 0 ? 0 : uint8_t(Site::Move::kIs | unsigned(guest));
+}
+
 // MOV and MOVZX between memory and a general register, or of a constant to memory.
 uint8_t BlockEmitter::describeMove(Site& s) const {
     const bool extends = z_->mnemonic == ZYDIS_MNEMONIC_MOVZX;
@@ -412,18 +425,10 @@ uint8_t BlockEmitter::describeMove(Site& s) const {
     const bool loads = operands_[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
     const ZydisDecodedOperand& other = operands_[loads ? 0 : 1];
     if (!loads && operands_[0].type != ZYDIS_OPERAND_TYPE_MEMORY) return 0;
-    if (other.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        s.constant = uint32_t(other.imm.value.u);
-        return Site::Move::kIs | Site::Move::kConstant;
-    }
-    if (other.type != ZYDIS_OPERAND_TYPE_REGISTER) return 0;
-    if (const int high = highByteOf(other.reg.value); high >= 0)
-        return uint8_t(Site::Move::kIs | Site::Move::kHighByte | (loads ? Site::Move::kMerges : 0) |
-                       unsigned(high));
-    const int guest = guestOf(other.reg.value);
-    if (guest < 0 || (extends && other.size < 32)) return 0;
-    const bool merges = loads && !extends && other.size < 32;
-    return uint8_t(Site::Move::kIs | (merges ? Site::Move::kMerges : 0) | unsigned(guest));
+    const uint8_t is = describeOther(s, other);
+    if (!is || (extends && other.size < 32)) return 0;
+    const bool merges = loads && (is & Site::Move::kHighByte || (!extends && other.size < 32));
+    return uint8_t(is | (merges ? Site::Move::kMerges : 0));
 }
 
 // Other instructions that operateOnDevice() does.
@@ -461,16 +466,8 @@ uint8_t BlockEmitter::describeOperation(Site& s) const {
     if (z_->operand_count_visible != 2) return 0;
     const bool reads = operands_[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
     const ZydisDecodedOperand& other = operands_[reads ? 0 : 1];
-    const auto how = uint8_t(Move::kIs | (reads ? Move::kMerges : 0));
-    if (other.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        s.constant = uint32_t(other.imm.value.u);
-        return how | Move::kConstant;
-    }
-    if (other.type != ZYDIS_OPERAND_TYPE_REGISTER) return 0;
-    if (const int high = highByteOf(other.reg.value); high >= 0)
-        return uint8_t(how | Move::kHighByte | unsigned(high));
-    const int guest = guestOf(other.reg.value);
-    return guest < 0 ? 0 : uint8_t(how | unsigned(guest));
+    const uint8_t is = describeOther(s, other);
+    return is && reads ? is | Move::kMerges : is;
 }
 
 uint8_t BlockEmitter::describeAccess(Site& s) const {

@@ -376,6 +376,7 @@ class BlockEmitter {
     void callOut(size_t site);
     bool isTrap() const;
     void describeTrap(Site& site) const;
+    uint8_t describeOther(Site& site, const ZydisDecodedOperand& other) const;
     uint8_t describeMove(Site& site) const;
     uint8_t describeOperation(Site& site) const;
     uint8_t describeAccess(Site& site) const;
